@@ -1,0 +1,173 @@
+"""The command line: thin calls of :mod:`causalrec.pipelines`. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="causalrec",
+    help="What did it cause, for whom, and what next? From event logs to a decision, every run in MLflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(
+    help="Write the simulated marketplace, or look after the public data sets.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+
+DEFAULT_CONFIG = Path("configs/marketplace.yaml")
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The run's YAML file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key; repeatable.")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="A run's directory [default: the newest].")]
+OutputDirOption = Annotated[Path, typer.Option("--output-dir", help="Where runs are.")]
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["CAUSALREC_DEBUG"] = "1"
+
+
+@app.command()
+def train(config: ConfigOption = DEFAULT_CONFIG, set_: SetOption = None) -> None:
+    """Run the pipeline: features, ranker, uplift, average effect, A/B test; track it in MLflow."""
+    from causalrec.config import load_config
+    from causalrec.pipelines.display import ConsoleReporter, print_summary
+    from causalrec.pipelines.train import train as run
+
+    reporter = ConsoleReporter()
+    print_summary(run(load_config(config, set_ or []), reporter=reporter), reporter.console)
+
+
+@app.command()
+def evaluate(
+    run: RunOption = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Take this config's newest run.")] = None,
+    output_dir: OutputDirOption = Path("runs"),
+) -> None:
+    """Evaluate a trained run on its held-out data and write the report."""
+    from causalrec.pipelines.display import ConsoleReporter, print_summary
+    from causalrec.pipelines.evaluate import evaluate as evaluate_run
+
+    reporter = ConsoleReporter()
+    print_summary(evaluate_run(_chosen_run(run, config, output_dir), reporter=reporter), reporter.console)
+
+
+@app.command()
+def infer(
+    run: RunOption = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", "-i", help="Parquet or CSV [default: held-out units].")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the scores (Parquet).")] = None,
+    output_dir: OutputDirOption = Path("runs"),
+) -> None:
+    """Score a batch with a trained run: uplift per unit, and recommendations where there is a ranker."""
+    from causalrec.pipelines.display import ConsoleReporter, print_inference
+    from causalrec.pipelines.infer import infer as score
+
+    reporter = ConsoleReporter()
+    outcome = score(_chosen_run(run, None, output_dir), batch=input_, output=output, reporter=reporter)
+    print_inference(outcome, reporter.console)
+
+
+@app.command()
+def pipeline(config: ConfigOption = DEFAULT_CONFIG, set_: SetOption = None) -> None:
+    """Data and features only: materialise the configured features to partitioned Parquet."""
+    from causalrec.config import load_config
+    from causalrec.pipelines.display import ConsoleReporter, print_features
+    from causalrec.pipelines.train import build_features
+
+    reporter = ConsoleReporter()
+    print_features(build_features(load_config(config, set_ or []), reporter=reporter), reporter.console)
+
+
+@app.command()
+def ui(
+    uri: Annotated[str, typer.Option("--uri", help="The MLflow store.")] = "sqlite:///mlflow.db",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open the MLflow UI on the runs."""
+    from causalrec.tracking import serve_ui
+
+    serve_ui(uri, host=host, port=port)
+
+
+@data_app.command("synth")
+def data_synth(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")] = Path("data/marketplace"),
+    n_users: Annotated[int, typer.Option("--users", min=1, help="Number of users.")] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed.")] = 7,
+) -> None:
+    """Write the simulated marketplace as Parquet, its truth in a directory of its own."""
+    from causalrec.pipelines.data import write_synthetic
+    from causalrec.pipelines.display import ConsoleReporter, print_files
+
+    reporter = ConsoleReporter()
+    print_files(write_synthetic(output, n_users=n_users, seed=seed, reporter=reporter), reporter.console)
+
+
+@data_app.command("real")
+def data_real() -> None:
+    """Check the public data sets at hand, and download those that have a stable address."""
+    from causalrec.pipelines.data import check_real
+    from causalrec.pipelines.display import ConsoleReporter, print_datasets
+
+    reporter = ConsoleReporter()
+    print_datasets(check_real(reporter=reporter), reporter.console)
+
+
+def _chosen_run(run: Path | None, config: Path | None, output_dir: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from causalrec.config import load_config
+    from causalrec.pipelines.rundir import newest_run, open_run
+
+    if run is not None:
+        return open_run(run)
+    if config is None:
+        return newest_run(output_dir)
+    chosen = load_config(config)
+    return newest_run(chosen.output_dir, chosen.name)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: errors made on purpose become one line and exit code 2, without a traceback."""
+    from causalrec.exceptions import CausalRecError
+
+    if "--debug" in sys.argv[1:]:  # accepted anywhere on the line, not only before the command
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except CausalRecError as error:
+        if os.environ.get("CAUSALREC_DEBUG"):
+            raise
+        _print_error(str(error))
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        _print_error("interrupted; nothing half-written was left behind.")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _print_error(text: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)

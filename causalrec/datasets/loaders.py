@@ -1,0 +1,306 @@
+"""Public data sets as typed frames with their roles. Nothing is cleaned here, and no treatment is made up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from causalrec._validation import list_some, nearest, optional_import
+from causalrec.datasets.digests import file_digest
+from causalrec.exceptions import DatasetError
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column plays which part; None or empty where there is none."""
+
+    unit: str | None = None
+    treatment: str | None = None
+    control: object = None
+    outcomes: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    time: str | None = None
+    user: str | None = None
+    item: str | None = None
+    event_type: str | None = None
+    value: str | None = None
+    propensity: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: its frame, its roles, where it comes from, and the sha256 of its file."""
+
+    name: str
+    frame: pd.DataFrame = field(repr=False)
+    roles: Roles
+    source: str
+    licence: str
+    path: Path
+    digest: str
+
+    def require(self, role: str) -> str:
+        """The column that plays a role. Raises :class:`DatasetError` where the data has none."""
+        column = getattr(self.roles, role)
+        if not column:
+            raise DatasetError(f"{self.name} has no {role}: the data does not contain one, and none is constructed.")
+        return str(column)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A public file: where it lies below a data directory, its columns, and the hash of the copy that is known."""
+
+    files: tuple[str, ...]
+    columns: tuple[str, ...]
+    roles: Roles
+    source: str
+    licence: str
+    sha256: str | None = None
+    url: str | None = None
+    url_sha256: str | None = None
+
+
+_HILLSTROM_COVARIATES = ("recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel")
+_KNOWN: dict[str, _Known] = {
+    "hillstrom": _Known(
+        ("hillstrom/hillstrom.parquet", "hillstrom/Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"),
+        (*_HILLSTROM_COVARIATES, "segment", "visit", "conversion", "spend"),
+        Roles("customer_id", "segment", "No E-Mail", ("visit", "conversion", "spend"), _HILLSTROM_COVARIATES),
+        "MineThatData E-Mail Analytics Challenge, Kevin Hillstrom, 2008", "none stated",
+        "5404c208319ad7ae2bbc2853e93cd2bee41b09d0d5d4aee566146b07ab4a3e49",
+        "http://www.minethatdata.com/Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv",
+        "27bab8c5d3669f26ec08ebb50a0a78317542f29501156f2e2af6781fab4cd7e2",
+    ),
+    "criteo_uplift": _Known(
+        ("criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet", "criteo_uplift/criteo-uplift-v2.1.csv"),
+        (*(f"f{i}" for i in range(12)), "treatment", "conversion", "visit", "exposure"),
+        Roles("row_id", "treatment", 0, ("visit", "conversion"), tuple(f"f{i}" for i in range(12))),
+        "Criteo uplift prediction v2.1, Diemert et al. 2018", "CC BY-NC-SA 4.0",
+        "c7779f20c00b39e9dd39e5197bca169b601ad554fbc72ad0e7e3d54fa0cba5ac",
+    ),
+    "online_retail": _Known(
+        ("online_retail/online_retail.parquet", "online_retail/online_retail.csv"),
+        ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"),
+        Roles(time="InvoiceDate", user="CustomerID", item="StockCode"),
+        "Online Retail, Daqing Chen, UCI Machine Learning Repository", "CC BY 4.0",
+        "240f47af1447fcac03765453c6eda598513eb2c1c630bbf52e61359ac5dfe891",
+    ),
+    "retailrocket": _Known(
+        ("retailrocket/sample_events.csv", "retailrocket/events.csv"),
+        ("timestamp", "visitorid", "event", "itemid", "transactionid"),
+        Roles(time="timestamp", user="visitorid", item="itemid", event_type="event"),
+        "Retailrocket recommender system dataset", "CC BY-NC-SA 4.0",
+        "e39974339b517848fc4ba8666836b5af261b62cb1d20dd42c74eac5d9dd5725c",
+    ),
+    "open_bandit": _Known(
+        ("open_bandit/random_all.parquet",),
+        ("timestamp", "item_id", "position", "click", "propensity_score"),
+        Roles(time="timestamp", item="item_id", outcomes=("click",), propensity="propensity_score"),
+        "Open Bandit Dataset (small), ZOZO Research, Saito et al. 2020", "CC BY 4.0",
+    ),
+    "marketing_ab": _Known(
+        ("marketing_ab/marketing_AB_sample_46k.parquet", "marketing_ab/marketing_AB.csv"),
+        ("user id", "test group", "converted", "total ads", "most ads day", "most ads hour"),
+        Roles("user id", "test group", "psa", ("converted",)),
+        "Marketing A/B Testing, Kaggle user faviovaz", "see its page",
+        "3333f530be94973ff909df25c2bbf1aa3262538e113fa5df3ce0d98e0e86cd02",
+    ),
+    "movielens": _Known(
+        ("movielens_100k/ml-100k.inter", "movielens_100k/u.data"),
+        ("user_id", "item_id", "rating", "timestamp"),
+        Roles(time="timestamp", user="user_id", item="item_id", value="rating"),
+        "MovieLens 100K, GroupLens", "research use, no redistribution",
+        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    ),
+    "completejourney": _Known(
+        ("completejourney/transactions_sample.parquet",),
+        ("household_id", "store_id", "basket_id", "product_id", "quantity", "sales_value", "transaction_timestamp"),
+        Roles(time="transaction_timestamp", user="household_id", item="product_id", value="sales_value"),
+        "Complete Journey 2.0, 84.51°, R package completejourney", "CC0 (package)",
+        "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9",
+    ),
+}  # fmt: skip
+
+
+def list_datasets() -> dict[str, str]:
+    """The names that :func:`load_dataset` knows, with the source of each.
+
+    Examples
+    --------
+    >>> "hillstrom" in list_datasets()
+    True
+    """
+    return {name: known.source for name, known in _KNOWN.items()}
+
+
+def data_directory() -> Path:
+    """Where public data sets are looked for: ``CAUSALREC_DATA_DIR``, else ``../shared/data`` beside the repo."""
+    given = os.environ.get("CAUSALREC_DATA_DIR")
+    if given:
+        return Path(given)
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    return beside if beside.is_dir() else Path.cwd().parent / "shared" / "data"
+
+
+def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = False, **options: str) -> Dataset:
+    """Load a public data set by name.
+
+    Parameters
+    ----------
+    name : str
+        See :func:`list_datasets`.
+    path : path, optional
+        A file, the set's directory, or a data directory; :func:`data_directory` by default, and where the file is not
+        there a download, if the publisher has a stable address with a known hash.
+    verify : bool
+        Compare the file's sha256 with the known one. Downloads always are.
+    options : str
+        ``hillstrom``: ``treatment``, ``control`` keep two of the three arms. ``open_bandit``: ``policy``, ``campaign``.
+
+    Raises
+    ------
+    DatasetError
+        For an unknown name, a missing file, or a file whose columns or hash are not the known ones; it says what
+        differs.
+    """
+    if name not in _KNOWN:
+        raise DatasetError(
+            f"data set {name!r} is unknown; expected one of {list_some(_KNOWN, 20)}.{nearest(name, _KNOWN)}"
+        )
+    known = _KNOWN[name]
+    if name == "open_bandit":
+        policy, campaign = options.pop("policy", "random"), options.pop("campaign", "all")
+        known = _Known(
+            (f"open_bandit/{policy}_{campaign}.parquet",), known.columns, known.roles, known.source, known.licence
+        )
+    file = _find(name, known, path)
+    digest = file_digest(file)
+    if verify and known.sha256 not in (None, digest):
+        raise DatasetError(
+            f"{file}: sha256 is {digest}; expected {known.sha256}. The file is another version or damaged."
+        )
+    frame = _read(file)
+    missing = [c for c in known.columns if c not in frame.columns]
+    if missing:
+        extra = [c for c in frame.columns if c not in known.columns]
+        raise DatasetError(
+            f"{file} is not the known {name}: it lacks {list_some(missing, 20)}"
+            + (f" and has {list_some(extra, 20)} instead." if extra else ".")
+        )
+    prepared = _PREPARE[name](frame, **options) if name in _PREPARE else frame
+    if name not in _PREPARE and options:
+        raise DatasetError(f"data set {name!r} takes no option {list_some(options)}.")
+    return Dataset(name, prepared, known.roles, known.source, known.licence, file, digest)
+
+
+def _find(name: str, known: _Known, path: str | Path | None) -> Path:
+    base = data_directory() if path is None else Path(path)
+    if base.is_file():
+        return base
+    candidates = [base / f for f in known.files] + [base / Path(f).name for f in known.files]
+    found = next((c for c in candidates if c.is_file()), None)
+    if found is not None:
+        return found
+    if path is None and known.url is not None:
+        pooch = optional_import("pooch", extra="download")
+        return Path(
+            pooch.retrieve(known.url, f"sha256:{known.url_sha256}", path=pooch.os_cache("causalrec"), progressbar=False)
+        )
+    raise DatasetError(
+        f"data set {name!r} is not in {base}; looked for {list_some(known.files)}. Get it from its publisher "
+        f"({known.source}) and set CAUSALREC_DATA_DIR or data.path."
+    )
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        frame = pd.read_csv(file, sep="\t" if file.suffix in (".inter", ".data") else ",")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{file} cannot be read: {error}") from error
+    return frame.rename(columns={c: c.split(":")[0] for c in frame.columns if file.suffix == ".inter"})
+
+
+def _hillstrom(frame: pd.DataFrame, treatment: str | None = None, control: str | None = None) -> pd.DataFrame:
+    """The file has no id; the row's number stands in, so that exact duplicates stay apart."""
+    frame = frame.assign(customer_id=range(len(frame)))
+    arms = [a for a in (treatment, control) if a is not None]
+    unknown = [a for a in arms if a not in set(frame["segment"])]
+    if unknown:
+        known = sorted(frame["segment"].unique())
+        raise DatasetError(
+            f"hillstrom has no arm {unknown[0]!r}; expected one of {list_some(known)}.{nearest(unknown[0], known)}"
+        )
+    return frame[frame["segment"].isin(arms)].reset_index(drop=True) if len(arms) == 2 else frame
+
+
+def _online_retail(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(InvoiceDate=pd.to_datetime(frame["InvoiceDate"]).astype("datetime64[us]"))
+
+
+def _milliseconds(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="ms").astype("datetime64[us]"))
+
+
+def _seconds(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="s").astype("datetime64[us]"))
+
+
+def _open_bandit(frame: pd.DataFrame) -> pd.DataFrame:
+    times = pd.to_datetime(frame["timestamp"], utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[us]")
+    return frame.assign(timestamp=times)
+
+
+def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(row_id=range(len(frame)))
+
+
+_PREPARE: dict[str, Callable[..., pd.DataFrame]] = {
+    "hillstrom": _hillstrom,
+    "online_retail": _online_retail,
+    "retailrocket": _milliseconds,
+    "movielens": _seconds,
+    "open_bandit": _open_bandit,
+    "criteo_uplift": _numbered,
+}
+
+
+def online_retail_purchases(dataset: Dataset) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Invoice lines as purchase events, and how many lines each rule dropped.
+
+    Dropped, in this order: lines without a customer, cancellations (invoice C…), quantity or price not positive.
+    """
+    frame, dropped = dataset.frame, {}
+    rules = {
+        "no customer": lambda f: f["CustomerID"].isna(),
+        "cancellation": lambda f: f["InvoiceNo"].astype(str).str.startswith("C"),
+        "quantity or price not positive": lambda f: (f["Quantity"] <= 0) | (f["UnitPrice"] <= 0),
+    }
+    for rule, broken in rules.items():
+        bad = broken(frame)
+        dropped[rule] = int(bad.sum())
+        frame = frame[~bad]
+    events = pd.DataFrame({
+        "user_id": frame["CustomerID"].astype("int64"), "item_id": frame["StockCode"].astype(str),
+        "event_time": frame["InvoiceDate"], "event_type": "purchase", "quantity": frame["Quantity"].astype("int64"),
+        "revenue": (frame["Quantity"] * frame["UnitPrice"]).astype("float64"),
+    })  # fmt: skip
+    return events.reset_index(drop=True), dropped
+
+
+def retailrocket_events(dataset: Dataset) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Views, carts and purchases under the project's names; no line is dropped. Prices are not in the data."""
+    frame = dataset.frame
+    names = {"view": "view", "addtocart": "cart", "transaction": "purchase"}
+    events = pd.DataFrame({
+        "user_id": frame["visitorid"].astype("int64"), "item_id": frame["itemid"].astype("int64"),
+        "event_time": frame["timestamp"], "event_type": frame["event"].map(names),
+    })  # fmt: skip
+    dropped = {"unknown event": int(events["event_type"].isna().sum())}
+    return events.dropna(subset=["event_type"]).reset_index(drop=True), dropped

@@ -1,0 +1,248 @@
+"""What an engine is: the one boundary through which tables enter.
+
+Above it there are only SQL text, small frames and moments, so an embedded run
+and a cluster run cannot drift apart. Where SQL differs between engines, a
+:class:`Dialect` has a named hook for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
+
+import pandas as pd
+
+from causalrec._validation import list_some
+from causalrec.exceptions import ColumnError, DatasetError, EngineError, StoreError
+
+Kind: TypeAlias = Literal["integer", "float", "string", "boolean", "timestamp", "timestamptz", "date", "other"]
+PathSource: TypeAlias = "str | Path | Sequence[str | Path]"
+
+_GLOB_MARKS = frozenset("*?[")
+_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
+
+
+class Dialect(ABC):
+    """The few places where the SQL of the engines differs, by name."""
+
+    name: str
+    quote_mark: str
+
+    def quote(self, identifier: str) -> str:
+        """Write an identifier so that spaces, quotes and any letter are taken literally."""
+        return f"{self.quote_mark}{identifier.replace(self.quote_mark, self.quote_mark * 2)}{self.quote_mark}"
+
+    @abstractmethod
+    def literal(self, text: str) -> str:
+        """Write a string literal."""
+
+    @abstractmethod
+    def epoch_us(self, expression: str) -> str:
+        """Microseconds since 1970 UTC, as a 64-bit integer, of a date or of a timestamp with or without zone."""
+
+    @abstractmethod
+    def from_epoch_us(self, expression: str) -> str:
+        """The naive UTC timestamp of an integer of microseconds."""
+
+    @abstractmethod
+    def last_value(self, expression: str, window: str) -> str:
+        """The last value of a window frame that is not null; ``window`` is all that stands after ``OVER``."""
+
+    @abstractmethod
+    def count_distinct(self, expression: str, window: str) -> str:
+        """The number of distinct values of a window frame that are not null."""
+
+    @abstractmethod
+    def row_hash(self, expressions: Sequence[str]) -> str:
+        """A 64-bit hash of a row, as a number that can be summed without overflow."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A place that holds tables and answers SQL: :class:`LocalEngine` or :class:`SparkEngine`.
+
+    Naive timestamps are UTC and zoned ones are converted to it. Times come back from :meth:`collect`
+    as naive ``datetime64[us]`` in UTC. Rows have no order unless the query asks for one.
+    """
+
+    name: str
+    dialect: Dialect
+
+    def register(self, name: str, source: Any) -> None:
+        """Give a table a name; a former table of that name is replaced.
+
+        ``source`` is a pandas, Polars or Arrow table (a Spark DataFrame on Spark), or the path of a Parquet or CSV
+        file, of a directory of them (hive partitions become columns), a glob pattern, or a list of files.
+        Raises :class:`DatasetError` for a path that is missing or cannot be read, :class:`ColumnError` for names
+        that appear twice (in any case of letters), :class:`EngineError` for anything else.
+        """
+
+    def create_view(self, name: str, sql: str) -> None:
+        """Give a query a name; it runs when it is used. Raises :class:`EngineError` if it cannot be planned."""
+
+    def drop(self, name: str) -> None:
+        """Forget a table or view; a name that is unknown is left alone."""
+
+    def columns(self, name: str) -> dict[str, Kind]:
+        """Columns of a table in order, with the kind of each. Raises :class:`EngineError` for an unknown table."""
+
+    def collect(self, sql: str) -> pd.DataFrame:
+        """Run a query whose result is small. Raises :class:`EngineError` with the engine's message."""
+
+    def frame(self, sql: str) -> Any:
+        """The result as the engine's own frame: pandas on local, a Spark DataFrame on Spark."""
+
+    def write_parquet(self, sql: str, path: str | Path, *, partition_by: Sequence[str] = ()) -> None:
+        """Write a result to a new directory of Parquet files, whole or not at all.
+
+        Raises :class:`StoreError` if the directory exists or cannot be made, :class:`EngineError` if the query fails.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def check_source_columns(names: Sequence[object], *, where: str) -> None:
+    """Raise :class:`ColumnError` where a table has no columns, or names that SQL cannot tell apart."""
+    if not names:
+        raise ColumnError(f"{where}: the table has no columns; at least one is needed.")
+    odd = [n for n in names if not isinstance(n, str) or not n]
+    if odd:
+        raise ColumnError(f"{where}: column names must be non-empty strings; found {list_some(odd)}. Rename them.")
+    lowered = [str(n).lower() for n in names]
+    doubled = [n for n, low in zip(names, lowered, strict=True) if lowered.count(low) > 1]
+    if doubled:
+        raise ColumnError(
+            f"{where}: column names appear twice: {list_some(doubled)} (SQL does not tell upper and lower case apart). "
+            "Rename or drop one of each."
+        )
+
+
+class Files:
+    """The files that a path source stands for.
+
+    Attributes
+    ----------
+    paths : list of Path
+        Data files, sorted; at least one.
+    base : Path or None
+        The directory below which hive partitions count as columns; None if they do not.
+    format : "parquet" or "csv"
+    """
+
+    def __init__(self, source: PathSource) -> None:
+        if isinstance(source, str | Path):
+            self.paths, self.base = _find_files(Path(source).expanduser())
+        else:
+            self.paths, self.base = [Path(p).expanduser() for p in source], None
+        missing = [str(p) for p in self.paths if not p.is_file()]
+        if missing or not self.paths:
+            raise DatasetError(f"no such file: {list_some(missing) or 'an empty list of paths'}. Check the path.")
+        formats = {_format_of(p) for p in self.paths}
+        if len(formats) != 1 or None in formats:
+            raise DatasetError(
+                f"{source}: found files {list_some(sorted({p.suffix for p in self.paths}))}; expected only Parquet "
+                "(.parquet, .pq) or only CSV (.csv, .csv.gz)."
+            )
+        self.format = str(formats.pop())
+
+
+def _format_of(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((known for ending, known in _FORMATS.items() if name.endswith(ending)), None)
+
+
+def _find_files(path: Path) -> tuple[list[Path], Path | None]:
+    if path.is_file():
+        return [path], None
+    if path.is_dir():
+        base, found = path, path.rglob("*")
+    elif _GLOB_MARKS & set(str(path)):
+        plain = next(i for i, part in enumerate(path.parts) if _GLOB_MARKS & set(part))
+        base = Path(*path.parts[:plain])
+        found = base.glob(str(Path(*path.parts[plain:])))
+    else:
+        raise DatasetError(f"no such file or directory: {path}. Check the path, or make the data first.")
+    files = sorted(p for p in found if p.is_file() and _format_of(p) and not _is_hidden(p.relative_to(base)))
+    if not files:
+        raise DatasetError(f"{path} matches no Parquet or CSV file. Check the path, or make the data first.")
+    return files, base
+
+
+def _is_hidden(path: Path) -> bool:
+    """Spark and others keep their own files under names that start so."""
+    return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
+
+
+@contextlib.contextmanager
+def new_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a directory beside ``path`` that takes its place at the end, or disappears if anything goes wrong."""
+    target = Path(path).expanduser().absolute()
+    if target.exists():
+        raise StoreError(f"{target} exists already; choose a new directory, or remove it first.")
+    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"cannot write below {target.parent}: {error}. Choose one that you may write.") from error
+    try:
+        yield scratch
+        scratch.replace(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def arrow_to_pandas(table: Any) -> pd.DataFrame:
+    """Turn an Arrow table into a frame of the same types whichever engine it came from.
+
+    Times and dates become naive ``datetime64[us]`` in UTC, decimals numbers, dictionaries their values.
+    """
+    import pyarrow as pa
+
+    columns = [_plain_column(table.column(i)) for i in range(table.num_columns)]
+    frame: pd.DataFrame = pa.Table.from_arrays(columns, names=table.column_names).to_pandas()
+    return frame
+
+
+def _plain_column(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.types as pat
+
+    if pat.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pat.is_timestamp(column.type):
+        zone = "UTC" if column.type.tz else None
+        return column.cast(pa.timestamp("us", zone), safe=False).cast(pa.timestamp("us"))
+    if pat.is_date(column.type):
+        return column.cast(pa.timestamp("us"))
+    if pat.is_decimal(column.type):
+        return _plain_decimal(column)
+    return column
+
+
+def _plain_decimal(column: Any) -> Any:
+    """Sums of integers come as wide decimals: integers again where they fit, floats otherwise."""
+    import pyarrow as pa
+
+    if column.type.scale == 0:
+        with contextlib.suppress(pa.ArrowInvalid):
+            return column.cast(pa.int64())
+    return column.cast(pa.float64())
+
+
+def unknown_table(name: str, known: Sequence[str]) -> EngineError:
+    """The error for a table that nobody registered."""
+    return EngineError(f"no table named {name!r}; known: {list_some(sorted(known)) or 'none'}. Call register() first.")

@@ -1,0 +1,232 @@
+"""The embedded engine: DuckDB. Frames are read in place, files may be larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+
+from causalrec._validation import optional_import
+from causalrec.engines.base import (
+    Dialect,
+    Files,
+    Kind,
+    arrow_to_pandas,
+    check_source_columns,
+    new_directory,
+    unknown_table,
+)
+from causalrec.exceptions import DatasetError, EngineError
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "integer"),
+    **dict.fromkeys(("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"), "integer"),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "float"),
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"), "timestamp"),
+    **dict.fromkeys(("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"), "timestamptz"),
+    "VARCHAR": "string",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+}
+
+
+class DuckDBDialect(Dialect):
+    """DuckDB's SQL."""
+
+    name = "duckdb"
+    quote_mark = '"'
+
+    def literal(self, text: str) -> str:
+        """Write a string literal; only the quote itself is special."""
+        return "'" + text.replace("'", "''") + "'"
+
+    def epoch_us(self, expression: str) -> str:
+        """Microseconds since 1970 UTC."""
+        return f"epoch_us({expression})"
+
+    def from_epoch_us(self, expression: str) -> str:
+        """The naive UTC timestamp of an integer of microseconds."""
+        return f"make_timestamp({expression})"
+
+    def last_value(self, expression: str, window: str) -> str:
+        """``IGNORE NULLS`` stands inside the call."""
+        return f"last_value({expression} IGNORE NULLS) OVER {window}"
+
+    def count_distinct(self, expression: str, window: str) -> str:
+        """``DISTINCT`` is allowed in a frame."""
+        return f"count(DISTINCT {expression}) OVER {window}"
+
+    def row_hash(self, expressions: Sequence[str]) -> str:
+        """DuckDB's own hash; it may change with DuckDB's version."""
+        return f"CAST(hash({', '.join(expressions)}) AS HUGEINT)"
+
+
+class LocalEngine:
+    """Tables in this process, by DuckDB.
+
+    Parameters
+    ----------
+    threads : int, optional
+        All cores by default.
+    memory_limit : str, optional
+        Such as ``"4GB"``; beyond it DuckDB spills to ``temp_directory``.
+    temp_directory : path, optional
+
+    Raises
+    ------
+    EngineError
+        If DuckDB refuses an option.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> with LocalEngine() as engine:
+    ...     engine.register("events", pd.DataFrame({"user": [1, 1, 2], "spend": [2.0, 3.0, 5.0]}))
+    ...     engine.collect("SELECT user, sum(spend) AS spend FROM events GROUP BY user ORDER BY user")
+       user  spend
+    0     1    5.0
+    1     2    5.0
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+        temp_directory: str | Path | None = None,
+    ) -> None:
+        duckdb = optional_import("duckdb", extra="all")
+        self.dialect: Dialect = DuckDBDialect()
+        options = {
+            "TimeZone": "UTC",
+            # A query must not find tables among the caller's Python variables, nor fetch code from the network.
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "threads": threads,
+            "memory_limit": memory_limit,
+            "temp_directory": None if temp_directory is None else str(temp_directory),
+        }
+        self._error: type[Exception] = duckdb.Error
+        self._frames: dict[str, Any] = {}
+        self._connection = duckdb.connect(":memory:")
+        try:
+            for key, value in options.items():
+                if value is not None:
+                    self._connection.execute(f"SET {key} = {self._setting(value)}")
+        except duckdb.Error as error:
+            self.close()
+            raise EngineError(f"DuckDB refuses an option: {error}") from error
+
+    def _setting(self, value: object) -> str:
+        return self.dialect.literal(value) if isinstance(value, str) else str(value).lower()
+
+    def register(self, name: str, source: Any) -> None:
+        """Give a frame or file a name; see :class:`Engine`."""
+        if isinstance(source, str | Path | list | tuple):
+            self._register_files(name, Files(source))
+        else:
+            self._register_frame(name, source)
+
+    def _register_frame(self, name: str, source: Any) -> None:
+        names = source.schema.names if hasattr(source, "schema") else getattr(source, "columns", None)
+        if names is None:
+            raise EngineError(
+                f"table {name!r}: found {type(source).__name__}; expected a pandas, Polars or Arrow table, or a path."
+            )
+        names = names() if callable(names) else names
+        check_source_columns(list(names), where=f"table {name!r}")
+        # Shares the data but not later assignments of the caller.
+        held = source.copy(deep=False) if isinstance(source, pd.DataFrame) else source
+        with self._failing(EngineError, f"table {name!r} cannot be read"):
+            self.drop(name)
+            self._connection.register(name, held)
+            self._frames[name.lower()] = held
+            self._connection.execute(f"SELECT * FROM {self.dialect.quote(name)} LIMIT 0")
+
+    def _register_files(self, name: str, files: Files) -> None:
+        listed = "[" + ", ".join(self.dialect.literal(str(p)) for p in files.paths) + "]"
+        options = f", hive_partitioning = {str(files.base is not None).lower()}, union_by_name = true"
+        above = {part.split("=")[0] for part in files.base.absolute().parts if "=" in part} if files.base else set()
+        dropped = f" EXCLUDE ({', '.join(map(self.dialect.quote, sorted(above)))})" if above else ""
+        self.drop(name)
+        with self._failing(DatasetError, f"{files.paths[0]}: unreadable as {files.format}"):
+            self._connection.execute(
+                f"CREATE OR REPLACE TEMP VIEW {self.dialect.quote(name)} AS "
+                f"SELECT *{dropped} FROM read_{files.format}({listed}{options})"
+            )
+
+    def create_view(self, name: str, sql: str) -> None:
+        """Give a query a name; see :class:`Engine`."""
+        with self._failing(EngineError, f"view {name!r} cannot be made"):
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {self.dialect.quote(name)} AS {sql}")
+
+    def drop(self, name: str) -> None:
+        """Forget a table or view; a name that is unknown is left alone."""
+        self._connection.execute(f"DROP VIEW IF EXISTS {self.dialect.quote(name)}")
+        self._frames.pop(name.lower(), None)
+
+    def columns(self, name: str) -> dict[str, Kind]:
+        """Columns of a table in order, with the kind of each; see :class:`Engine`."""
+        known = [row[0] for row in self._connection.execute("SELECT view_name FROM duckdb_views()").fetchall()]
+        if name.lower() not in {k.lower() for k in known}:
+            raise unknown_table(name, [row[0] for row in self._user_views()])
+        with self._failing(EngineError, f"table {name!r} cannot be read"):
+            rows = self._connection.execute(f"DESCRIBE {self.dialect.quote(name)}").fetchall()
+        return {row[0]: _kind(row[1]) for row in rows}
+
+    def _user_views(self) -> list[tuple[str]]:
+        found: list[tuple[str]] = self._connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+        ).fetchall()
+        return found
+
+    def collect(self, sql: str) -> pd.DataFrame:
+        """Run a query; the result must fit into memory. See :class:`Engine`."""
+        with self._failing(EngineError, "the query failed"):
+            return arrow_to_pandas(self._connection.sql(sql).to_arrow_table())
+
+    def frame(self, sql: str) -> pd.DataFrame:
+        """The result as a pandas frame, which is this engine's own."""
+        return self.collect(sql)
+
+    def write_parquet(self, sql: str, path: str | Path, *, partition_by: Sequence[str] = ()) -> None:
+        """Write a result to a new directory, whole or not at all; see :class:`Engine`."""
+        with new_directory(path) as scratch, self._failing(EngineError, "the query failed"):
+            target = scratch if partition_by else scratch / "part-0.parquet"
+            split = f", PARTITION_BY ({', '.join(map(self.dialect.quote, partition_by))})" if partition_by else ""
+            self._connection.execute(
+                f"COPY ({sql}) TO {self.dialect.literal(str(target))} (FORMAT parquet, COMPRESSION zstd{split})"
+            )
+
+    def close(self) -> None:
+        """Close the connection and let go of the frames."""
+        self._connection.close()
+        self._frames.clear()
+
+    @contextmanager
+    def _failing(self, kind: type[EngineError] | type[DatasetError], what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            raise kind(f"{what}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _kind(sql_type: str) -> Kind:
+    if sql_type.startswith("DECIMAL"):
+        return "float"
+    if sql_type.startswith("ENUM") and not sql_type.endswith("]"):
+        return "string"
+    return _KINDS.get(sql_type, "other")

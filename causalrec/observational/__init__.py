@@ -1,0 +1,23 @@
+"""Average effects from logs and experiments."""
+
+from causalrec.observational.effects import (
+    EffectStudy,
+    average_effect,
+    difference_in_means,
+    placebo_treatment,
+    study_effect,
+)
+from causalrec.observational.matching import balance_table, design_matrix, fit_propensity, match_nearest, overlap
+
+__all__ = [
+    "EffectStudy",
+    "average_effect",
+    "balance_table",
+    "design_matrix",
+    "difference_in_means",
+    "fit_propensity",
+    "match_nearest",
+    "overlap",
+    "placebo_treatment",
+    "study_effect",
+]

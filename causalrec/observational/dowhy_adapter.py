@@ -1,0 +1,141 @@
+"""DoWhy and EconML behind our results: identification, and estimators that run through DoWhy's own steps.
+
+The only module that imports them; it is imported inside functions, since dowhy alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrec.observational.matching import Match, design_matrix, fit_propensity, match_nearest
+from causalrec.results import IdentificationResult
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # third-party deprecations at import; restored on leaving the block
+    from dowhy import CausalModel
+    from dowhy.causal_estimator import CausalEstimate, CausalEstimator
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """DoWhy logs a line per model and warns on pandas 3 per call; both say nothing about the user's data."""
+    logger = logging.getLogger("dowhy")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning, UserWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class PropensityMatching(CausalEstimator):  # type: ignore[misc]
+    """Our matching as a DoWhy estimator: no column is added to any frame, ties are averaged, the error is kept."""
+
+    def __init__(self, identified_estimand: Any, **kwargs: Any) -> None:
+        super().__init__(identified_estimand, **{k: v for k, v in kwargs.items() if k in ("test_significance",)})
+
+    def fit(self, data: pd.DataFrame, effect_modifier_names: Any = None, **_: Any) -> PropensityMatching:
+        """Fit the propensity on the adjustment set that DoWhy identified."""
+        self._set_effect_modifiers(data, effect_modifier_names)
+        adjust = self._target_estimand.get_adjustment_set()
+        self.X_, self.names_ = design_matrix(data[sorted(adjust)])
+        self.treatment_ = data[self._target_estimand.treatment_variable[0]].to_numpy(np.int64)
+        self.propensity_ = fit_propensity(self.X_, self.treatment_)
+        return self
+
+    def estimate_effect(
+        self, data: pd.DataFrame, treatment_value: Any = 1, control_value: Any = 0, target_units: Any = "ate", **_: Any
+    ) -> Any:
+        """Match and estimate for the asked target units."""
+        self._target_units, self._treatment_value, self._control_value = target_units, treatment_value, control_value
+        y = data[self._target_estimand.outcome_variable[0]].to_numpy(np.float64)
+        self.match_: Match = match_nearest(self.propensity_, self.treatment_, y, estimand=str(target_units))
+        estimate = CausalEstimate(
+            data=data, treatment_name=self._target_estimand.treatment_variable,
+            outcome_name=self._target_estimand.outcome_variable, estimate=self.match_.estimate,
+            target_estimand=self._target_estimand, realized_estimand_expr="nearest neighbour on the propensity score",
+            control_value=control_value, treatment_value=treatment_value,
+        )  # fmt: skip
+        estimate.add_estimator(self)
+        return estimate
+
+    def construct_symbolic_estimator(self, estimand: Any) -> str:  # noqa: ARG002 - DoWhy's signature
+        """What DoWhy prints for the estimator."""
+        return "nearest neighbour on the propensity score"
+
+
+def causal_model(frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str]) -> tuple[Any, Any]:
+    """A DoWhy model on a copy of the needed columns, and its estimand by maximal adjustment."""
+    columns = frame[[treatment, outcome, *covariates]].copy()
+    with _quiet():
+        model = CausalModel(columns, treatment=treatment, outcome=outcome, common_causes=list(covariates))
+        return model, model.identify_effect(method_name="maximal-adjustment", proceed_when_unidentifiable=True)
+
+
+def identify(
+    frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
+) -> IdentificationResult:
+    """What to adjust for, by DoWhy, and what must be believed."""
+    _, found = causal_model(frame, treatment, outcome, covariates)
+    with _quiet():
+        text, adjust = str(found), tuple(sorted(found.get_backdoor_variables() or ()))
+    assumptions = (
+        ("no unobserved common cause of treatment and outcome, given the variables adjusted for",
+         "overlap: every unit could have been treated or not",
+         "no interference: one unit's treatment does not change another's outcome")
+        if adjust else
+        ("treatment was assigned at random", "no interference: one unit's treatment does not change another's outcome")
+    )  # fmt: skip
+    return IdentificationResult(estimand, treatment, outcome, adjust, assumptions, text)
+
+
+def matching_estimate(
+    frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
+) -> PropensityMatching:
+    """Run :class:`PropensityMatching` through DoWhy; the fitted estimator holds match, scores and design."""
+    model, found = causal_model(frame, treatment, outcome, covariates)
+    estimator = PropensityMatching(found)
+    found.set_identifier_method("backdoor")
+    with _quiet():
+        estimator.fit(model._data)
+        estimator.estimate_effect(model._data, target_units=estimand)
+    return estimator
+
+
+def doubly_robust_ate(
+    frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], seed: int
+) -> tuple[float, float]:
+    """The average effect and its standard error by EconML's cross-fitted doubly robust learner (AIPW).
+
+    ``LinearDRLearner`` without effect modifiers is the mean of the doubly robust scores with a robust error.
+    """
+    from econml.dr import LinearDRLearner
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    W, _ = design_matrix(frame[list(covariates)])
+    settings = {
+        "max_iter": 60,
+        "max_leaf_nodes": 15,
+        "learning_rate": 0.1,
+        "min_samples_leaf": 50,
+        "random_state": seed,
+    }
+    with _quiet():
+        learner = LinearDRLearner(
+            model_propensity=HistGradientBoostingClassifier(**settings),
+            model_regression=HistGradientBoostingRegressor(**settings),
+            min_propensity=0.01, cv=3, random_state=seed,
+        )  # fmt: skip
+        learner.fit(frame[outcome].to_numpy(np.float64), frame[treatment].to_numpy(np.int64), X=None, W=W)
+        found = learner.intercept__inference(T=1)
+        return float(found.point_estimate), float(found.stderr)

@@ -1,0 +1,129 @@
+"""Stage "data": the tables of a run, where they came from, and, apart from them, the truth of a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from causalrec._validation import list_some, nearest
+from causalrec.config import DataConfig, RunConfig
+from causalrec.datasets import (
+    file_digest,
+    frame_digest,
+    list_datasets,
+    load_dataset,
+    online_retail_purchases,
+    retailrocket_events,
+    simulate_marketplace,
+)
+from causalrec.exceptions import ConfigError, DatasetError
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a table came from, by content."""
+
+    table: str
+    source: str
+    digest: str
+    rows: int | None
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Tables by name (frames, or paths that the engine reads in place) and their lineage."""
+
+    tables: Mapping[str, pd.DataFrame | Path] = field(repr=False)
+    lineage: tuple[Lineage, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The known effect of every unit; only for judging results, never an input of a stage."""
+
+    units: pd.DataFrame = field(repr=False)
+    unit: str = "user_id"
+
+    def mean(self, column: str | None, units: Any) -> float:
+        """The average true effect over the given units; NaN where it is not known."""
+        if column is None or column not in self.units.columns:
+            return float("nan")
+        return float(self.units.set_index(self.unit)[column].reindex(pd.Index(units)).mean())
+
+
+def load_inputs(config: RunConfig) -> tuple[Inputs, Truth | None]:
+    """Load what ``config.data`` names.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown source or an option that it does not take.
+    DatasetError
+        For a missing file, or one whose columns differ.
+    """
+    data = config.data
+    if data.source == "marketplace":
+        return _simulated(data, config.seed)
+    if data.source == "files":
+        return _files(data), None
+    known = list(list_datasets())
+    if data.source not in known:
+        choices = ["marketplace", "files", *known]
+        raise ConfigError(
+            f"data.source is {data.source!r}; expected one of {list_some(choices, 20)}.{nearest(data.source, choices)}"
+        )
+    return _public(data), None
+
+
+def _simulated(data: DataConfig, seed: int) -> tuple[Inputs, Truth]:
+    try:
+        market, truth = simulate_marketplace(**{"random_state": seed, **data.options})
+    except TypeError as error:
+        raise ConfigError(
+            f"data.options: {error}. See causalrec.datasets.simulate_marketplace for the options."
+        ) from error
+    tables = {name: getattr(market, name) for name in ("users", "items", "events", "experiment", "campaign")}
+    lineage = tuple(_lineage(name, "simulate_marketplace", frame) for name, frame in tables.items())
+    return Inputs(tables, lineage), Truth(truth.users)
+
+
+def _public(data: DataConfig) -> Inputs:
+    try:
+        dataset = load_dataset(data.source, data.path, **data.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"data.options: {error}. See causalrec.datasets.load_{data.source} for the options."
+        ) from error
+    lineage = [
+        Lineage(data.source, dataset.source, dataset.digest, len(dataset.frame), tuple(map(str, dataset.frame.columns)))
+    ]
+    tables: dict[str, pd.DataFrame | Path] = {data.source: dataset.frame}
+    notes: list[str] = []
+    cleaners = {"online_retail": online_retail_purchases, "retailrocket": retailrocket_events}
+    if data.source in cleaners:
+        events, dropped = cleaners[data.source](dataset)
+        tables["events"] = events
+        notes += [f"{data.source}: dropped {count:,} rows: {rule}" for rule, count in dropped.items() if count]
+        lineage.append(_lineage("events", f"{data.source}, cleaned", events))
+    return Inputs(tables, tuple(lineage), tuple(notes))
+
+
+def _files(data: DataConfig) -> Inputs:
+    lineage = []
+    for name, path in data.tables.items():
+        if not path.exists():
+            raise DatasetError(
+                f"data.tables.{name}: {path} does not exist; expected a Parquet or CSV file or directory."
+            )
+        lineage.append(Lineage(name, str(path), file_digest(path), None, ()))
+    return Inputs(dict(data.tables), tuple(lineage))
+
+
+def _lineage(name: str, source: str, frame: pd.DataFrame) -> Lineage:
+    return Lineage(name, source, frame_digest(frame), len(frame), tuple(map(str, frame.columns)))

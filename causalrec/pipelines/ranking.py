@@ -1,0 +1,152 @@
+"""Stage "ranker": queries on a frozen time split, features as of each cutoff, the model beside its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from causalrec.config import EventsConfig, RunConfig
+from causalrec.engines import Engine
+from causalrec.exceptions import ConfigError
+from causalrec.features import Aggregation, CandidateSpec, FeatureSet, FeatureStore, build_candidates, parse_window
+from causalrec.pipelines.designs import feature_set, hash_shares
+from causalrec.pipelines.scoring import FrameSpec, RankingScorer
+from causalrec.ranking import Ranker, map_at_k, ndcg_at_k, recall_at_k
+from causalrec.results import RankingResult
+
+RECENT, ALL_TIME = "top_sellers_recent", "top_sellers_all_time"
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Candidates with features and relevance, and what the candidates missed."""
+
+    frame: pd.DataFrame = field(repr=False)
+    missed: pd.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RankingData:
+    """Queries for training, validation (the next horizon) and test (the last horizon)."""
+
+    train: Queries
+    validation: Queries
+    test: Queries
+    features: tuple[str, ...]
+    item: str
+    cutoffs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankerOutput:
+    """The fitted ranker and its results on the validation queries."""
+
+    scorer: RankingScorer
+    results: dict[str, list[RankingResult]]
+    history: list[float]
+    importances: pd.DataFrame = field(repr=False)
+
+
+def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store: FeatureStore) -> RankingData:
+    """Cut the log at fixed times, one horizon apart, and compute every feature as of its cutoff."""
+    settings = config.ranker
+    spec = CandidateSpec(**{"horizon": settings.horizon, **_candidate_options(config)})
+    d = engine.dialect
+    last = engine.collect(f"SELECT MAX({d.quote(events.time)}) AS t FROM {d.quote(events.table)}")["t"].iloc[0]
+    end = pd.Timestamp(last).ceil("D")
+    step = pd.Timedelta(parse_window(settings.horizon), unit="us")
+    cutoffs = [end - step * i for i in range(settings.train_cutoffs + 2, 0, -1)]
+    rows, missed = build_candidates(
+        engine, events.table, cutoffs, spec, user=events.user, item=events.item, time=events.time,
+        event_type=events.event_type,
+    )  # fmt: skip
+    sets = [
+        feature_set(name, keys, aggregations, config)
+        for name, keys, aggregations in (
+            ("ranking_user", [events.user], config.features.user),
+            ("ranking_item", [events.item], config.features.item),
+            ("ranking_user_item", [events.user, events.item], config.features.user_item),
+        )
+        if aggregations
+    ]
+    wide = store.training_frame(rows, [*sets, _popularity(config, events, spec)])
+    names = tuple(n for s in sets for n in s.feature_names)
+    if not names:
+        raise ConfigError(
+            "the ranker has no features; configure features.user, .item or .user_item, or ranker.enabled: false."
+        )
+
+    def part(chosen: Sequence[pd.Timestamp]) -> Queries:
+        inside = wide[wide["event_time"].isin(chosen)].reset_index(drop=True)
+        lost = missed[missed["query"].isin(inside["query"].unique())].reset_index(drop=True)
+        return Queries(inside, lost)
+
+    texts = tuple(f"{c:%Y-%m-%d}" for c in cutoffs)
+    return RankingData(part(cutoffs[:-2]), part(cutoffs[-2:-1]), part(cutoffs[-1:]), names, events.item, texts)
+
+
+def train_ranker(data: RankingData, config: RunConfig) -> RankerOutput:
+    """Fit on the training cutoffs, stop early on the validation cutoff."""
+    spec = FrameSpec.of(data.train.frame[list(data.features)])
+    model = Ranker(k=config.ranker.k, random_state=config.seed, **config.ranker.params)
+    train, later = data.train.frame, data.validation.frame
+    model.fit(
+        spec.apply(train), train["relevance"], query=train["query"],
+        eval_set=(spec.apply(later), later["relevance"], later["query"]),
+    )  # fmt: skip
+    scorer = RankingScorer(model, spec)
+    importances = pd.DataFrame({"feature": spec.columns, "gain": model.feature_importances_})
+    results = score_ranking(data.validation, scorer, data.item, config)
+    return RankerOutput(scorer, results, model.history_, importances.sort_values("gain", ascending=False))
+
+
+def score_ranking(
+    queries: Queries, scorer: RankingScorer, item: str, config: RunConfig
+) -> dict[str, list[RankingResult]]:
+    """NDCG, MAP and recall of the ranker, recent and all-time top sellers, and a random order."""
+    frame, k = queries.frame, config.ranker.k
+    pair = frame["query"].astype(str) + " " + frame[item].astype(str)
+    scores = {
+        "ranker": scorer.predict(frame)["score"].to_numpy(),
+        "recent top sellers": frame[RECENT].to_numpy(),
+        "all-time top sellers": frame[ALL_TIME].to_numpy(),
+        "random": hash_shares(pair, config.seed),
+    }
+    missed = queries.missed
+    metrics = {"ndcg": ndcg_at_k, "map": map_at_k, "recall": recall_at_k}
+    return {
+        f"{name}_at_{k}": [
+            metric(
+                frame["relevance"], np.asarray(score, dtype=float), frame["query"], k=k, item=frame[item], missed=missed,
+                model=model, confidence_level=config.confidence_level,
+            )
+            for model, score in scores.items()
+        ]
+        for name, metric in metrics.items()
+    }  # fmt: skip
+
+
+def _popularity(config: RunConfig, events: EventsConfig, spec: CandidateSpec) -> FeatureSet:
+    """What the baselines sort by: purchases of the item where there are any kinds of events, else events."""
+    condition = f"CAST({events.event_type} AS VARCHAR(64)) IN ('purchase', 'view')" if "view" in spec.grades else None
+    return FeatureSet(
+        f"{config.name}_popularity", (events.item,), events.table, events.time,
+        (
+            Aggregation("count", window=config.ranker.popularity_window, where=condition, name=RECENT),
+            Aggregation("count", where=condition, name=ALL_TIME),
+        ),
+    )  # fmt: skip
+
+
+def _candidate_options(config: RunConfig) -> dict[str, object]:
+    options = dict(config.ranker.candidates)
+    if config.ranker.target == "purchase":
+        options.setdefault("grades", {"purchase": 1})
+    known = set(CandidateSpec.__dataclass_fields__)
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(f"unknown key 'ranker.candidates.{unknown[0]}'; expected one of {', '.join(sorted(known))}.")
+    return options

@@ -1,0 +1,151 @@
+"""Run directories: complete or absent.
+
+A run is built in a hidden directory beside its final place and renamed when it is
+whole, so an interrupted run leaves nothing that could be taken for a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from causalrec.config import RunConfig, load_config
+from causalrec.exceptions import StoreError
+from causalrec.results import Result, dump_results, load_results
+
+_PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run below ``path``."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The directory's name: UTC time, config name and a random suffix."""
+        return self.path.name
+
+    def config(self) -> RunConfig:
+        """The resolved config that the run was made with."""
+        return load_config(self.path / "config.yaml")
+
+    def info(self) -> dict[str, Any]:
+        """What ``run.json`` records: versions, data digests, tracking ids, notes."""
+        return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Write ``run.json``."""
+        self._text("run.json", json.dumps(info, indent=1, default=str))
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the resolved config."""
+        self._text("config.yaml", config.to_yaml())
+
+    def write_results(self, results: Mapping[str, Result | Sequence[Result]]) -> None:
+        """Write named results as JSON."""
+        self._text("results.json", dump_results(results))
+
+    def results(self) -> dict[str, Any]:
+        """Read the named results back."""
+        return load_results((self.path / "results.json").read_text(encoding="utf-8"))
+
+    def write_model(self, name: str, model: object) -> None:
+        """Pickle a model under ``models/``."""
+        target = self.path / "models" / f"{name}.pkl"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(pickle.dumps(model))
+
+    def model(self, name: str) -> Any:
+        """Load a model of this run, or None when the run has none of that name.
+
+        Pickles run code when loaded: open only runs that you trust.
+        """
+        target = self.path / "models" / f"{name}.pkl"
+        return pickle.loads(target.read_bytes()) if target.exists() else None
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a frame as Parquet, e.g. ``holdout/uplift``."""
+        target = self.path / f"{name}.parquet"
+        target.parent.mkdir(exist_ok=True)
+        frame.to_parquet(target, index=False)
+
+    def frame(self, name: str) -> pd.DataFrame | None:
+        """Read a frame of this run, or None when the run has none of that name."""
+        target = self.path / f"{name}.parquet"
+        return pd.read_parquet(target) if target.exists() else None
+
+    def _text(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """Yield a directory that becomes ``target`` on success and vanishes on any failure or interrupt."""
+    partial = target.parent / f"{_PARTIAL}{target.name}"
+    try:
+        partial.mkdir(parents=True)
+        probe = partial / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StoreError(
+            f"cannot write in {target.parent}: {error.strerror or error}. Choose another place with --set output_dir=…"
+        ) from error
+    try:
+        yield partial
+        if target.exists():
+            old = target.parent / f"{_PARTIAL}old-{secrets.token_hex(3)}"
+            target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def new_run_path(output_dir: Path, name: str) -> Path:
+    """A fresh path that sorts by time: ``runs/20260102T030405_name_a1b2c3``."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return output_dir / f"{stamp}_{name}_{secrets.token_hex(3)}"
+
+
+def newest_run(output_dir: Path, name: str | None = None) -> RunDirectory:
+    """The newest complete run below ``output_dir``, of the config ``name`` if given.
+
+    Raises
+    ------
+    StoreError
+        When there is none; the message says how to train one.
+    """
+    found = sorted(p for p in output_dir.glob("*_*") if (p / "run.json").is_file())
+    mine = [p for p in found if name is None or RunDirectory(p).config().name == name]
+    if not mine:
+        of_name = f" of config {name!r}" if name else ""
+        remedy = f"causalrec train --config configs/{name}.yaml" if name else "causalrec train"
+        raise StoreError(f"no trained run{of_name} in {output_dir}{os.sep}; train one first: {remedy}")
+    return RunDirectory(mine[-1])
+
+
+def open_run(path: Path) -> RunDirectory:
+    """A run by its directory; a :class:`StoreError` when it is not a complete run."""
+    if not (path / "run.json").is_file():
+        raise StoreError(
+            f"{path} is not a complete run: it has no run.json. Give a directory made by `causalrec train`."
+        )
+    return RunDirectory(path)

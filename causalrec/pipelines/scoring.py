@@ -1,0 +1,90 @@
+"""What a trained run can do with a frame: the objects that are pickled, logged to MLflow and used by ``infer``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrec._validation import check_columns
+from causalrec.exceptions import ColumnError
+from causalrec.ranking import Ranker
+from causalrec.uplift import TLearner
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """The columns that a model was fitted on, so that any batch is brought into the same form."""
+
+    columns: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, X: pd.DataFrame) -> FrameSpec:
+        """The form of a training frame."""
+        levels = {
+            c: tuple(map(str, X[c].cat.categories)) for c in X.columns if isinstance(X[c].dtype, pd.CategoricalDtype)
+        }
+        return cls(tuple(X.columns), levels)
+
+    def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Pick and code the columns; a level that training never saw counts as missing.
+
+        Raises
+        ------
+        ColumnError
+            When a column is missing, or is not numeric though it was in training.
+        """
+        check_columns(frame.columns, self.columns, where="the batch to score")
+        coded = {}
+        for column in self.columns:
+            values = frame[column]
+            if column in self.categories:
+                text = values.astype("string").astype(object).where(values.notna(), None)
+                coded[column] = pd.Series(pd.Categorical(text, categories=list(self.categories[column])))
+            else:
+                try:
+                    coded[column] = values.astype("float64").reset_index(drop=True)
+                except (TypeError, ValueError) as error:
+                    raise ColumnError(f"the batch to score: column {column!r} must be numeric: {error}.") from error
+        return pd.DataFrame(coded)
+
+
+@dataclass(frozen=True)
+class UpliftScorer:
+    """Scores units: their predicted uplift and both potential outcomes."""
+
+    model: TLearner
+    spec: FrameSpec
+    unit: str
+
+    @classmethod
+    def fit(cls, learner: TLearner, X: pd.DataFrame, y: Any, treatment: Any, *, unit: str) -> UpliftScorer:
+        """Fit the learner on a frame and remember the frame's form."""
+        spec = FrameSpec.of(X)
+        return cls(learner.fit(spec.apply(X), y, treatment=treatment), spec, unit)
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A row per row of ``frame``: ``uplift``, ``outcome_if_control``, ``outcome_if_treated``."""
+        outcomes = self.model.predict_outcomes(self.spec.apply(frame))
+        return pd.DataFrame(
+            {
+                "uplift": outcomes[:, 1] - outcomes[:, 0],
+                "outcome_if_control": outcomes[:, 0],
+                "outcome_if_treated": outcomes[:, 1],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class RankingScorer:
+    """Scores candidates: higher comes first within a query."""
+
+    model: Ranker
+    spec: FrameSpec
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A row per row of ``frame``: ``score``."""
+        return pd.DataFrame({"score": np.asarray(self.model.predict(self.spec.apply(frame)), dtype=np.float64)})

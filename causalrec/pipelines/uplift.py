@@ -1,0 +1,82 @@
+"""Stage "uplift": fit on training units, judge on units that the model has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from causalrec._typing import FloatArray
+from causalrec.config import RunConfig
+from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
+from causalrec.pipelines.designs import Design
+from causalrec.pipelines.scoring import UpliftScorer
+from causalrec.results import Result
+from causalrec.uplift import TLearner
+
+
+@dataclass(frozen=True)
+class UpliftOutput:
+    """The fitted model, its out-of-fold results, and the units held out."""
+
+    scorer: UpliftScorer
+    results: dict[str, Result]
+    scored: pd.DataFrame = field(repr=False)
+    holdout: pd.DataFrame = field(repr=False)
+
+
+def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
+    """Fit a T-learner on the training units; score them by models of the other folds."""
+    held_out = design.held_out(config.split.test_share, config.seed)
+    training = design.frame[~held_out].reset_index(drop=True)
+    outcome = design.outcome(config.uplift.outcome)
+    learner = TLearner(random_state=config.seed, **config.uplift.params)
+    X, y, treatment = training[list(design.covariates)], training[outcome], training[design.treatment]
+    folds = design.folds(training, config.split.folds, config.seed)
+    uplift = np.full(len(training), np.nan)
+    for fold in range(config.split.folds):
+        inside = folds == fold
+        model = clone(learner).fit(X[~inside], y[~inside], treatment=treatment[~inside])
+        uplift[inside] = model.predict(X[inside])
+    scorer = UpliftScorer.fit(learner, X, y, treatment, unit=design.unit)
+    columns = [design.unit, design.treatment, outcome]
+    return UpliftOutput(
+        scorer=scorer,
+        results=score_uplift(training, uplift, design.treatment, outcome, config),
+        scored=training[columns].assign(uplift=uplift),
+        holdout=design.frame.loc[held_out, [*columns, *design.covariates]].reset_index(drop=True),
+    )
+
+
+def score_uplift(
+    frame: pd.DataFrame, uplift: FloatArray, treatment: str, outcome: str, config: RunConfig, label: str = "T-learner"
+) -> dict[str, Result]:
+    """Qini, AUUC, the effect in the top share, the Qini curve and the effect by group of predicted uplift."""
+    y, arm = frame[outcome].to_numpy(), frame[treatment].to_numpy()
+    level = config.confidence_level
+    return {
+        "qini": qini_score(y, uplift, arm, confidence_level=level),
+        "auuc": auuc_score(y, uplift, arm, confidence_level=level),
+        top_name(config): uplift_at_k(y, uplift, arm, k=config.uplift.top_share, confidence_level=level),
+        "qini_curve": qini_curve(y, uplift, arm, confidence_level=level, label=label),
+        "uplift_bins": uplift_by_bin(y, uplift, arm, confidence_level=level),
+    }
+
+
+def top_name(config: RunConfig) -> str:
+    """``uplift_at_10pct`` for a top share of 0.1."""
+    return f"uplift_at_{config.uplift.top_share * 100:g}pct"
+
+
+def top_units(scored: pd.DataFrame, unit: str, share: float) -> pd.Series:
+    """The ids of the units in the top share by predicted uplift."""
+    n_top = max(1, round(share * len(scored)))
+    return scored.nlargest(n_top, "uplift", keep="first")[unit]
+
+
+def scalar_results(results: Mapping[str, Result]) -> dict[str, Result]:
+    """Those results that are single estimates."""
+    return {name: result for name, result in results.items() if "estimate" in result.to_dict()}
