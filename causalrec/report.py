@@ -48,7 +48,9 @@ class SummaryRow:
         )
 
 
-SUMMARY_HEADER = ("stage", "what", "estimate", "interval", "p-value", "truth", "n")
+def summary_header(confidence_level: float) -> tuple[str, ...]:
+    """The names of the cells of a :class:`SummaryRow`."""
+    return ("stage", "what", "estimate", f"{confidence_level * 100:g}% interval", "p-value", "truth", "n")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ def render_report(
     summary: Sequence[SummaryRow],
     sections: Sequence[Section],
     *,
+    confidence_level: float = 0.95,
+    findings: Sequence[str] = (),
     notes: Sequence[str] = (),
     appendix: str = "",
 ) -> str:
@@ -84,12 +88,11 @@ def render_report(
         }
         for s in sections
     ]
-    return str(
-        environment.get_template("report.html.j2").render(
-            title=title, question=question, header=SUMMARY_HEADER, summary=[r.cells() for r in summary],
-            sections=pages, notes=notes, appendix=appendix,
-        )
+    page = environment.get_template("report.html.j2").render(
+        title=title, question=question, header=summary_header(confidence_level), findings=findings, notes=notes,
+        summary=[r.cells() for r in summary], sections=pages, appendix=appendix,
     )  # fmt: skip
+    return str(page)
 
 
 def write_report(path: Path, html: str) -> Path:

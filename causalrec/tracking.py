@@ -61,19 +61,21 @@ def _guarded(method: _F) -> _F:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow and alembic log every migration and hint; warnings of theirs are not about the user's data."""
-    names = ("mlflow", "alembic")
-    levels = [logging.getLogger(n).level for n in names]
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """MLflow and alembic print every migration and hint; none of it is about the user's data."""
+    import mlflow  # noqa: F401 - sets its loggers up, so that what is set below holds
+
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for category in (FutureWarning, DeprecationWarning, UserWarning):
                 warnings.simplefilter("ignore", category)
             yield
     finally:
-        for name, level in zip(names, levels, strict=True):
-            logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class Tracker:
@@ -82,7 +84,7 @@ class Tracker:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.active = False
         self.failure: str | None = None
-        self.run_id: str | None = None
+        self.top = Stage(self)
         self._client: Any = None
         self._experiment = ""
         self._say = say
@@ -102,17 +104,23 @@ class Tracker:
     ) -> Iterator[Tracker]:
         """Open a parent run; it ends FINISHED, FAILED (with the error as a tag) or, when interrupted, KILLED."""
         tracker = cls(say)
-        if enabled:
-            tracker._start(uri, experiment, run_name, params, tags)
-        with tracker._ending(tracker.run_id):
+        with tracker._ending(tracker.top):
+            if enabled:
+                tracker._start(uri, experiment, run_name, params, tags)
             yield tracker
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """A child run for a stage."""
-        stage = Stage(self, self._create(name))
-        with self._ending(stage.run_id):
+        stage = Stage(self)
+        with self._ending(stage):
+            stage.run_id = self._create(name)
             yield stage
+
+    @property
+    def run_id(self) -> str | None:
+        """The parent run's id; None when tracking is off."""
+        return self.top.run_id
 
     def fail(self, error: BaseException) -> None:
         """Turn tracking off and say why."""
@@ -125,15 +133,15 @@ class Tracker:
         self, uri: str, experiment: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
         self.active = True
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self._connect(uri, experiment)
         if self.active:
-            self.run_id = self._create(run_name, {**_environment_tags(), **tags}, top=True)
-            Stage(self, self.run_id).log_params(params)
+            self.top.run_id = self._create(run_name, {**_environment_tags(), **tags})
+            self.top.log_params(params)
 
     @_guarded
     def _connect(self, uri: str, experiment: str) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         import mlflow
 
         resolved = resolve_uri(uri)
@@ -146,13 +154,13 @@ class Tracker:
         self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
 
     @_guarded
-    def _create(self, name: str, tags: Mapping[str, str] | None = None, *, top: bool = False) -> Any:
-        parent = {} if top or self.run_id is None else {"mlflow.parentRunId": self.run_id}
+    def _create(self, name: str, tags: Mapping[str, str] | None = None) -> Any:
+        parent = {} if self.run_id is None else {"mlflow.parentRunId": self.run_id}
         run = self._client.create_run(self._experiment, run_name=name, tags={**(tags or {}), **parent})
         return run.info.run_id
 
     @contextmanager
-    def _ending(self, run_id: str | None) -> Iterator[None]:
+    def _ending(self, run: Stage) -> Iterator[None]:
         started = time.perf_counter()
         status, reason = "FINISHED", ""
         try:
@@ -164,8 +172,11 @@ class Tracker:
             status = "KILLED"
             raise
         finally:
-            if run_id is not None:
-                self._end(run_id, status, reason, time.perf_counter() - started)
+            if run.run_id is not None:
+                self._end(run.run_id, status, reason, time.perf_counter() - started)
+                if not self.active:  # turned off by a failure that may have passed: try once to close the run
+                    with contextlib.suppress(Exception):
+                        self._client.set_terminated(run.run_id, status=status)
 
     @_guarded
     def _end(self, run_id: str, status: str, reason: str, seconds: float) -> None:
@@ -174,6 +185,15 @@ class Tracker:
         if reason:
             self._client.set_tag(run_id, "error", reason)
         self._client.set_terminated(run_id, status=status)
+        if status != "FINISHED" and run_id == self.run_id:
+            self._end_orphans(run_id, status)
+
+    def _end_orphans(self, run_id: str, status: str) -> None:
+        """End children whose creation was interrupted before their id came back."""
+        children = self._client.search_runs([self._experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+        for child in children:
+            if child.info.status == "RUNNING":
+                self._client.set_terminated(child.info.run_id, status=status)
 
     @_guarded
     def champion(self, name: str) -> Any:
@@ -203,9 +223,9 @@ class Tracker:
 class Stage:
     """A run that results are logged to."""
 
-    def __init__(self, tracker: Tracker, run_id: Any) -> None:
+    def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
-        self.run_id = run_id
+        self.run_id: Any = None
 
     @_guarded
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -288,10 +308,13 @@ class Stage:
     ) -> Any:
         """Log and register anything with ``predict(frame)`` as a pyfunc; returns the registered version.
 
-        In the signature categories are text and numbers are doubles, which the scorer codes itself.
+        The signature takes any type: MLflow would refuse integers where it saw floats, and the scorer checks its
+        columns itself. What each column held in training stands in the model's metadata.
         """
         import mlflow
-        from mlflow.models import infer_signature
+        from mlflow.exceptions import MlflowException
+        from mlflow.models import ModelSignature
+        from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
         class Scoring(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             def __init__(self, inner: Any) -> None:
@@ -300,17 +323,24 @@ class Stage:
             def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:  # noqa: ARG002
                 return self.inner.predict(model_input)
 
-        plain = example.astype(
-            {c: "float64" if pd.api.types.is_numeric_dtype(t) else "object" for c, t in example.dtypes.items()}
+        types = {str(c): "number" if pd.api.types.is_numeric_dtype(t) else "text" for c, t in example.dtypes.items()}
+        plain = example.astype({c: "float64" if t == "number" else "object" for c, t in types.items()})
+        signature = ModelSignature(
+            Schema([ColSpec(AnyType(), c) for c in types]),
+            Schema([ColSpec(DataType.double, c) for c in scorer.predict(plain).columns]),
         )
         with mlflow.start_run(run_id=self.run_id, nested=True):
             info = mlflow.pyfunc.log_model(
                 name=name, python_model=Scoring(scorer), input_example=plain, pip_requirements=list(requirements),
-                signature=infer_signature(plain, scorer.predict(plain)), registered_model_name=registered_name,
+                signature=signature, code_paths=[str(Path(__file__).parent)], metadata={"columns": types},
             )  # fmt: skip
+        client = self.tracker._client
         # Leaving start_run ends the run; the stage ends it itself.
-        self.tracker._client.update_run(self.run_id, status="RUNNING")
-        return str(info.registered_model_version)
+        client.update_run(self.run_id, status="RUNNING")
+        with contextlib.suppress(MlflowException):  # it is there already
+            client.create_registered_model(registered_name)
+        made = client.create_model_version(registered_name, info.model_uri, self.run_id, model_id=info.model_id)
+        return str(made.version)
 
 
 def result_metrics(name: str, result: Result) -> dict[str, float]:

@@ -17,7 +17,7 @@ from causalrec.pipelines.scoring import FrameSpec, RankingScorer
 from causalrec.ranking import Ranker, map_at_k, ndcg_at_k, recall_at_k
 from causalrec.results import RankingResult
 
-RECENT, ALL_TIME = "top_sellers_recent", "top_sellers_all_time"
+RECENT, ALL_TIME, LAST_SEEN = "top_sellers_recent", "top_sellers_all_time", "days_since_last_seen"
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,8 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
         engine, events.table, cutoffs, spec, user=events.user, item=events.item, time=events.time,
         event_type=events.event_type,
     )  # fmt: skip
-    sets = [
-        feature_set(name, keys, aggregations, config)
-        for name, keys, aggregations in (
-            ("ranking_user", [events.user], config.features.user),
-            ("ranking_item", [events.item], config.features.item),
-            ("ranking_user_item", [events.user, events.item], config.features.user_item),
-        )
-        if aggregations
-    ]
-    wide = store.training_frame(rows, [*sets, _popularity(config, events, spec)])
+    sets = feature_sets(config, events)
+    wide = store.training_frame(rows, [*sets, *_baselines(config, events, spec, engine)])
     names = tuple(n for s in sets for n in s.feature_names)
     if not names:
         raise ConfigError(
@@ -86,6 +78,19 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
 
     texts = tuple(f"{c:%Y-%m-%d}" for c in cutoffs)
     return RankingData(part(cutoffs[:-2]), part(cutoffs[-2:-1]), part(cutoffs[-1:]), names, events.item, texts)
+
+
+def feature_sets(config: RunConfig, events: EventsConfig) -> list[FeatureSet]:
+    """The configured feature sets, one per entity."""
+    return [
+        feature_set(name, keys, aggregations, config)
+        for name, keys, aggregations in (
+            ("user", [events.user], config.features.user),
+            ("item", [events.item], config.features.item),
+            ("user_item", [events.user, events.item], config.features.user_item),
+        )
+        if aggregations
+    ]
 
 
 def train_ranker(data: RankingData, config: RunConfig) -> RankerOutput:
@@ -106,13 +111,14 @@ def train_ranker(data: RankingData, config: RunConfig) -> RankerOutput:
 def score_ranking(
     queries: Queries, scorer: RankingScorer, item: str, config: RunConfig
 ) -> dict[str, list[RankingResult]]:
-    """NDCG, MAP and recall of the ranker, recent and all-time top sellers, and a random order."""
+    """NDCG, MAP and recall of the ranker, recent and all-time top sellers, the user's last items, a random order."""
     frame, k = queries.frame, config.ranker.k
     pair = frame["query"].astype(str) + " " + frame[item].astype(str)
     scores = {
         "ranker": scorer.predict(frame)["score"].to_numpy(),
         "recent top sellers": frame[RECENT].to_numpy(),
         "all-time top sellers": frame[ALL_TIME].to_numpy(),
+        "last seen items": -frame[LAST_SEEN].fillna(np.finfo(np.float64).max).to_numpy(),
         "random": hash_shares(pair, config.seed),
     }
     missed = queries.missed
@@ -120,8 +126,8 @@ def score_ranking(
     return {
         f"{name}_at_{k}": [
             metric(
-                frame["relevance"], np.asarray(score, dtype=float), frame["query"], k=k, item=frame[item], missed=missed,
-                model=model, confidence_level=config.confidence_level,
+                frame["relevance"], np.asarray(score, dtype=float), frame["query"], k=k, item=frame[item],
+                missed=missed, model=model, confidence_level=config.confidence_level,
             )
             for model, score in scores.items()
         ]
@@ -129,16 +135,19 @@ def score_ranking(
     }  # fmt: skip
 
 
-def _popularity(config: RunConfig, events: EventsConfig, spec: CandidateSpec) -> FeatureSet:
-    """What the baselines sort by: purchases of the item where there are any kinds of events, else events."""
-    condition = f"CAST({events.event_type} AS VARCHAR(64)) IN ('purchase', 'view')" if "view" in spec.grades else None
-    return FeatureSet(
-        f"{config.name}_popularity", (events.item,), events.table, events.time,
-        (
-            Aggregation("count", window=config.ranker.popularity_window, where=condition, name=RECENT),
-            Aggregation("count", where=condition, name=ALL_TIME),
-        ),
-    )  # fmt: skip
+def _baselines(config: RunConfig, events: EventsConfig, spec: CandidateSpec, engine: Engine) -> list[FeatureSet]:
+    """What the baselines sort by: how often an item was used, and when the user last did."""
+    kinds = ", ".join(engine.dialect.literal(kind) for kind in spec.grades)
+    used = f"CAST({engine.dialect.quote(events.event_type)} AS VARCHAR(64)) IN ({kinds})"
+    popularity = (
+        Aggregation("count", window=config.ranker.popularity_window, where=used, name=RECENT),
+        Aggregation("count", where=used, name=ALL_TIME),
+    )
+    seen = (Aggregation("recency", where=used, name=LAST_SEEN),)
+    return [
+        FeatureSet(f"{config.name}_popularity", (events.item,), events.table, events.time, popularity),
+        FeatureSet(f"{config.name}_last_seen", (events.user, events.item), events.table, events.time, seen),
+    ]
 
 
 def _candidate_options(config: RunConfig) -> dict[str, object]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.base import clone
 
 from causalrec._typing import FloatArray
 from causalrec.config import RunConfig
 from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
 from causalrec.pipelines.designs import Design
+from causalrec.pipelines.inputs import Truth
 from causalrec.pipelines.scoring import UpliftScorer
 from causalrec.results import Result
 from causalrec.uplift import TLearner
@@ -66,17 +67,25 @@ def score_uplift(
     }
 
 
+def true_scores(
+    scored: pd.DataFrame, unit: str, column: str | None, truth: Truth | None, config: RunConfig
+) -> dict[str, float]:
+    """What the metrics of these predictions would be if every unit's true effect were known; empty where it is not.
+
+    The integrals of :mod:`causalrec.evaluation` with the true effect in place of the score of each unit.
+    """
+    if truth is None or column is None:
+        return {}
+    tau = truth.units.set_index(truth.unit)[column].reindex(pd.Index(scored[unit])).to_numpy(np.float64)
+    # Shares of the population, best first; equal predictions share the middle of their ranks.
+    rank = (rankdata(-scored["uplift"].to_numpy()) - 0.5) / len(scored)
+    return {
+        "qini": float(np.mean((0.5 - rank) * tau)),
+        "auuc": float(np.mean((1.0 - rank) * tau)),
+        top_name(config): float(tau[rank <= max(config.uplift.top_share, rank.min())].mean()),
+    }
+
+
 def top_name(config: RunConfig) -> str:
     """``uplift_at_10pct`` for a top share of 0.1."""
     return f"uplift_at_{config.uplift.top_share * 100:g}pct"
-
-
-def top_units(scored: pd.DataFrame, unit: str, share: float) -> pd.Series:
-    """The ids of the units in the top share by predicted uplift."""
-    n_top = max(1, round(share * len(scored)))
-    return scored.nlargest(n_top, "uplift", keep="first")[unit]
-
-
-def scalar_results(results: Mapping[str, Result]) -> dict[str, Result]:
-    """Those results that are single estimates."""
-    return {name: result for name, result in results.items() if "estimate" in result.to_dict()}

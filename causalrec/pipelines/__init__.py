@@ -1,0 +1,1 @@
+"""From a config to a decision: stages as functions, and ``train``, ``evaluate`` and ``infer`` that run them."""

@@ -1,0 +1,87 @@
+"""``causalrec data``: write the simulated marketplace, and look after the public data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from causalrec.datasets import Marketplace, MarketplaceTruth, list_datasets, load_dataset, simulate_marketplace
+from causalrec.exceptions import DatasetError
+from causalrec.pipelines.progress import Reporter
+from causalrec.pipelines.rundir import building
+
+_CHUNK = 200_000
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """A public data set: its rows when it is at hand, and where it is or why it is not."""
+
+    name: str
+    rows: int | None
+    state: str
+
+
+def write_synthetic(output: Path, *, n_users: int, seed: int, reporter: Reporter) -> list[Path]:
+    """Write the marketplace's tables below ``output`` and its truth below ``<output>_truth``, each whole or not at all.
+
+    Users are simulated in chunks, so memory does not grow with their number. Raises :class:`StoreError` when the
+    place cannot be written.
+    """
+    truth_dir = output.with_name(f"{output.name}_truth")
+    with reporter.stage("simulation") as advance, building(output) as tables, building(truth_dir) as truths:
+        writers: dict[Path, Any] = {}
+        done = sessions = 0
+        try:
+            for market, truth in _chunks(n_users, seed):
+                frames = {tables / f"{name}.parquet": frame for name, frame in market.tables().items()}
+                if done:
+                    del frames[tables / "items.parquet"]  # the shop is the same for every chunk
+                frames[tables / "events.parquet"] = market.events.assign(
+                    session_id=market.events["session_id"] + sessions
+                )
+                frames[truths / "truth.parquet"] = truth.users
+                for path, frame in frames.items():
+                    table = pa.Table.from_pandas(frame, preserve_index=False)
+                    if path not in writers:
+                        writers[path] = pq.ParquetWriter(path, table.schema, compression="zstd")
+                    writers[path].write_table(table)
+                sessions += int(market.events["session_id"].max()) + 1 if len(market.events) else 0
+                done += len(market.users)
+                advance(done, n_users)
+        finally:
+            for writer in writers.values():
+                writer.close()
+    return sorted(p for d in (output, truth_dir) for p in d.glob("*.parquet"))
+
+
+def _chunks(n_users: int, seed: int) -> Iterator[tuple[Marketplace, MarketplaceTruth]]:
+    """One chunk is exactly ``simulate_marketplace(n_users, random_state=seed)``; more share one shop."""
+    if n_users <= _CHUNK:
+        yield simulate_marketplace(n_users, random_state=seed)
+        return
+    starts = range(0, n_users, _CHUNK)
+    for start, child in zip(starts, np.random.SeedSequence(seed).spawn(len(starts)), strict=True):
+        size = min(_CHUNK, n_users - start)
+        yield simulate_marketplace(size, random_state=child, first_user=start, item_seed=seed)
+
+
+def check_real(*, reporter: Reporter) -> list[DatasetStatus]:
+    """Load every public data set that is at hand against its known hash; download those with a stable address."""
+    found = []
+    with reporter.stage("public data") as advance:
+        names = list(list_datasets())
+        for done, name in enumerate(names, start=1):
+            try:
+                dataset = load_dataset(name, verify=True)
+                found.append(DatasetStatus(name, len(dataset.frame), f"{dataset.path} ({dataset.licence})"))
+            except DatasetError as error:
+                found.append(DatasetStatus(name, None, str(error)))
+            advance(done, len(names))
+    return found

@@ -1,0 +1,153 @@
+"""The report's sections and the figures, from named results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLACEBO, experiment, ranking
+from causalrec.plots import (
+    plot_ab,
+    plot_balance,
+    plot_curve,
+    plot_effects,
+    plot_overlap,
+    plot_placebo,
+    plot_ranking,
+    plot_uplift_bins,
+)
+from causalrec.report import Section
+from causalrec.results import (
+    BalanceResult,
+    EffectResult,
+    IdentificationResult,
+    OverlapResult,
+    RefutationResult,
+    Result,
+    SampleRatioResult,
+    format_number,
+)
+
+_PLOTS: dict[str, Callable[..., Any]] = {
+    "qini_curve": plot_curve,
+    "uplift_bins": plot_uplift_bins,
+    "balance": plot_balance,
+    "overlap": plot_overlap,
+    "placebo": plot_placebo,
+}
+
+
+def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str, Any]:
+    """Every figure that the results allow, by name."""
+    figures = {name: plot(results[name]) for name, plot in _PLOTS.items() if name in results}
+    scores = list(ranking(results, "ndcg").values())
+    if scores:
+        figures["ranking"] = plot_ranking(scores)
+    effects = {
+        label: results[name]
+        for label, name in (("main estimate", EFFECT), ("doubly robust", CROSS_CHECK))
+        if name in results
+    }
+    if effects:
+        figures["average_effect"] = plot_effects(effects, truth=truths.get(EFFECT))  # type: ignore[arg-type]
+    tests = list(experiment(results).values())
+    if tests:
+        figures["ab_test"] = plot_ab(tests)
+    return figures
+
+
+def sections(results: Mapping[str, Result], figures: Mapping[str, Any]) -> list[Section]:
+    """The parts of the report that have results."""
+    parts = (
+        _ranking(results, figures),
+        _uplift(results, figures),
+        _effect(results, figures),
+        _experiment(results, figures),
+    )
+    return [part for part in parts if part is not None]
+
+
+def _shown(figures: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
+    return tuple(figures[name] for name in names if name in figures)
+
+
+def _ranking(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
+    rows = {m: ranking(results, m) for m in ("ndcg", "map", "recall")}
+    if not rows["ndcg"]:
+        return None
+    first = next(iter(rows["ndcg"].values()))
+    table = pd.DataFrame([r.to_dict() for group in rows.values() for r in group.values()])
+    text = (
+        f"Queries of the last period, which the model has not seen: {first.n_obs:,} with something relevant, "
+        f"{first.n_without_positives:,} without, which cannot be judged and are left out. Relevant items that were no "
+        "candidates count against every order. Equal scores are ordered by item.",
+    )
+    columns = ["estimand", "model", "estimate", "ci_low", "ci_high", "n_obs", "n_without_positives"]
+    return Section("Ranker", text, _shown(figures, "ranking"), {"Metrics": table[columns]})
+
+
+def _uplift(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
+    if "qini" not in results:
+        return None
+    text = (
+        "Units held out from training, the highest predicted uplift first. Qini is the area between the curve and that "
+        "of a random order, AUUC the area under the curve, both in the outcome's unit per unit of the population.",
+    )
+    table = results["uplift_bins"].to_frame()
+    return Section("Uplift", text, _shown(figures, "qini_curve", "uplift_bins"), {"By predicted uplift": table})
+
+
+def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
+    effect = results.get(EFFECT)
+    if not isinstance(effect, EffectResult):
+        return None
+    text = [f"{effect}."]
+    found = results.get(IDENTIFICATION)
+    if isinstance(found, IdentificationResult):
+        adjust = ", ".join(found.backdoor_variables) or "nothing, since treatment was assigned at random"
+        text = [f"Adjusted for: {adjust}.", "Assumed: " + "; ".join(found.assumptions) + ".", *text]
+    if CROSS_CHECK in results:
+        text.append(f"Another way, doubly robust: {results[CROSS_CHECK]}.")
+    tables = {}
+    balance, overlap = results.get("balance"), results.get("overlap")
+    if isinstance(balance, BalanceResult):
+        verdict = "within" if balance.balanced else "beyond"
+        text.append(
+            f"Largest standardised difference between the groups: {format_number(balance.max_abs_smd_before)} before, "
+            f"{format_number(balance.max_abs_smd_after)} after, {verdict} the usual limit of {balance.threshold}."
+        )
+        tables["Covariate balance"] = balance.to_frame()
+    if isinstance(overlap, OverlapResult):
+        text.append(
+            f"Propensities run from {format_number(overlap.min_propensity)} to "
+            f"{format_number(overlap.max_propensity)}; "
+            f"{overlap.share_outside_common_support:.1%} of units lie where only one group is found."
+        )
+    placebo = results.get(PLACEBO)
+    if isinstance(placebo, RefutationResult):
+        text.append(
+            f"With the treatment permuted {placebo.n_simulations} times, so that it has no effect, the mean estimate "
+            f"is {format_number(placebo.placebo_effect)} (p = {format_number(placebo.pvalue)} for zero). "
+            f"Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
+        )
+    return Section(
+        "Average effect", tuple(text), _shown(figures, "average_effect", "placebo", "balance", "overlap"), tables
+    )
+
+
+def _experiment(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
+    tests = list(experiment(results).values())
+    if not tests:
+        return None
+    text = []
+    ratio = results.get("sample_ratio")
+    if isinstance(ratio, SampleRatioResult):
+        counts = ", ".join(f"{a} {n:,}" for a, n in zip(ratio.arms, ratio.counts, strict=True))
+        verdict = "a mismatch: find its cause before reading on" if ratio.mismatch else "as designed"
+        text.append(f"Units: {counts}; sample ratio p = {format_number(ratio.pvalue)}, {verdict}.")
+    columns = ["metric", "control_mean", "treatment_mean", "estimate", "ci_low", "ci_high", "relative_effect",
+               "relative_ci_low", "relative_ci_high", "pvalue", "n_obs", "method"]  # fmt: skip
+    table = pd.DataFrame([r.to_dict() for r in tests])[columns]
+    return Section("A/B test", tuple(text), _shown(figures, "ab_test"), {"Metrics": table})

@@ -1,0 +1,115 @@
+"""What the stages of a command share: where they report, what they have found, and how it is tracked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from causalrec.config import RunConfig
+from causalrec.engines import Engine, open_engine
+from causalrec.pipelines.page import draw
+from causalrec.pipelines.progress import Advance, Reporter
+from causalrec.pipelines.rundir import RunDirectory
+from causalrec.results import BalanceResult, CurveResult, IdentificationResult, OverlapResult, Result, UpliftBinsResult
+from causalrec.tracking import Stage, Tracker, git_commit, package_versions, result_metrics
+
+_TABLES = (BalanceResult, CurveResult, OverlapResult, UpliftBinsResult)
+
+
+@dataclass
+class Session:
+    """A command at work; results, truths and notes gather here, stage by stage."""
+
+    config: RunConfig
+    reporter: Reporter
+    tracker: Tracker
+    run: RunDirectory
+    results: dict[str, Result] = field(default_factory=dict)
+    truths: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[tuple[Advance, Stage]]:
+        """Enter a stage: shown while it works, a child run in MLflow."""
+        with self.reporter.stage(title) as advance, self.tracker.stage(title) as stage:
+            yield advance, stage
+
+    def note(self, text: str) -> None:
+        """Say a line now, and keep it for the report."""
+        self.notes.append(text)
+        self.reporter.note(text)
+
+    def record(self, stage: Stage, results: Mapping[str, Result], truths: Mapping[str, float] | None = None) -> None:
+        """Keep results; log numbers to the stage and to the whole run, figures and tables to the stage."""
+        known = {name: value for name, value in (truths or {}).items() if value == value}
+        self.results |= results
+        self.truths |= known
+        metrics = {k: v for name, result in results.items() for k, v in result_metrics(name, result).items()}
+        metrics |= {f"{name}_truth": value for name, value in known.items()}
+        for each in (stage, self.tracker.top):
+            each.log_metrics(metrics)
+        if not self.tracker.active:
+            return
+        for name, axes in draw(results, known).items():
+            stage.log_figure(axes, f"figures/{name}.png")
+        for name, result in results.items():
+            if isinstance(result, _TABLES):
+                stage.log_frame(result.to_frame(), f"tables/{name}.json")
+            if isinstance(result, IdentificationResult):
+                stage.log_text(f"{result}\n\n{result.expression}", f"{name}.txt")
+
+    def info(self, command: str, **more: Any) -> dict[str, Any]:
+        """What ``run.json`` says of this command."""
+        return {
+            "command": command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git_commit": git_commit(),
+            "versions": package_versions(),
+            "truths": self.truths,
+            "notes": self.notes,
+            "tracking": {"uri": self.config.tracking.uri, "run_id": self.tracker.run_id},
+            **more,
+        }
+
+    def tracking_line(self) -> str:
+        """Where the run is tracked, or why it is not."""
+        if self.tracker.failure:
+            return self.tracker.failure
+        if not self.config.tracking.enabled:
+            return "off (tracking.enabled: false)"
+        return f"{self.config.tracking.uri}, experiment {experiment_name(self.config)!r}; open it with: causalrec ui"
+
+
+def experiment_name(config: RunConfig) -> str:
+    """The MLflow experiment of a config."""
+    return config.tracking.experiment or config.name
+
+
+@contextmanager
+def tracked(config: RunConfig, reporter: Reporter, command: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
+    """An MLflow run for a command; opening it counts as a stage, since MLflow alone takes seconds to import."""
+    with ExitStack() as stack:
+        with reporter.stage("tracking"):
+            tracker = stack.enter_context(
+                Tracker.open(
+                    uri=config.tracking.uri,
+                    experiment=experiment_name(config),
+                    run_name=f"{command} {tags['run']}",
+                    params=config.model_dump(mode="json"),
+                    tags={"command": command, **tags},
+                    enabled=config.tracking.enabled,
+                    say=reporter.note,
+                )
+            )
+        yield tracker
+
+
+@contextmanager
+def opened_engine(config: RunConfig) -> Iterator[Engine]:
+    """The engine that the config names."""
+    with open_engine(config.engine.name, **config.engine.options) as engine:
+        yield engine

@@ -1,0 +1,147 @@
+"""The headline of a run from its named results: rows for a table, and sentences for people in a hurry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from causalrec.report import SummaryRow
+from causalrec.results import (
+    NAN,
+    ABResult,
+    EffectResult,
+    IdentificationResult,
+    RankingResult,
+    RefutationResult,
+    Result,
+    format_interval,
+    format_number,
+)
+
+MODEL = "ranker"
+EFFECT, CROSS_CHECK, PLACEBO, IDENTIFICATION = (
+    "average_effect",
+    "average_effect_doubly_robust",
+    "placebo",
+    "identification",
+)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a command found, and where its files are."""
+
+    title: str
+    confidence_level: float
+    rows: tuple[SummaryRow, ...]
+    findings: tuple[str, ...]
+    notes: tuple[str, ...]
+    path: Path
+    report: Path | None
+    tracking: str
+    results: Mapping[str, Result] = field(repr=False)
+
+
+def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tuple[SummaryRow, ...]:
+    """A row per question that the results answer, in the order of the stages; ``truths`` by result name."""
+
+    def row(stage: str, what: str, name: str) -> SummaryRow:
+        result = results[name]
+        if isinstance(result, RefutationResult):
+            return SummaryRow(stage, what, result.placebo_effect, result.ci_low, result.ci_high, result.pvalue, 0.0,
+                              result.n_simulations)  # fmt: skip
+        if not isinstance(result, EffectResult):
+            raise TypeError(f"{name} is no estimate")
+        return SummaryRow.of(stage, what, result, truths.get(name, NAN))
+
+    rows = [row("ranker", f"{_metric(r)}, {r.model}", name) for name, r in ranking(results, "ndcg").items()]
+    labels = {"qini": "Qini: gain over a random order", "auuc": "AUUC: area under the gain curve"}
+    rows += [row("uplift", text, name) for name, text in labels.items() if name in results]
+    rows += [row("uplift", f"effect in {_top(name)}", name) for name in results if name.startswith("uplift_at_")]
+    if EFFECT in results:
+        rows.append(row("average effect", _asked(results), EFFECT))
+    if CROSS_CHECK in results:
+        rows.append(row("average effect", "the same, doubly robust", CROSS_CHECK))
+    if PLACEBO in results:
+        rows.append(row("placebo", "the same, treatment permuted", PLACEBO))
+    rows += [row("A/B test", f"{r.metric}, {_lift(r)}", name) for name, r in experiment(results).items()]
+    return tuple(rows)
+
+
+def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
+    """What the numbers say, one sentence a stage; nothing is claimed that an interval does not carry."""
+    said = []
+    scores = list(ranking(results, "ndcg").values())
+    if len(scores) > 1:
+        best = max(scores[1:], key=lambda r: r.estimate)
+        said.append(
+            f"The ranker reaches {_metric(scores[0])} {format_number(scores[0].estimate)}, against "
+            f"{format_number(best.estimate)} for {best.model}, the best baseline."
+        )
+    qini = results.get("qini")
+    if isinstance(qini, EffectResult):
+        verdict = _verdict(
+            qini,
+            "ranks people by their effect better than chance",
+            "ranks people by their effect worse than chance: do not target by it",
+            "is not shown to rank people by their effect: do not target by it yet",
+        )
+        said.append(f"The uplift model {verdict} (Qini {_estimate(qini)}).")
+    effect = results.get(EFFECT)
+    if isinstance(effect, EffectResult):
+        verdict = _verdict(effect, "an increase", "a decrease", "not distinguishable from zero")
+        said.append(f"Average effect of {_asked(results)}: {_estimate(effect)}, {verdict}.")
+    for r in experiment(results).values():
+        verdict = _verdict(r, "raises", "lowers", "does not measurably change")
+        said.append(f"{r.treatment} {verdict} {r.metric}: {_estimate(r)}, {_lift(r)}, p = {format_number(r.pvalue)}.")
+    return tuple(said)
+
+
+def flat_ranking(results: Mapping[str, Sequence[RankingResult]]) -> dict[str, Result]:
+    """``ndcg_at_10`` for the ranker, ``ndcg_at_10_random`` and so on for its baselines."""
+    return {
+        metric if r.model == MODEL else f"{metric}_{r.model.replace(' ', '_').replace('-', '_')}": r
+        for metric, group in results.items()
+        for r in group
+    }
+
+
+def ranking(results: Mapping[str, Result], metric: str) -> dict[str, RankingResult]:
+    """The results of one ranking metric, the ranker's first."""
+    return {n: r for n, r in results.items() if isinstance(r, RankingResult) and n.startswith(f"{metric}_at_")}
+
+
+def experiment(results: Mapping[str, Result]) -> dict[str, ABResult]:
+    """The results of the A/B test by name."""
+    return {name: r for name, r in results.items() if isinstance(r, ABResult)}
+
+
+def _metric(result: RankingResult) -> str:
+    name, _, k = result.estimand.partition("_at_")
+    return f"{name.upper()}@{k}"
+
+
+def _top(name: str) -> str:
+    return f"the top {name.removeprefix('uplift_at_').removesuffix('pct')}% by predicted uplift"
+
+
+def _asked(results: Mapping[str, Result]) -> str:
+    found = results.get(IDENTIFICATION)
+    if isinstance(found, IdentificationResult):
+        return f"{found.treatment} on {found.outcome} ({found.estimand})"
+    return "the treatment"
+
+
+def _lift(result: ABResult) -> str:
+    if result.relative_effect != result.relative_effect:
+        return "no relative effect"
+    return f"{result.relative_effect:+.1%} [{result.relative_ci_low:+.1%}, {result.relative_ci_high:+.1%}]"
+
+
+def _estimate(result: EffectResult) -> str:
+    return f"{format_number(result.estimate)} {format_interval(result.ci_low, result.ci_high)}"
+
+
+def _verdict(result: EffectResult, up: str, down: str, unclear: str) -> str:
+    return up if result.ci_low > 0 else down if result.ci_high < 0 else unclear

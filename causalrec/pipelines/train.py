@@ -1,0 +1,303 @@
+"""``causalrec train``: data, features, ranker, uplift, average effect, A/B test; one run directory, one MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from causalrec.config import RunConfig
+from causalrec.engines import Engine
+from causalrec.exceptions import ConfigError
+from causalrec.features import FeatureStore, Materialized
+from causalrec.pipelines.designs import Design, build_design
+from causalrec.pipelines.effect import estimate_effect
+from causalrec.pipelines.experiment import analyse_experiment
+from causalrec.pipelines.inputs import Inputs, Truth, load_inputs
+from causalrec.pipelines.progress import Reporter, SilentReporter
+from causalrec.pipelines.ranking import RankingData, build_ranking, feature_sets, train_ranker
+from causalrec.pipelines.rundir import RunDirectory, building, new_run_path
+from causalrec.pipelines.session import Session, opened_engine, tracked
+from causalrec.pipelines.summary import (
+    CROSS_CHECK,
+    EFFECT,
+    IDENTIFICATION,
+    PLACEBO,
+    RunSummary,
+    findings,
+    flat_ranking,
+    summarise,
+)
+from causalrec.pipelines.uplift import train_uplift, true_scores
+from causalrec.results import Result
+from causalrec.tracking import Stage, package_versions
+
+_MODEL_PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "xgboost")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the stages after the features work on; None where the data has nothing of the kind."""
+
+    experiment: Design | None
+    campaign: Design | None
+    ranking: RankingData | None
+
+
+def train(config: RunConfig, *, reporter: Reporter | None = None) -> RunSummary:
+    """Run the pipeline; the run directory is complete or absent.
+
+    Raises
+    ------
+    CausalRecError
+        One of its children, naming what is wrong with the config, the data or the places to write to.
+    """
+    reporter = reporter or SilentReporter()
+    target = new_run_path(config.output_dir, config.name)
+    with tracked(config, reporter, "train", {"run": target.name}) as tracker, building(target) as partial:
+        session = Session(config, reporter, tracker, RunDirectory(partial))
+        with opened_engine(config) as engine:
+            inputs, truth = _load(session, engine)
+            prepared = _prepare(session, engine)
+            models = _ranker(session, prepared) | _uplift(session, prepared, truth)
+            _effect(session, prepared, truth)
+            _experiment(session, prepared, truth, engine)
+        tracker.top.log_text("\n".join(session.notes) or "none", "notes.txt")
+        _save(session, inputs, truth, prepared, models)
+    return RunSummary(
+        title=f"{config.name}: trained on {_seen(prepared)}",
+        confidence_level=config.confidence_level,
+        rows=summarise(session.results, session.truths),
+        findings=findings(session.results),
+        notes=tuple(session.notes),
+        path=target,
+        report=None,
+        tracking=session.tracking_line(),
+        results=session.results,
+    )
+
+
+def build_features(config: RunConfig, *, reporter: Reporter | None = None) -> list[Materialized]:
+    """Data and features only: every configured feature set as of the times that the run asks for, as Parquet by day.
+
+    Days that are there and unchanged are left alone.
+    """
+    reporter = reporter or SilentReporter()
+    with opened_engine(config) as engine:
+        with reporter.stage("data"):
+            inputs, _ = load_inputs(config)
+            _register(inputs, engine)
+        store = FeatureStore(engine, config.features.directory)
+        if config.events is None or not feature_sets(config, config.events):
+            raise ConfigError(f"{config.name}: no features are configured; add an `events:` and a `features:` section.")
+        with reporter.stage("features") as advance:
+            sets = feature_sets(config, config.events)
+            spine = _spine(config, engine, store)
+            found = []
+            for done, features in enumerate(sets, start=1):
+                asked = spine[[*features.keys, "event_time"]].dropna().drop_duplicates()
+                asked = asked.sort_values(["event_time", *features.keys]).reset_index(drop=True)
+                found.append(store.materialize(features, asked))
+                advance(done, len(sets))
+    return found
+
+
+def _spine(config: RunConfig, engine: Engine, store: FeatureStore) -> pd.DataFrame:
+    """Who is asked about and when: ranking candidates at their cutoffs, units of the designs at theirs."""
+    events, parts = config.events, []
+    if events is None:
+        raise ConfigError(f"{config.name}: there are no events to compute features from; add an `events:` section.")
+    if config.ranker.enabled:
+        ranking = build_ranking(config, events, engine, store)
+        parts += [
+            q.frame[[events.user, events.item, "event_time"]] for q in (ranking.train, ranking.validation, ranking.test)
+        ]
+    for design in (config.experiment, config.campaign):
+        if design is not None and design.time is not None:
+            q = engine.dialect.quote
+            units = engine.collect(f"SELECT {q(design.unit)}, {q(design.time)} FROM {q(design.table)}")
+            parts.append(units.set_axis([events.user, "event_time"], axis=1))
+    if not parts:
+        raise ConfigError(f"{config.name}: nothing asks for features; enable the ranker, or name a design's time.")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _register(inputs: Inputs, engine: Engine) -> None:
+    for name, table in inputs.tables.items():
+        engine.register(name, table)
+
+
+def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
+    with session.stage("data") as (_, stage):
+        inputs, truth = load_inputs(session.config)
+        _register(inputs, engine)
+        for each in (stage, session.tracker.top):
+            for line in inputs.lineage:
+                each.log_dataset(line.table, line.source, line.digest, line.columns, line.rows)
+    for text in inputs.notes:
+        session.note(text)
+    return inputs, truth
+
+
+def _prepare(session: Session, engine: Engine) -> Prepared:
+    config = session.config
+    store = FeatureStore(engine)
+    with session.stage("features") as (_, stage):
+        designs = {
+            name: build_design(name, design, config, engine, store)
+            for name, design in (("experiment", config.experiment), ("campaign", config.campaign))
+            if design is not None
+        }
+        ranking = None
+        if config.events is not None and config.ranker.enabled:
+            ranking = build_ranking(config, config.events, engine, store)
+        if config.events is not None:
+            stage.set_tags({f"features.{s.name}": s.spec_hash for s in feature_sets(config, config.events)})
+    for design in designs.values():
+        for text in design.notes:
+            session.note(text)
+    return Prepared(designs.get("experiment"), designs.get("campaign"), ranking)
+
+
+def _ranker(session: Session, prepared: Prepared) -> dict[str, Any]:
+    config, data = session.config, prepared.ranking
+    if data is None:
+        why = (
+            "ranker.enabled is false"
+            if config.events is not None
+            else "the data has no event log (no `events:` section)"
+        )
+        session.note(f"ranker skipped: {why}")
+        return {}
+    with session.stage("ranker") as (_, stage):
+        output = train_ranker(data, config)
+        session.record(stage, flat_ranking(output.results))
+        stage.log_history(f"validation_ndcg_at_{config.ranker.k}", output.history)
+        stage.log_frame(output.importances, "tables/importances.json")
+        _log_model(session, stage, "ranker", output.scorer, data.train.frame)
+    return {"ranker": output.scorer}
+
+
+def _uplift(session: Session, prepared: Prepared, truth: Truth | None) -> dict[str, Any]:
+    config, design = session.config, prepared.experiment
+    if design is None or not config.uplift.enabled or not design.covariates:
+        why = (
+            "the data has no experiment, and no treatment is made up"
+            if design is None
+            else "uplift.enabled is false"
+            if not config.uplift.enabled
+            else "the experiment has no covariates to predict from"
+        )
+        session.note(f"uplift skipped: {why}")
+        return {}
+    with session.stage("uplift") as (_, stage):
+        output = train_uplift(design, config)
+        outcome = design.outcome(config.uplift.outcome)
+        known = true_scores(output.scored, design.unit, design.outcomes[outcome].truth, truth, config)
+        session.record(stage, output.results, known)
+        _log_model(session, stage, "uplift", output.scorer, output.holdout)
+        session.run.write_frame("holdout/uplift", output.holdout)
+    return {"uplift": output.scorer}
+
+
+def _effect(session: Session, prepared: Prepared, truth: Truth | None) -> None:
+    config = session.config
+    design = prepared.campaign or prepared.experiment
+    if design is None or not config.average_effect.enabled:
+        why = (
+            "average_effect.enabled is false"
+            if design is not None
+            else "the data has no treatment, and none is made up"
+        )
+        session.note(f"average effect skipped: {why}")
+        return
+    with session.stage("average effect") as (advance, stage):
+        output = estimate_effect(design, config, advance)
+        study = output.study
+        found: dict[str, Result | None] = {
+            IDENTIFICATION: study.identification,
+            EFFECT: study.effect,
+            CROSS_CHECK: output.cross_check,
+            PLACEBO: study.placebo,
+            "balance": study.balance,
+            "overlap": study.overlap,
+        }
+        mean = _truth_of(design, design.outcome(config.average_effect.outcome), truth, output.units)
+        known = {EFFECT: mean, CROSS_CHECK: mean}
+        session.record(stage, {k: v for k, v in found.items() if v is not None}, known)
+        stage.log_text(str(study.placebo), "refutation.txt")
+    for text in output.notes:
+        session.note(f"average effect: {text}")
+
+
+def _experiment(session: Session, prepared: Prepared, truth: Truth | None, engine: Engine) -> None:
+    config, design = session.config, prepared.experiment
+    if design is None or not config.abtest.enabled:
+        why = "abtest.enabled is false" if design is not None else "the data has no experiment, and none is made up"
+        session.note(f"A/B test skipped: {why}")
+        return
+    with session.stage("A/B test") as (_, stage):
+        output = analyse_experiment(design, config, engine)
+        results = {f"ab_{r.metric}": r for r in output.metrics}
+        units = design.frame[design.unit]
+        known = {f"ab_{r.metric}": _truth_of(design, r.metric, truth, units) for r in output.metrics}
+        session.record(stage, {"sample_ratio": output.ratio, **results}, known)
+    for text in output.notes:
+        session.note(text)
+
+
+def _truth_of(design: Design, outcome: str, truth: Truth | None, units: pd.Series) -> float:
+    return float("nan") if truth is None else truth.mean(design.outcomes[outcome].truth, units)
+
+
+def _log_model(session: Session, stage: Stage, kind: str, scorer: Any, frame: pd.DataFrame) -> None:
+    if not session.tracker.active:
+        return
+    versions = package_versions()
+    name = f"{session.config.name}_{kind}"
+    version = stage.log_model(
+        scorer,
+        kind,
+        frame[list(scorer.spec.columns)].head(5),
+        requirements=[f"{p}=={versions[p]}" for p in _MODEL_PACKAGES if p in versions],
+        registered_name=name,
+    )
+    if version is not None:
+        session.models[kind] = {"name": name, "version": version}
+
+
+def _save(session: Session, inputs: Inputs, truth: Truth | None, prepared: Prepared, models: Mapping[str, Any]) -> None:
+    run, config = session.run, session.config
+    run.write_config(config)
+    run.write_results(session.results)
+    for name, scorer in models.items():
+        run.write_model(name, scorer)
+    described: dict[str, Any] = {}
+    if "ranker" in models and prepared.ranking is not None:
+        run.write_frame("holdout/ranking", prepared.ranking.test.frame)
+        run.write_frame("holdout/ranking_missed", prepared.ranking.test.missed)
+        described["ranker"] = {"item": prepared.ranking.item, "cutoffs": prepared.ranking.cutoffs}
+    design = prepared.experiment
+    if "uplift" in models and design is not None:
+        outcome = design.outcome(config.uplift.outcome)
+        described["uplift"] = {
+            "unit": design.unit, "treatment": design.treatment, "outcome": outcome,
+            "truth": design.outcomes[outcome].truth,
+        }  # fmt: skip
+    if truth is not None:
+        run.write_frame("truth/units", truth.units)
+    described["models"] = dict(session.models)
+    described["data"] = [vars(line) for line in inputs.lineage]
+    run.write_info(session.info("train", **described))
+
+
+def _seen(prepared: Prepared) -> str:
+    parts = []
+    for design in (prepared.experiment, prepared.campaign):
+        if design is not None:
+            parts.append(f"{len(design.frame):,} units of the {design.name}")
+    if prepared.ranking is not None:
+        parts.append(f"{prepared.ranking.train.frame['query'].nunique():,} ranking queries")
+    return ", ".join(parts) or "no stage"
