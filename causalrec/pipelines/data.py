@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from causalrec._files import new_directory
 from causalrec.datasets import Marketplace, MarketplaceTruth, list_datasets, load_dataset, simulate_marketplace
 from causalrec.exceptions import DatasetError
 from causalrec.pipelines.progress import Reporter
-from causalrec.pipelines.rundir import building
 
 _CHUNK = 200_000
 
@@ -35,7 +35,11 @@ def write_synthetic(output: Path, *, n_users: int, seed: int, reporter: Reporter
     place cannot be written.
     """
     truth_dir = output.with_name(f"{output.name}_truth")
-    with reporter.stage("simulation") as advance, building(output) as tables, building(truth_dir) as truths:
+    with (
+        reporter.stage("simulation") as advance,
+        new_directory(output, replace=True) as tables,
+        new_directory(truth_dir, replace=True) as truths,
+    ):
         writers: dict[Path, Any] = {}
         done = sessions = 0
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._files import new_directory
 from causalrec.config import RunConfig
 from causalrec.datasets import frame_digest
 from causalrec.evaluation import qini_score
@@ -16,7 +17,7 @@ from causalrec.pipelines.inputs import Truth
 from causalrec.pipelines.page import draw, sections
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import Queries, score_ranking
-from causalrec.pipelines.rundir import RunDirectory, building
+from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session, tracked
 from causalrec.pipelines.summary import RunSummary, findings, flat_ranking, summarise
 from causalrec.pipelines.uplift import score_uplift, true_scores
@@ -42,7 +43,7 @@ def evaluate(run: RunDirectory, *, reporter: Reporter | None = None) -> RunSumma
     config, info = run.config(), run.info()
     target = run.path / "evaluation"
     tags = {"run": run.id, "trained_run_id": str(info["tracking"]["run_id"] or "")}
-    with tracked(config, reporter, "evaluate", tags) as tracker, building(target) as partial:
+    with tracked(config, reporter, "evaluate", tags) as tracker, new_directory(target, replace=True) as partial:
         session = Session(config, reporter, tracker, RunDirectory(partial))
         session.notes.extend(info["notes"])
         _log_lineage(session, info)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._files import new_file
 from causalrec._validation import check_not_empty, list_some
 from causalrec.exceptions import ColumnError, DatasetError, StoreError
 from causalrec.pipelines.progress import Reporter, SilentReporter
@@ -67,7 +67,8 @@ def infer(
         for kind, rows in frames.items():
             scored = _score_units(rows, scorers[kind]) if kind == "uplift" else _rank(rows, scorers[kind], run)
             path = output or run.path / "scores" / f"{kind}.parquet"
-            _write(scored, path)
+            with new_file(path) as scratch:
+                scored.to_parquet(scratch, index=False)
             found[kind] = (path, scored)
     return Inference(found)
 
@@ -115,15 +116,3 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DatasetError(f"batch {path} cannot be read as Parquet or CSV: {error}") from error
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(scratch, index=False)
-        scratch.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another --output.") from error
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Run directories: complete or absent.
 
-A run is built in a hidden directory beside its final place and renamed when it is
-whole, so an interrupted run leaves nothing that could be taken for a result.
+A run is built by :func:`causalrec._files.new_directory`, so an interrupted one leaves nothing that could be taken for
+a result.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import json
 import os
 import pickle
 import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +21,6 @@ import pandas as pd
 from causalrec.config import RunConfig, load_config
 from causalrec.exceptions import StoreError
 from causalrec.results import Result, dump_results, load_results
-
-_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -91,34 +87,6 @@ class RunDirectory:
         (self.path / name).write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def building(target: Path) -> Iterator[Path]:
-    """Yield a directory that becomes ``target`` on success and vanishes on any failure or interrupt."""
-    partial = target.parent / f"{_PARTIAL}{target.name}"
-    try:
-        partial.mkdir(parents=True)
-        probe = partial / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise StoreError(
-            f"cannot write in {target.parent}: {error.strerror or error}. Choose another place with --set output_dir=…"
-        ) from error
-    try:
-        yield partial
-        if target.exists():
-            old = target.parent / f"{_PARTIAL}old-{secrets.token_hex(3)}"
-            target.rename(old)
-            partial.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
 def new_run_path(output_dir: Path, name: str) -> Path:
     """A fresh path that sorts by time: ``runs/20260102T030405_name_a1b2c3``."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
@@ -133,7 +101,7 @@ def newest_run(output_dir: Path, name: str | None = None) -> RunDirectory:
     StoreError
         When there is none; the message says how to train one.
     """
-    found = sorted(p for p in output_dir.glob("*_*") if (p / "run.json").is_file())
+    found = sorted(p for p in output_dir.glob("[!.]*_*") if (p / "run.json").is_file())
     mine = [p for p in found if name is None or RunDirectory(p).config().name == name]
     if not mine:
         of_name = f" of config {name!r}" if name else ""

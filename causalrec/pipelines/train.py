@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from causalrec._files import new_directory
 from causalrec.config import RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError
@@ -18,7 +19,7 @@ from causalrec.pipelines.experiment import analyse_experiment
 from causalrec.pipelines.inputs import Inputs, Truth, load_inputs
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import RankingData, build_ranking, feature_sets, train_ranker
-from causalrec.pipelines.rundir import RunDirectory, building, new_run_path
+from causalrec.pipelines.rundir import RunDirectory, new_run_path
 from causalrec.pipelines.session import Session, opened_engine, tracked
 from causalrec.pipelines.summary import (
     CROSS_CHECK,
@@ -56,7 +57,10 @@ def train(config: RunConfig, *, reporter: Reporter | None = None) -> RunSummary:
     """
     reporter = reporter or SilentReporter()
     target = new_run_path(config.output_dir, config.name)
-    with tracked(config, reporter, "train", {"run": target.name}) as tracker, building(target) as partial:
+    with (
+        tracked(config, reporter, "train", {"run": target.name}) as tracker,
+        new_directory(target, replace=True) as partial,
+    ):
         session = Session(config, reporter, tracker, RunDirectory(partial))
         with opened_engine(config) as engine:
             inputs, truth = _load(session, engine)
@@ -94,17 +98,18 @@ def build_features(config: RunConfig, *, reporter: Reporter | None = None) -> li
             raise ConfigError(f"{config.name}: no features are configured; add an `events:` and a `features:` section.")
         with reporter.stage("features") as advance:
             sets = feature_sets(config, config.events)
-            spine = _spine(config, engine, store)
+            asking = _asking(config, engine, store)
             found = []
             for done, features in enumerate(sets, start=1):
-                asked = spine[[*features.keys, "event_time"]].dropna().drop_duplicates()
-                asked = asked.sort_values(["event_time", *features.keys]).reset_index(drop=True)
+                columns = [*features.keys, "event_time"]
+                parts = [part[columns] for part in asking if set(columns) <= set(part.columns)]
+                asked = pd.concat(parts).drop_duplicates().sort_values(columns[::-1]).reset_index(drop=True)
                 found.append(store.materialize(features, asked))
                 advance(done, len(sets))
     return found
 
 
-def _spine(config: RunConfig, engine: Engine, store: FeatureStore) -> pd.DataFrame:
+def _asking(config: RunConfig, engine: Engine, store: FeatureStore) -> list[pd.DataFrame]:
     """Who is asked about and when: ranking candidates at their cutoffs, units of the designs at theirs."""
     events, parts = config.events, []
     if events is None:
@@ -121,7 +126,7 @@ def _spine(config: RunConfig, engine: Engine, store: FeatureStore) -> pd.DataFra
             parts.append(units.set_axis([events.user, "event_time"], axis=1))
     if not parts:
         raise ConfigError(f"{config.name}: nothing asks for features; enable the ranker, or name a design's time.")
-    return pd.concat(parts, ignore_index=True)
+    return parts
 
 
 def _register(inputs: Inputs, engine: Engine) -> None:

@@ -1,0 +1,73 @@
+"""Files and directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from causalrec.exceptions import StoreError
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Yield a file name beside ``path`` that takes its place at the end, or disappears if anything goes wrong.
+
+    Missing directories above it are made. Raises :class:`StoreError` when the place cannot be written.
+    """
+    target = Path(path).expanduser().absolute()
+    scratch = _beside(target)
+    try:
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield scratch
+            scratch.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a hidden directory beside ``path`` that takes its place at the end, or disappears if anything goes wrong.
+
+    With ``replace`` a directory that is there gives way at the very end; without it, it is an error. Raises
+    :class:`StoreError` when the place is taken or cannot be written.
+    """
+    target = Path(path).expanduser().absolute()
+    if target.exists() and not replace:
+        raise StoreError(f"{target} exists already; choose a new directory, or remove it first.")
+    scratch, old = _beside(target), _beside(target)
+    try:
+        with _writing(target):
+            scratch.mkdir(parents=True)
+            (scratch / ".probe").touch()
+            (scratch / ".probe").unlink()
+        yield scratch
+        with _writing(target):
+            if replace and target.exists():
+                target.replace(old)
+            scratch.replace(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.replace(target)
+        raise
+    finally:
+        for left in (scratch, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"cannot write {target}: {reason}. Choose a place that you may write.") from error

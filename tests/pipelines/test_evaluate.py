@@ -1,0 +1,195 @@
+"""Evaluation of a trained run, its report, the champion, and scoring of batches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from causalrec.config import RunConfig
+from causalrec.datasets import simulate_marketplace
+from causalrec.evaluation import qini_score
+from causalrec.exceptions import ColumnError, DatasetError, StoreError
+from causalrec.pipelines.evaluate import evaluate
+from causalrec.pipelines.infer import infer
+from causalrec.pipelines.rundir import RunDirectory
+from causalrec.pipelines.summary import RunSummary
+from causalrec.pipelines.train import train
+from causalrec.results import EffectResult, RankingResult
+
+from .conftest import small_marketplace
+
+
+def champion(config: RunConfig, kind: str) -> str:
+    return str(
+        mlflow.MlflowClient(config.tracking.uri).get_model_version_by_alias(f"{config.name}_{kind}", "champion").version
+    )
+
+
+def test_held_out_units_are_those_that_training_never_saw(trained: RunSummary, evaluated: RunSummary) -> None:
+    run = RunDirectory(trained.path)
+    holdout = run.frame("holdout/uplift")
+    assert holdout is not None
+    found = evaluated.results["qini"]
+    assert isinstance(found, EffectResult)
+    assert found.n_obs == len(holdout)
+    uplift = run.model("uplift").predict(holdout)["uplift"]
+    expected = qini_score(holdout["converted"], uplift, holdout["variant"])
+    assert found.to_dict() == expected.to_dict()
+    in_training = trained.results["qini"]
+    assert isinstance(in_training, EffectResult)
+    assert in_training.n_obs + found.n_obs == 1500
+
+
+def test_the_true_qini_stands_beside_the_estimate(trained: RunSummary, evaluated: RunSummary) -> None:
+    """Brute force: the mean over thresholds of the gain of treating the top q, with the known effects."""
+    run = RunDirectory(trained.path)
+    holdout = run.frame("holdout/uplift")
+    assert holdout is not None
+    _, truth = simulate_marketplace(n_users=1500, n_items=120, random_state=7)
+    tau = truth.users.set_index("user_id")["tau_conversion"].reindex(holdout["user_id"]).to_numpy()
+    order = np.argsort(-run.model("uplift").predict(holdout)["uplift"].to_numpy(), kind="stable")
+    gain = np.concatenate([[0.0], np.cumsum(tau[order])]) / len(tau)
+    q = np.linspace(0, 1, len(gain))
+    expected = np.trapezoid(gain - q * gain[-1], q)
+    row = next(r for r in evaluated.rows if r.what.startswith("Qini"))
+    assert row.truth == pytest.approx(expected, rel=1e-3)  # tied predictions share a rank there, not here
+
+
+def test_effect_and_ab_test_are_those_of_training(trained: RunSummary, evaluated: RunSummary) -> None:
+    for name in ("average_effect", "placebo", "ab_revenue", "sample_ratio"):
+        assert evaluated.results[name].to_dict() == trained.results[name].to_dict()
+
+
+def test_the_ranker_is_judged_on_the_last_horizon(trained: RunSummary, evaluated: RunSummary) -> None:
+    run = RunDirectory(trained.path)
+    test = run.frame("holdout/ranking")
+    assert test is not None
+    assert set(test["event_time"].dt.strftime("%Y-%m-%d")) == {run.info()["ranker"]["cutoffs"][-1]}
+    found = evaluated.results["ndcg_at_10"]
+    assert isinstance(found, RankingResult)
+    assert found.n_obs == test.loc[test["relevance"] > 0, "query"].nunique() or found.n_obs >= 1
+
+
+def test_report_is_one_page_with_every_number_and_figure(evaluated: RunSummary) -> None:
+    assert evaluated.report is not None
+    html = evaluated.report.read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["']https?:""", html)
+    for row in evaluated.rows:
+        for cell in row.cells():
+            assert cell.replace("−", "−") in html.replace("&#43;", "+"), cell
+    assert html.count("data:image/png;base64,") == 8
+    for title in ("Ranker", "Uplift", "Average effect", "A/B test", "How it was made"):
+        assert f"<h2>{title}</h2>" in html
+
+
+def test_report_and_evaluation_metrics_are_in_mlflow(evaluated: RunSummary, config: RunConfig) -> None:
+    client = mlflow.MlflowClient(config.tracking.uri)
+    found = client.get_experiment_by_name(config.name)
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id], "tags.command = 'evaluate'", max_results=1)
+    assert "report.html" in [f.path for f in client.list_artifacts(run.info.run_id)]
+    qini = evaluated.results["qini"]
+    assert isinstance(qini, EffectResult)
+    assert run.data.metrics["qini"] == qini.estimate
+    assert run.data.metrics["qini_ci_low"] == qini.ci_low
+
+
+def test_a_second_evaluation_replaces_the_first_and_says_the_same(trained: RunSummary, evaluated: RunSummary) -> None:
+    again = evaluate(RunDirectory(trained.path))
+    assert again.rows == evaluated.rows or [r.cells() for r in again.rows] == [r.cells() for r in evaluated.rows]
+    assert not list(trained.path.glob(".*"))
+
+
+def test_champion_changes_only_for_a_better_model(tmp_path: Path) -> None:
+    weak = small_marketplace(tmp_path, uplift={"outcome": "converted", "params": {"n_jobs": 1, "n_estimators": 1}},
+                             average_effect={"enabled": False}, ranker={"enabled": False})  # fmt: skip
+    strong = weak.model_copy(update={"uplift": small_marketplace(tmp_path).uplift})
+    scores: dict[str, float] = {}
+    for version, config in (("1", weak), ("2", strong), ("3", weak)):
+        summary = evaluate(RunDirectory(train(config).path))
+        qini = summary.results["qini"]
+        assert isinstance(qini, EffectResult)
+        scores[version] = qini.estimate
+        best = max(scores, key=lambda v: (scores[v], -int(v)))
+        assert champion(config, "uplift") == best
+        assert any("champion" in note for note in summary.notes)
+    assert scores["1"] == scores["3"] != scores["2"]
+
+
+def test_champion_of_other_data_is_scored_on_the_new_rows(tmp_path: Path) -> None:
+    first = small_marketplace(tmp_path, average_effect={"enabled": False}, ranker={"enabled": False})
+    evaluate(RunDirectory(train(first).path))
+    second = first.model_copy(update={"seed": 9})
+    run = RunDirectory(train(second).path)
+    summary = evaluate(run)
+    holdout = run.frame("holdout/uplift")
+    assert holdout is not None
+    mlflow.set_tracking_uri(first.tracking.uri)
+    columns = list(run.model("uplift").spec.columns)
+    old = mlflow.pyfunc.load_model("models:/marketplace_uplift/1").predict(holdout[columns])
+    theirs = qini_score(holdout["converted"], old["uplift"], holdout["variant"]).estimate
+    qini = summary.results["qini"]
+    assert isinstance(qini, EffectResult)
+    assert champion(first, "uplift") == ("2" if qini.estimate > theirs else "1")
+    assert any(f"against {theirs:.4g} of version 1" in note for note in summary.notes)
+
+
+def test_infer_scores_what_was_held_out(trained: RunSummary) -> None:
+    run = RunDirectory(trained.path)
+    found = infer(run)
+    path, scores = found.outputs["uplift"]
+    assert path == trained.path / "scores" / "uplift.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(path), scores)
+    assert scores["uplift"].is_monotonic_decreasing
+    np.testing.assert_allclose(scores["uplift"], scores["outcome_if_treated"] - scores["outcome_if_control"])
+    _, ranked = found.outputs["ranker"]
+    assert ranked.groupby("query")["rank"].max().le(10).all()
+    assert ranked.groupby("query")["score"].apply(lambda s: s.is_monotonic_decreasing).all()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_infer_scores_a_file_of_either_kind(ending: str, trained: RunSummary, tmp_path: Path) -> None:
+    run = RunDirectory(trained.path)
+    batch = run.frame("holdout/uplift")
+    assert batch is not None
+    batch = batch.drop(columns=["variant", "converted"]).sample(50, random_state=0)
+    source, output = tmp_path / f"batch.{ending}", tmp_path / "deep" / "scores.parquet"
+    batch.to_csv(source, index=False) if ending == "csv" else batch.to_parquet(source)
+    path, scores = infer(run, batch=source, output=output).outputs["uplift"]
+    assert path == output
+    expected = run.model("uplift").predict(batch.reset_index(drop=True)).assign(user_id=batch["user_id"].to_numpy())
+    merged = scores.merge(expected, on="user_id", suffixes=("", "_expected"))
+    assert len(merged) == 50
+    np.testing.assert_allclose(merged["uplift"], merged["uplift_expected"], rtol=1e-6)
+
+
+def test_infer_names_what_a_batch_lacks(trained: RunSummary, tmp_path: Path) -> None:
+    run = RunDirectory(trained.path)
+    batch = run.frame("holdout/uplift")
+    assert batch is not None
+    batch.drop(columns=["age"]).to_parquet(tmp_path / "batch.parquet")
+    with pytest.raises(ColumnError, match="for uplift: 'age'; for ranker"):
+        infer(run, batch=tmp_path / "batch.parquet")
+    with pytest.raises(DatasetError, match="does not exist"):
+        infer(run, batch=tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_text("no parquet")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        infer(run, batch=tmp_path / "bad.parquet")
+    (tmp_path / "file").write_text("")
+    batch.to_parquet(tmp_path / "batch.parquet")
+    with pytest.raises(StoreError, match="cannot write"):
+        infer(run, batch=tmp_path / "batch.parquet", output=tmp_path / "file" / "scores.parquet")
+
+
+def test_a_damaged_run_says_so(trained: RunSummary, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / trained.path.name
+    shutil.copytree(trained.path, copy)
+    (copy / "models" / "uplift.pkl").unlink()
+    with pytest.raises(StoreError, match="has no uplift model"):
+        evaluate(RunDirectory(copy))

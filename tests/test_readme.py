@@ -1,0 +1,48 @@
+"""The README's commands exist and its Python runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from .conftest import REPO
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_snippets_run_and_print_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, object] = {}
+    promised: list[str] = []
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block, namespace)  # one namespace: the third snippet goes on with the second's market
+        promised += [line[2:] for line in block.splitlines() if line.startswith("# ")]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) >= len(promised) >= 2
+    for text in promised:
+        start = text.removesuffix("…").rstrip(", ")
+        assert any(line.startswith(start) for line in printed), f"README promises {text!r}; printed: {printed[:4]}"
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (REPO / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z][a-z-]+)", README))
+    assert named <= targets
+    assert {"train", "test", "evaluate", "ui"} <= named
+
+
+def test_help_lists_every_target_with_a_text() -> None:
+    shown = subprocess.run(["make", "-s", "help"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "lint", "test-slow", "data-synth", "data-real", "pipeline", "infer", "all-synth", "bench"):
+        assert re.search(rf"{target}\S*\s+\S+", shown), target
+
+
+def test_the_yaml_example_is_a_valid_config() -> None:
+    import yaml
+
+    from causalrec.config import parse_config
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert parse_config(yaml.safe_load(block)).experiment is not None
