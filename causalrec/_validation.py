@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from numbers import Number
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec.exceptions import (
     CausalRecError,
     ColumnError,
@@ -38,13 +41,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def check_columns(found: Iterable[object], required: Iterable[str], *, where: str) -> None:
-    """Raise :class:`ColumnError` naming the columns of ``required`` absent from ``found``."""
+def check_columns(found: Iterable[object], required: Iterable[object], *, where: str) -> None:
+    """Raise :class:`ColumnError` naming the columns of ``required`` absent from ``found``, or names used twice."""
     have = [str(c) for c in found]
-    doubled = sorted({c for c in have if have.count(c) > 1}) if len(set(have)) < len(have) else []
-    if doubled:
+    known = set(have)
+    if len(known) < len(have):
+        doubled = sorted(c for c, times in Counter(have).items() if times > 1)
         raise ColumnError(f"{where}: column names appear twice: {list_some(doubled)}. Rename or drop one of each.")
-    missing = [c for c in dict.fromkeys(required) if c not in set(have)]
+    missing = [c for c in dict.fromkeys(map(str, required)) if c not in known]
     if missing:
         raise ColumnError(
             f"{where}: missing column{'s' * (len(missing) > 1)} {list_some(missing)}; found {list_some(have, 20)}."
@@ -82,7 +86,8 @@ def check_length(n_found: int, n_expected: int, *, name: str) -> None:
 def check_vector(values: Any, *, name: str, n_rows: int | None = None) -> FloatArray:
     """Return a finite float vector of shape (n,).
 
-    Raises :class:`OutcomeError` with the count of missing or infinite values.
+    Numbers and booleans are taken as they are; text, even of digits, and times are not numbers. Raises
+    :class:`OutcomeError` for those, and with the count of missing or infinite values.
     """
     array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -91,12 +96,7 @@ def check_vector(values: Any, *, name: str, n_rows: int | None = None) -> FloatA
         raise CausalRecError(f"{name} has shape {array.shape}; expected one dimension, one value per row.")
     if n_rows is not None:
         check_length(len(array), n_rows, name=name)
-    try:
-        vector = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise OutcomeError(
-            f"{name} holds values that are not numbers ({error}). Convert it to a number first."
-        ) from error
+    vector = _as_floats(array, name=name)
     n_bad = int(len(vector) - np.isfinite(vector).sum())
     if n_bad:
         raise OutcomeError(
@@ -104,6 +104,22 @@ def check_vector(values: Any, *, name: str, n_rows: int | None = None) -> FloatA
             "Drop those rows or fill them in a way that you can defend; causalrec does not guess."
         )
     return vector
+
+
+def _as_floats(array: AnyArray, *, name: str) -> FloatArray:
+    if array.dtype.kind == "O":
+        absent = np.asarray(pd.isna(array), dtype=bool)
+        strange = next((v for v in array[~absent] if not isinstance(v, Number | np.bool_)), None)
+        if strange is None:
+            array = np.where(absent, np.nan, array)
+    else:
+        strange = array[0] if len(array) and array.dtype.kind not in "biuf" else None
+    if strange is not None:
+        raise OutcomeError(
+            f"{name} holds {strange!r} ({type(strange).__name__}), which is not a number; expected numbers or "
+            "booleans. Convert it first."
+        )
+    return array.astype(np.float64)
 
 
 def check_weights(sample_weight: Any, *, n_rows: int) -> FloatArray:
@@ -156,13 +172,14 @@ def check_treatment(
     TreatmentError
         On missing values, one arm only, an unknown control, or labels without a control.
     """
-    values = pd.Series(np.asarray(treatment, dtype=object) if isinstance(treatment, list | tuple) else treatment)
+    values = _as_series(treatment)
     if n_rows is not None:
         check_length(len(values), n_rows, name="treatment")
     n_missing = int(values.isna().sum())
     if n_missing:
         raise TreatmentError(f"treatment: {n_missing} of {len(values)} values are missing. Drop those rows first.")
-    arms = sorted(values.unique().tolist(), key=lambda a: (str(type(a)), a))
+    found, uniques = pd.factorize(values)
+    arms = sorted(uniques, key=_arm_order)
     if len(arms) < 2:
         only = f"only {arms[0]!r} in {len(values)} rows" if arms else "no rows"
         raise TreatmentError(f"treatment: found {only}; an effect needs two arms. Check the filter or the split.")
@@ -172,13 +189,45 @@ def check_treatment(
                 f"treatment: found the values {list_some(arms)}; expected 0/1, or labels together with control=. "
                 f"Pass control={arms[0]!r}, say, if that is the arm to compare with."
             )
-        return values.astype(np.float64).to_numpy().astype(np.int64), (0, 1)
-    if control not in arms:
-        hint = nearest(str(control), [str(a) for a in arms])
-        raise TreatmentError(f"control={control!r} is not among the arms {list_some(arms)}.{hint}")
-    labels = (control, *[a for a in arms if a != control])
-    codes = pd.Categorical(values, categories=list(labels)).codes
-    return np.asarray(codes, dtype=np.int64), labels
+        labels: tuple[Any, ...] = (0, 1)
+    elif control in arms:
+        labels = tuple(sorted(arms, key=lambda arm: arm != control))  # stable: control first, the others in order
+    else:
+        raise TreatmentError(
+            f"control={control!r} is not among the arms {list_some(arms)}.{_control_hint(control, arms)}"
+        )
+    place = {arm: code for code, arm in enumerate(labels)}
+    return np.array([place[arm] for arm in uniques], dtype=np.int64)[found], labels
+
+
+def _as_series(treatment: Any) -> pd.Series:
+    if isinstance(treatment, pd.Series | pd.Categorical):
+        return pd.Series(treatment)
+    if isinstance(treatment, list | tuple):
+        # Element by element: numpy would turn [1, "a"] into text and pairs into a matrix.
+        column = np.empty(len(treatment), dtype=object)
+        column[:] = [arm.item() if isinstance(arm, np.generic) else arm for arm in treatment]
+        return pd.Series(column)
+    array = np.asarray(treatment)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise TreatmentError(f"treatment has shape {array.shape}; expected one dimension, one value per row.")
+    return pd.Series(array)
+
+
+def _arm_order(arm: Hashable) -> tuple[str, Any]:
+    """Numbers before text, each in its own order; anything else by how it is written."""
+    if isinstance(arm, int | float | np.integer | np.floating | np.bool_):
+        return ("", float(arm))
+    return (type(arm).__name__, arm if isinstance(arm, str) else repr(arm))
+
+
+def _control_hint(control: object, arms: Sequence[object]) -> str:
+    same = [arm for arm in arms if str(arm) == str(control)]
+    if same:
+        return f" That arm is of type {type(same[0]).__name__}, not {type(control).__name__}: pass control={same[0]!r}."
+    return nearest(str(control), map(str, arms)) or " Pass one of them as control."
 
 
 def check_two_arms(labels: Sequence[object], *, what: str) -> None:
@@ -208,12 +257,91 @@ def check_covariates(X: Any) -> Any:
     return X
 
 
+@dataclass(frozen=True)
+class CovariateForm:
+    """The columns that a model was fitted on, to bring later covariates into the same form."""
+
+    n_columns: int
+    columns: tuple[Any, ...] | None
+    categories: dict[Any, pd.CategoricalDtype] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, X: Any) -> Self:
+        """The form of covariates that :func:`check_covariates` returned."""
+        if not isinstance(X, pd.DataFrame):
+            return cls(X.shape[1], None)
+        kinds = {c: t for c, t in X.dtypes.items() if isinstance(t, pd.CategoricalDtype)}
+        return cls(X.shape[1], tuple(X.columns), kinds)
+
+    @property
+    def names(self) -> AnyArray | None:
+        """scikit-learn's ``feature_names_in_``: only where every name is a string."""
+        if self.columns is None or not all(isinstance(c, str) for c in self.columns):
+            return None
+        return np.array(self.columns, dtype=object)
+
+    def apply(self, X: Any) -> Any:
+        """Covariates with the columns and the category codes of ``fit``; a frame's columns may come in any order.
+
+        Raises
+        ------
+        ColumnError
+            For a missing column, another number of columns, an array where names are needed, or a category that
+            ``fit`` did not see.
+        """
+        X = check_covariates(X)
+        if self.columns is not None:
+            if not isinstance(X, pd.DataFrame):
+                raise ColumnError(
+                    f"X at predict is an array, but the model was fitted on a frame with the columns "
+                    f"{list_some(self.columns)}. Pass a frame with these names, so that none can be mixed up."
+                )
+            check_columns(X.columns, self.columns, where="X at predict")
+            X = X[list(self.columns)]
+            return (
+                X.assign(**{c: _recoded(X[c], kind) for c, kind in self.categories.items()}) if self.categories else X
+            )
+        if X.shape[1] != self.n_columns:
+            raise ColumnError(
+                f"X at predict has {X.shape[1]} columns; the model was fitted on {self.n_columns}. Pass the same ones."
+            )
+        return X.to_numpy() if isinstance(X, pd.DataFrame) else X
+
+
+def _recoded(values: pd.Series, kind: pd.CategoricalDtype) -> pd.Series:
+    unknown = values[values.notna() & ~values.isin(kind.categories)].unique()
+    if len(unknown):
+        raise ColumnError(
+            f"X at predict: column {values.name!r} holds categories that the model was not fitted on: "
+            f"{list_some(unknown)}; it knows {list_some(kind.categories)}. Map them to a known one, or to missing."
+        )
+    # Not astype: it leaves the codes alone where the categories differ in their order only.
+    codes = kind.categories.get_indexer(pd.Index(values))
+    return pd.Series(pd.Categorical.from_codes(codes, dtype=kind), index=values.index)
+
+
+def check_model_columns(X: Any, *, model: str) -> None:
+    """Raise :class:`ColumnError` for columns that are not numbers, booleans or categories: XGBoost cannot read them."""
+    if not isinstance(X, pd.DataFrame):
+        return
+    api = pd.api.types
+    strange = [
+        c for c, t in X.dtypes.items()
+        if not (api.is_numeric_dtype(t) or api.is_bool_dtype(t) or isinstance(t, pd.CategoricalDtype))
+    ]  # fmt: skip
+    if strange:
+        raise ColumnError(
+            f"X: column{'s' * (len(strange) > 1)} {list_some(strange)} of type {X[strange[0]].dtype}; {model} takes "
+            f"numbers, booleans and categories. Convert text with X[{strange[0]!r}].astype('category')."
+        )
+
+
 def optional_import(module: str, *, extra: str) -> ModuleType:
     """Import a heavy package inside the function that needs it, or name the extra that brings it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name.split(".")[0]):
+        if error.name != module.split(".")[0]:  # the package is there, something that it needs is not
             raise
         raise MissingExtraError(
             f"{module} is not installed; it is needed here. Install it with: pip install 'causalrec[{extra}]'"

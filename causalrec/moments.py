@@ -14,7 +14,7 @@ import numpy as np
 
 from causalrec._typing import FloatArray
 from causalrec._validation import check_columns
-from causalrec.exceptions import CausalRecError
+from causalrec.exceptions import CausalRecError, OutcomeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,23 +48,62 @@ class Moments:
 
     @classmethod
     def from_array(cls, values: FloatArray, names: Sequence[str]) -> Moments:
-        """Moments of an array of shape (n, p) in one pass over its rows."""
+        """Moments of an array of shape (n, p).
+
+        Raises
+        ------
+        CausalRecError
+            For another shape.
+        OutcomeError
+            For missing or infinite values, with the column and their count.
+        """
         array = np.asarray(values, dtype=np.float64)
         if array.ndim != 2 or array.shape[1] != len(names):
             raise CausalRecError(f"values have shape {array.shape}; expected (n, {len(names)}), a column per name.")
+        n_bad = (~np.isfinite(array)).sum(axis=0)
+        if n_bad.any():
+            worst = int(np.argmax(n_bad > 0))
+            raise OutcomeError(
+                f"column {names[worst]!r}: {n_bad[worst]} of {len(array)} values are missing or infinite. "
+                "Drop those rows or fill them in a way that you can defend."
+            )
         mean = array.mean(axis=0) if len(array) else np.zeros(array.shape[1])
         centred = array - mean
         return cls(len(array), tuple(names), mean, centred.T @ centred)
 
     @classmethod
     def from_covariance(cls, n: int, names: Sequence[str], mean: FloatArray, cov: FloatArray) -> Moments:
-        """Moments from a mean vector and a covariance matrix with denominator n - 1."""
-        return cls(int(n), tuple(names), np.asarray(mean, float), np.asarray(cov, float) * max(int(n) - 1, 0))
+        """Moments from a mean vector (p,) and a covariance matrix (p, p) with denominator n - 1.
+
+        With fewer than two rows there is no covariance: ``cov`` is not read (it is NaN in most tables).
+
+        Raises
+        ------
+        CausalRecError
+            For shapes that do not fit the names.
+        """
+        p = len(names)
+        centre, matrix = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
+        if centre.shape != (p,) or matrix.shape != (p, p):
+            raise CausalRecError(
+                f"mean has shape {centre.shape} and cov {matrix.shape}; expected ({p},) and ({p}, {p}), as there are "
+                f"{p} names."
+            )
+        return cls(int(n), tuple(names), centre, matrix * (int(n) - 1) if n > 1 else np.zeros((p, p)))
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets of rows together; the order does not matter."""
+        """Moments of both sets of rows together; the order does not matter.
+
+        Raises
+        ------
+        CausalRecError
+            When the columns are not the same, in the same order.
+        """
         if self.names != other.names:
-            raise CausalRecError(f"cannot merge moments of {self.names} with those of {other.names}.")
+            raise CausalRecError(
+                f"cannot merge moments of {self.names} with those of {other.names}; compute both over the same "
+                "columns in the same order."
+            )
         n = self.n + other.n
         if n == 0:
             return self

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import AnyArray, FloatArray, IntArray, Scalar
+from causalrec.exceptions import CausalRecError
 
 NAN = float("nan")
 
@@ -37,6 +38,16 @@ def format_number(value: object) -> str:
     if number == 0 or 1e-3 <= abs(number) < 1e4:
         return f"{number:.4g}"
     return f"{number:,.0f}" if 1e4 <= abs(number) < 1e12 else f"{number:.2e}"
+
+
+def format_percent(value: float) -> str:
+    """Write a share as a signed percentage, NaN as a dash."""
+    return "–" if math.isnan(value) else f"{value:+.2%}"
+
+
+def format_level(confidence_level: float) -> str:
+    """Write a confidence level as ``95%`` or ``99.5%``, never rounded up to 100%."""
+    return f"{100 * confidence_level:.10g}%"
 
 
 def format_interval(low: float, high: float) -> str:
@@ -109,7 +120,7 @@ class EffectResult(Result):
     def __str__(self) -> str:
         return (
             f"{self.estimand} = {format_number(self.estimate)} "
-            f"{self.confidence_level:.0%} CI {format_interval(self.ci_low, self.ci_high)}, "
+            f"{format_level(self.confidence_level)} CI {format_interval(self.ci_low, self.ci_high)}, "
             f"p = {format_number(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
         )
 
@@ -134,8 +145,9 @@ class ABResult(EffectResult):
     def __str__(self) -> str:
         return (
             f"{self.metric}: {self.treatment} − {self.control} = {format_number(self.estimate)} "
-            f"{self.confidence_level:.0%} CI {format_interval(self.ci_low, self.ci_high)}, relative "
-            f"{self.relative_effect:+.2%} [{self.relative_ci_low:+.2%}, {self.relative_ci_high:+.2%}], "
+            f"{format_level(self.confidence_level)} CI {format_interval(self.ci_low, self.ci_high)}, relative "
+            f"{format_percent(self.relative_effect)} "
+            f"[{format_percent(self.relative_ci_low)}, {format_percent(self.relative_ci_high)}], "
             f"p = {format_number(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
         )
 
@@ -342,20 +354,44 @@ def dump_results(results: Mapping[str, Result | Sequence[Result]]) -> str:
 
 
 def load_results(text: str) -> dict[str, Any]:
-    """Read results written by :func:`dump_results`: a result, or a list of results, per name."""
+    """Read results written by :func:`dump_results`: a result, or a list of results, per name.
+
+    Raises
+    ------
+    CausalRecError
+        For text that is not JSON, or results that this version does not know or that have other fields.
+    """
+    try:
+        coded = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CausalRecError(f"the results are not JSON ({error}); expected the text of dump_results.") from error
+    return {k: _decode(v) if isinstance(v, dict) else [_decode(item) for item in v] for k, v in coded.items()}
+
+
+def _decode(item: Mapping[str, Any]) -> Result:
     known = {cls.__name__: cls for cls in _subclasses(Result)}
+    name = item.get("result")
+    if name not in known:
+        raise CausalRecError(f"found a result of kind {name!r}; expected one of {', '.join(sorted(known))}.")
+    cls = known[name]
+    names = {f.name for f in dataclasses.fields(cls)}
+    if set(item) - {"result"} != names:
+        odd = sorted(names.symmetric_difference(set(item) - {"result"}))
+        raise CausalRecError(
+            f"{name}: the fields {', '.join(odd)} are missing or unknown. Another version of causalrec wrote this; "
+            "run the stage again."
+        )
+    hints = typing.get_type_hints(cls)
+    return cls(**{field_name: _typed(item[field_name], hints[field_name]) for field_name in names})
 
-    def decode(item: dict[str, Any]) -> Result:
-        cls = known[item.pop("result")]
-        hints = typing.get_type_hints(cls)
-        values = {
-            name: tuple(value) if typing.get_origin(hints[name]) is tuple
-            else np.asarray(value) if isinstance(value, list) else value
-            for name, value in item.items()
-        }  # fmt: skip
-        return cls(**values)
 
-    return {k: decode(v) if isinstance(v, dict) else [decode(i) for i in v] for k, v in json.loads(text).items()}
+def _typed(value: Any, hint: Any) -> Any:
+    """A JSON value as what the field declares: an empty array keeps its type, a tuple is not a list."""
+    if not isinstance(value, list):
+        return value
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    return np.asarray(value, dtype={FloatArray: np.float64, IntArray: np.int64}.get(hint))
 
 
 def _subclasses(cls: type[Result]) -> list[type[Result]]:

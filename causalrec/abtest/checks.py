@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from causalrec._typing import FloatArray
 from causalrec._validation import check_columns, list_some, nearest
-from causalrec.exceptions import TreatmentError
+from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.results import SampleRatioResult
 
 _EXACT_BELOW = 1_000
 
 
 def sample_ratio_test(
-    counts: Mapping[Hashable, int], weights: Mapping[Hashable, float] | None = None, *, threshold: float = 0.001
+    counts: Mapping[Any, int], weights: Mapping[Any, float] | None = None, *, threshold: float = 0.001
 ) -> SampleRatioResult:
     """Test whether the arms have the sizes that the design asked for.
 
     Pearson's chi-square against the designed shares; for two arms and fewer than 1,000 units the exact
-    binomial test. A p-value below ``threshold`` is a sample ratio mismatch (Fabijan et al. 2019,
-    "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments"). An arm of weight zero must be
-    empty: a unit in it gives p = 0.
+    binomial test (two-sided by the likelihood of the counts). A p-value below ``threshold`` is a sample ratio
+    mismatch (Fabijan et al. 2019, "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments"). An arm of
+    weight zero must be empty: a unit in it gives p = 0. An arm that has a weight but no count has no units: that an
+    arm never showed is the plainest mismatch of all.
 
     Parameters
     ----------
@@ -35,7 +37,9 @@ def sample_ratio_test(
     Raises
     ------
     TreatmentError
-        For fewer than two arms, no units, negative counts, or arms that have no weight.
+        For fewer than two arms, no units, counts that are not whole numbers >= 0, or arms that have no weight.
+    CausalRecError
+        For a threshold outside (0, 1).
 
     Examples
     --------
@@ -43,13 +47,20 @@ def sample_ratio_test(
     >>> print(f"{result.statistic:.2f} {result.pvalue:.4f} {result.mismatch}")
     6.90 0.0086 False
     """
-    arms = list(counts)
-    observed = np.array([counts[arm] for arm in arms], dtype=np.float64)
+    if not 0 < threshold < 1:
+        raise CausalRecError(f"threshold is {threshold}; expected a p-value in (0, 1), such as 0.001.")
+    arms = list(dict.fromkeys([*counts, *(weights or ())]))
+    observed = np.array([counts.get(arm, 0) for arm in arms], dtype=np.float64)
     share = _designed_shares(arms, weights)
     if len(arms) < 2:
-        raise TreatmentError(f"found {len(arms)} arm: {list_some(arms)}; a sample ratio needs at least two.")
-    if (observed < 0).any() or observed.sum() == 0:
-        raise TreatmentError(f"counts are {list_some(observed)}; expected counts >= 0 with at least one unit.")
+        raise TreatmentError(
+            f"found {len(arms)} arms: {list_some(arms)}; a sample ratio needs at least two. Give the count of every "
+            "designed arm, 0 where no unit was seen."
+        )
+    if not (np.isfinite(observed) & (observed >= 0) & (observed == np.floor(observed))).all() or not observed.any():
+        raise TreatmentError(
+            f"counts are {list_some(observed.tolist())}; expected whole numbers >= 0 with at least one unit."
+        )
     n = int(observed.sum())
     expected = n * share
     used = share > 0
@@ -78,7 +89,7 @@ def sample_ratio_test(
     )
 
 
-def _designed_shares(arms: list[Hashable], weights: Mapping[Hashable, float] | None) -> np.ndarray:
+def _designed_shares(arms: list[Hashable], weights: Mapping[Any, float] | None) -> FloatArray:
     if weights is None:
         return np.full(len(arms), 1 / max(len(arms), 1))
     unknown = [arm for arm in arms if arm not in weights]
@@ -88,8 +99,8 @@ def _designed_shares(arms: list[Hashable], weights: Mapping[Hashable, float] | N
             f"{nearest(str(unknown[0]), map(str, weights))}"
         )
     values = np.array([weights[arm] for arm in arms], dtype=np.float64)
-    if (values < 0).any() or values.sum() <= 0:
-        raise TreatmentError(f"weights are {list_some(values)}; expected weights >= 0 with a positive sum.")
+    if not (np.isfinite(values) & (values >= 0)).all() or not values.any():
+        raise TreatmentError(f"weights are {list_some(values.tolist())}; expected weights >= 0 with a positive sum.")
     return np.asarray(values / values.sum())
 
 
@@ -99,12 +110,17 @@ def assignment_counts(
     """Find units that were seen in more than one arm; refuse them, or drop and count them.
 
     Returns the frame (a new one if anything was dropped) without conflicting units and without
-    exact duplicates of whole rows, and the number of conflicting units.
+    exact duplicates of whole rows, and the number of conflicting units. A unit that is seen with an arm
+    and without one (missing) conflicts too. Rows of one unit that agree on the arm but differ elsewhere stay.
 
     Raises
     ------
+    ColumnError
+        When a column is missing.
     TreatmentError
-        With the count and some ids, when there are conflicts and ``on_conflict="raise"``.
+        With the count and some ids, when there are conflicts and ``on_conflict="raise"``; for rows without a unit.
+    CausalRecError
+        For another ``on_conflict``.
 
     Examples
     --------
@@ -113,7 +129,14 @@ def assignment_counts(
     >>> clean["user"].tolist(), n_conflicts
     ([2], 1)
     """
+    if on_conflict not in ("raise", "drop"):
+        raise CausalRecError(f"on_conflict is {on_conflict!r}; expected 'raise' or 'drop'.")
     check_columns(frame.columns, [unit, variant], where="assignments")
+    n_without = int(frame[unit].isna().sum())
+    if n_without:
+        raise TreatmentError(
+            f"{n_without} of {len(frame)} rows have no {unit!r}, so their unit cannot be known. Drop them."
+        )
     repeated = frame[unit].duplicated(keep=False)
     if not repeated.any():
         return frame, 0

@@ -8,59 +8,41 @@ their level),
 
 With the units sorted by predicted uplift, best first, the gain of treating the top share q is
 
-.. math:: C(q) = \frac{1}{N}\sum_{\mathrm{rank}(i) \le qN} \Gamma_i .
+.. math:: C(q) = \frac{1}{N}\sum_{\mathrm{rank}(i) \le qN} \Gamma_i ,
 
-``qini_score`` is :math:`\int_0^1 (C(q) - q\,C(1))\,dq`, the QINI coefficient of Yadlowsky, Fleming, Shah, Brunskill
-and Wager (2025, JASA, "Evaluating Treatment Prioritization Rules via Rank-Weighted Average Treatment Effects");
-``auuc_score`` is :math:`\int_0^1 C(q)\,dq`. Both are gains per unit of the whole population, so they do not depend on
-a peer's normalisation. Equal predictions share one rank, so row order never matters.
+and straight between two units, or across units with equal predictions, so row order never matters.
+``qini_score`` is :math:`\int_0^1 (C(q) - q\,C(1))\,dq` and ``auuc_score`` is :math:`\int_0^1 C(q)\,dq`. Both are gains
+per unit of the whole population, in the outcome's unit.
+
+Other definitions. With equal weights ``qini_score`` is, to the last digit, the QINI coefficient of Yadlowsky, Fleming,
+Shah, Brunskill and Wager (2025, JASA, "Evaluating Treatment Prioritization Rules via Rank-Weighted Average Treatment
+Effects") as the R package grf computes it, :math:`\sum_i (i/n^2)\,\mathrm{TOC}(i/n)`, given the same scores; effects
+4, 3, 2, 1 in that order give 0.3125. causalml's "qini" RATE is twice that. The Qini and AUUC of scikit-uplift and of
+causalml divide by a perfect or a final gain: they have no unit and are not comparable with these.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import (
-    check_confidence_level,
-    check_propensity,
-    check_treatment,
-    check_two_arms,
-    check_vector,
-    check_weights,
+from causalrec._validation import check_confidence_level
+from causalrec.evaluation._ranked import (
+    Ranked,
+    area_score,
+    gain_curve,
+    rank_units,
+    std_error,
+    subset_effect,
+    top_effect,
 )
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.results import NAN, CurveResult, EffectResult, UpliftBinsResult
 
 _CURVE_POINTS = 200
-
-
-@dataclass(frozen=True, eq=False)
-class _Ranked:
-    """Units sorted by predicted uplift, best first; ``rank`` is the mid-rank share in (0, 1), equal in ties."""
-
-    y: FloatArray
-    uplift: FloatArray
-    arm: IntArray
-    weight: FloatArray
-    gamma: FloatArray
-    residual: FloatArray
-    rank: FloatArray
-    group_end: IntArray
-    clusters: Any
-    e: FloatArray
-    known: bool
-
-    @property
-    def method(self) -> str:
-        return "inverse-probability scores around the arm means, " + (
-            "known propensity" if self.known else "estimated share treated"
-        )
 
 
 def qini_score(
@@ -76,6 +58,8 @@ def qini_score(
 ) -> EffectResult:
     """Area between the gain curve and that of a random order, per unit of the population.
 
+    Zero for a score that orders no better than chance, negative for one that orders worse.
+
     Parameters
     ----------
     y : array of shape (n,)
@@ -87,12 +71,12 @@ def qini_score(
     propensity : float or array of shape (n,), optional
         P(treated given X). Without it the test is taken as randomised and the share treated is estimated.
     sample_weight, clusters : arrays of shape (n,), optional
-        Weights; and units within which rows depend on each other.
+        Weights (a row of weight zero is as good as absent); and units within which rows depend on each other.
 
     Raises
     ------
     CausalRecError
-        For NaN, lengths that differ, or one arm only.
+        For missing values, lengths that differ, other than two arms, or an outcome that never varies.
 
     Examples
     --------
@@ -100,8 +84,9 @@ def qini_score(
     >>> round(float(score), 4)
     0.25
     """
-    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
-    return _linear_score(ranked, 0.5, "qini", confidence_level)
+    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    estimate, influence = area_score(ranked, 0.5)
+    return _result(estimate, influence, ranked, "qini", confidence_level, len(ranked.y))
 
 
 def auuc_score(
@@ -117,13 +102,16 @@ def auuc_score(
 ) -> EffectResult:
     """Area under the gain curve, per unit of the population; parameters as for :func:`qini_score`.
 
+    A random order gives half the average effect, so the p-value (of a zero area) is not a test of the score.
+
     Examples
     --------
     >>> round(float(auuc_score([1, 0, 0, 1], [0.9, 0.8, 0.1, 0.2], [1, 0, 1, 0])), 4)
     0.25
     """
-    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
-    return _linear_score(ranked, 0.0, "auuc", confidence_level)
+    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    estimate, influence = area_score(ranked, 0.0)
+    return _result(estimate, influence, ranked, "auuc", confidence_level, len(ranked.y))
 
 
 def uplift_at_k(
@@ -141,25 +129,36 @@ def uplift_at_k(
     """Average effect among the share ``k`` of units with the highest predictions.
 
     The difference of the arms' (weighted) means in the top; a group of ties at the cut is taken whole if its
-    middle lies above the cut. Parameters as for :func:`qini_score`.
+    middle lies above the cut. The interval is for the best share ``k`` of the population: it counts that the
+    cut-off is estimated. With ``k=1`` and no weights or clusters its standard error is Welch's. ``n_obs`` counts
+    the top. Parameters as for :func:`qini_score`.
 
     Raises
     ------
     TreatmentError
         When an arm has fewer than two units in the top share.
+
+    Examples
+    --------
+    >>> y, uplift, treatment = [3, 1, 2, 0, 1, 1, 0, 1], [9, 8, 7, 6, 4, 3, 2, 1], [1, 0, 1, 0, 1, 0, 1, 0]
+    >>> uplift_at_k(y, uplift, treatment, k=0.5).estimate
+    2.0
+    >>> everyone = uplift_at_k(y, uplift, treatment, k=1)
+    >>> everyone.estimate, round(everyone.std_error, 4), everyone.n_obs
+    (0.75, 0.6922, 8)
     """
     if not 0 < k <= 1:
         raise CausalRecError(f"k is {k}; expected a share in (0, 1], such as 0.1 for the top tenth.")
-    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    check_confidence_level(confidence_level)
+    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
     top = ranked.rank <= max(k, float(ranked.rank[0]))
     sizes = [int((top & (ranked.arm == a)).sum()) for a in (0, 1)]
     if min(sizes) < 2:
         raise TreatmentError(
-            f"the top {k:.0%} holds {sizes[1]} treated and {sizes[0]} control units; at least two of each are needed. "
-            "Take a larger k."
+            f"the top {100 * k:g}% holds {sizes[1]} treated and {sizes[0]} control units; at least two of each are "
+            "needed. Take a larger k."
         )
-    influence = _effect_influence(ranked, top)
-    estimate = _subset_effect(ranked, top)
+    estimate, influence = top_effect(ranked, top)
     return _result(estimate, influence, ranked, f"uplift_at_{k * 100:g}pct", confidence_level, int(top.sum()))
 
 
@@ -170,26 +169,30 @@ def qini_curve(
     *,
     propensity: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     control: object = None,
     confidence_level: float = 0.95,
     label: str = "model",
 ) -> CurveResult:
-    """The gain C(q) over the share treated, at most 200 points, with pointwise intervals.
+    """The gain C(q) over the share treated: the origin and at most 200 points, with pointwise intervals.
 
-    Parameters as for :func:`qini_score`; ``label`` names the scorer in plots.
+    The interval at q is for the gain of treating the best share q of the population; it counts that the cut-off
+    is estimated. Parameters as for :func:`qini_score`; ``label`` names the scorer in plots.
+
+    Examples
+    --------
+    >>> curve = qini_curve([1, 0, 0, 1], [0.9, 0.8, 0.1, 0.2], [1, 0, 1, 0])
+    >>> curve.fraction.tolist(), curve.value.tolist()
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.25, 0.0])
     """
-    ranked = _rank(y, uplift, treatment, propensity, sample_weight, None, control)
+    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
     level = check_confidence_level(confidence_level)
-    n, ends = len(ranked.y), ranked.group_end
+    ends = ranked.group_end
     if len(ends) > _CURVE_POINTS:
         ends = ends[np.unique(np.linspace(0, len(ends) - 1, _CURVE_POINTS).round().astype(int))]
-    w = ranked.weight
-    total = w.sum()
-    gain = np.cumsum(w * ranked.gamma)[ends] / total
-    square = np.cumsum((w * ranked.gamma) ** 2)[ends] * n / total**2
-    half = stats.norm.isf((1 - level) / 2) * np.sqrt(np.maximum(square - gain**2, 0) / n)
-    fraction = np.concatenate([[0.0], np.cumsum(w)[ends] / total])
-    value, half = np.concatenate([[0.0], gain]), np.concatenate([[0.0], half])
+    fraction, value, error = (np.r_[0.0, part] for part in gain_curve(ranked, ends))
+    half = stats.norm.isf((1 - level) / 2) * error
+    n = len(ranked.y)
     return CurveResult("qini", label, level, n, fraction, value, value - half, value + half, fraction * value[-1])
 
 
@@ -201,130 +204,62 @@ def uplift_by_bin(
     bins: int = 10,
     propensity: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     control: object = None,
     confidence_level: float = 0.95,
 ) -> UpliftBinsResult:
-    """Predicted and observed effect in equal groups, bin 1 the highest predictions; ties stay together.
+    """Predicted and observed effect in equal groups, bin 1 the highest predictions; parameters as in `qini_score`.
 
-    An effect is NaN where a bin holds fewer than two units of an arm.
+    Ties stay together, so there may be fewer bins than asked for. The intervals take the cut-offs as given. An
+    effect is NaN where a bin holds fewer than two units of an arm, and its interval also where no outcome in the bin
+    varies within its arm.
+
+    Examples
+    --------
+    >>> y, uplift, treatment = [3, 1, 2, 0, 1, 1, 0, 1], [9, 8, 7, 6, 4, 3, 2, 1], [1, 0, 1, 0, 1, 0, 1, 0]
+    >>> uplift_by_bin(y, uplift, treatment, bins=2).effect.tolist()
+    [2.0, -0.5]
     """
     if bins < 2:
         raise CausalRecError(f"bins is {bins}; expected at least 2.")
-    ranked = _rank(y, uplift, treatment, propensity, sample_weight, None, control)
+    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
     level = check_confidence_level(confidence_level)
-    index = np.minimum((ranked.rank * bins).astype(int), bins - 1)
-    rows = []
+    quantile = float(stats.norm.isf((1 - level) / 2))
+    index: IntArray = np.minimum((ranked.rank * bins).astype(np.int64), bins - 1)
+    sizes, rows = [], []
     for b in np.unique(index):
         inside = index == b
+        effect = error = NAN
+        if min((inside & (ranked.arm == a)).sum() for a in (0, 1)) >= 2:
+            effect, influence = subset_effect(ranked, inside)
+            error = _honest_error(influence, ranked)
+        sizes.append(int(inside.sum()))
         predicted = float(np.average(ranked.uplift[inside], weights=ranked.weight[inside]))
-        if min((inside & (ranked.arm == a)).sum() for a in (0, 1)) < 2:
-            rows.append((int(inside.sum()), predicted, NAN, NAN, NAN))
-            continue
-        effect = _subset_effect(ranked, inside)
-        error = _std_error(_effect_influence(ranked, inside), None)
-        half = float(stats.norm.isf((1 - level) / 2)) * error
-        rows.append((int(inside.sum()), predicted, effect, effect - half, effect + half))
-    n, predicted_, effect_, low, high = (np.array(c) for c in zip(*rows, strict=True))
-    return UpliftBinsResult(level, len(ranked.y), np.arange(1, len(rows) + 1), n, predicted_, effect_, low, high)
+        rows.append((predicted, effect, effect - quantile * error, effect + quantile * error))
+    number = np.arange(1, len(rows) + 1)
+    return UpliftBinsResult(level, len(ranked.y), number, np.array(sizes), *np.array(rows, dtype=np.float64).T)
 
 
-def _rank(
-    y: Any, uplift: Any, treatment: Any, propensity: Any, sample_weight: Any, clusters: Any, control: object
-) -> _Ranked:
-    outcome = check_vector(y, name="y")
-    n = len(outcome)
-    score = check_vector(uplift, name="uplift", n_rows=n)
-    arm, labels = check_treatment(treatment, n_rows=n, control=control)
-    check_two_arms(labels, what="an uplift metric")
-    weight = check_weights(sample_weight, n_rows=n)
-    share = float(np.average(arm, weights=weight))
-    if not 0 < share < 1:
-        raise TreatmentError("one arm has no weight; an effect needs both arms.")
-    e = np.full(n, share) if propensity is None else check_propensity(propensity, n_rows=n)
-    order = np.argsort(-score, kind="stable")
-    sorted_score, w = score[order], weight[order]
-    starts = np.flatnonzero(np.r_[True, sorted_score[1:] != sorted_score[:-1]])
-    ends = np.r_[starts[1:], n] - 1
-    cumulative = np.cumsum(w)
-    before = np.r_[0.0, cumulative[ends[:-1]]]
-    middle = (before + cumulative[ends]) / 2 / cumulative[-1]
-    t, yy, ee = arm[order], outcome[order], e[order]
-    means = [np.average(yy[t == a], weights=(w / np.where(t == 1, ee, 1 - ee))[t == a]) for a in (0, 1)]
-    residual = yy - np.where(t == 1, means[1], means[0])
-    return _Ranked(
-        y=yy, uplift=sorted_score, arm=t, weight=w, residual=residual,
-        gamma=means[1] - means[0] + residual * (t / ee - (1 - t) / (1 - ee)),
-        rank=np.repeat(middle, np.diff(np.r_[starts, n])), group_end=ends,
-        clusters=None if clusters is None else np.asarray(clusters)[order], e=ee, known=propensity is not None,
-    )  # fmt: skip
-
-
-def _linear_score(ranked: _Ranked, centre: float, name: str, confidence_level: float) -> EffectResult:
-    """Integral of C minus ``centre`` times C(1): the mean of Gamma (1 - rank - centre)."""
-    w = ranked.weight / ranked.weight.mean()
-    multiplier = 1 - ranked.rank - centre
-    estimate = float(np.mean(w * ranked.gamma * multiplier))
-    # A unit also moves the ranks of those below it: the second term of a rank statistic's influence function.
-    gain = np.cumsum(w * ranked.gamma)
-    group = np.searchsorted(ranked.group_end, np.arange(len(gain)))
-    high = gain[ranked.group_end]
-    low = np.r_[0.0, high[:-1]]
-    below = (gain[-1] - (low + high)[group] / 2) / len(gain)
-    influence = w * (ranked.gamma * multiplier - below - (estimate - _mean_below(w, below)))
-    if not ranked.known:
-        influence = influence - _share_correction(ranked, w * multiplier)
-    return _result(estimate, influence - influence.mean(), ranked, name, confidence_level, len(gain))
-
-
-def _mean_below(w: FloatArray, below: FloatArray) -> float:
-    return float(np.mean(w * below))
-
-
-def _share_correction(ranked: _Ranked, multiplier: FloatArray) -> FloatArray:
-    """How the estimated share treated moves the score: its derivative times the share's own influence."""
-    t, e = ranked.arm, ranked.e
-    slope = float(np.mean(multiplier * ranked.residual * (t / e**2 + (1 - t) / (1 - e) ** 2)))
-    return np.asarray(slope * (t - e) * ranked.weight / ranked.weight.mean())
-
-
-def _subset_effect(ranked: _Ranked, inside: Any) -> float:
-    means = []
-    for arm, e in ((1, ranked.e), (0, 1 - ranked.e)):
-        rows = inside & (ranked.arm == arm)
-        means.append(float(np.average(ranked.y[rows], weights=ranked.weight[rows] / e[rows])))
-    return means[0] - means[1]
-
-
-def _effect_influence(ranked: _Ranked, inside: Any) -> FloatArray:
-    """Contribution of each row to the difference of two weighted means; zero outside the subset."""
-    n = len(ranked.y)
-    influence = np.zeros(n)
-    for arm, sign, e in ((1, 1.0, ranked.e), (0, -1.0, 1 - ranked.e)):
-        rows = inside & (ranked.arm == arm)
-        weight = ranked.weight[rows] / e[rows]
-        centred = ranked.y[rows] - np.average(ranked.y[rows], weights=weight)
-        # n/(m-1) instead of n/m: with equal weights this is exactly Welch's variance.
-        scale = math.sqrt(rows.sum() / (rows.sum() - 1))
-        influence[rows] = sign * n * scale * weight * centred / weight.sum()
-    return influence
-
-
-def _std_error(influence: FloatArray, clusters: Any) -> float:
-    n = len(influence)
-    if clusters is None:
-        return float(np.sqrt((influence**2).sum()) / n)
-    _, codes = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(codes, weights=influence)
-    g = len(sums)
-    return float(np.sqrt((sums**2).sum() * g / (g - 1)) / n) if g > 1 else NAN
+def _honest_error(influence: FloatArray, ranked: Ranked) -> float:
+    """The standard error, or NaN where nothing varies: a zero would look like certainty."""
+    error = std_error(influence, ranked.clusters)
+    rounding = 1e-13 * float(np.abs(ranked.y).max())
+    return error if error > rounding else NAN
 
 
 def _result(
-    estimate: float, influence: FloatArray, ranked: _Ranked, name: str, confidence_level: float, n_obs: int
+    estimate: float, influence: FloatArray, ranked: Ranked, name: str, confidence_level: float, n_obs: int
 ) -> EffectResult:
     level = check_confidence_level(confidence_level)
-    error = _std_error(influence, ranked.clusters)
+    how = "inverse-probability scores around the arm means, "
+    how += "known propensity" if ranked.known else "estimated share treated"
+    how += "; influence-function standard error" + (", clustered" if ranked.clusters is not None else "")
+    if name == "qini" and len(ranked.group_end) == 1:
+        error, how = 0.0, how + "; all predictions are equal, so the score is zero by definition"
+    else:
+        error = _honest_error(influence, ranked)
+        if np.isnan(error):
+            how += "; none here: the outcome does not vary within the arms, or there is one cluster"
     half = float(stats.norm.isf((1 - level) / 2)) * error
     pvalue = float(2 * stats.norm.sf(abs(estimate) / error)) if error > 0 else NAN
-    how = ranked.method + ("; influence-function standard error" if ranked.clusters is None else "; clustered")
     return EffectResult(estimate, error, estimate - half, estimate + half, pvalue, level, n_obs, how, name)

@@ -8,23 +8,24 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import has_fit_parameter
 
 from causalrec._typing import FloatArray
 from causalrec._validation import (
-    check_columns,
+    CovariateForm,
     check_covariates,
-    check_length,
+    check_model_columns,
     check_propensity,
     check_treatment,
     check_vector,
     check_weights,
 )
-from causalrec.exceptions import ColumnError, TreatmentError
+from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 
 _MIN_ARM_ROWS = 2
 
 
-class TLearner(BaseEstimator):  # type: ignore[misc]
+class TLearner(BaseEstimator):
     """Fit one model of the outcome per arm (Künzel, Sekhon, Bickel and Yu 2019, PNAS, "Metalearners").
 
     Parameters
@@ -36,7 +37,8 @@ class TLearner(BaseEstimator):  # type: ignore[misc]
         The arm that effects are measured against; needed unless the treatment is 0/1.
     n_estimators, max_depth, learning_rate, min_child_weight : settings of the default base learner.
         Shallow trees and a slow rate: effects are small beside the outcome's noise, and each arm's
-        overfitting lands in the difference.
+        overfitting lands in the difference. ``min_child_weight`` is about the least rows of a leaf: for a 0/1
+        outcome XGBoost gets a tenth of it, as a row weighs p (1 - p) <= 1/4 there, and 0.1 when p is 0.11 or 0.89.
     random_state : int
     n_jobs : int
         Threads of the default base learner.
@@ -46,7 +48,11 @@ class TLearner(BaseEstimator):  # type: ignore[misc]
     labels_ : tuple
         Arms, control first.
     models_ : list
-        A fitted model per arm, in that order.
+        A fitted model per arm, in that order; for an arm with one outcome value and a classifier, a constant.
+    n_features_in_ : int
+    feature_names_in_ : array of str, only after ``fit`` on a frame whose column names are strings.
+    feature_importances_ : array of shape (p,), only where the base models have importances
+        Mean over the arms; a constant counts as zeros.
 
     Examples
     --------
@@ -82,26 +88,61 @@ class TLearner(BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, *, treatment: Any, propensity: Any = None, sample_weight: Any = None) -> Self:
         """Fit a model per arm.
 
-        ``X`` is a frame or array of shape (n, p), ``y`` and ``treatment`` have shape (n,). A T-learner needs no
-        propensity; one that is given is only checked. Raises :class:`TreatmentError` for one arm or an arm with
-        fewer than two rows, :class:`OutcomeError` for missing outcomes.
+        Parameters
+        ----------
+        X : frame or array of shape (n, p)
+            A frame (pandas, or Polars) may hold categories and missing values if the base learner takes them; the
+            default one does.
+        y : array of shape (n,)
+        treatment : array of shape (n,)
+            0/1, or labels with ``control``.
+        propensity : float or array of shape (n,), optional
+            A T-learner needs none; one that is given is only checked.
+        sample_weight : array of shape (n,), optional
+            Passed on to the base learner.
+
+        Raises
+        ------
+        TreatmentError
+            For one arm, or an arm with fewer than two rows or no weight.
+        OutcomeError
+            For missing outcomes, or a classifier and outcomes other than 0 and 1.
+        ColumnError
+            For text columns and the default base learner.
+        CausalRecError
+            For weights and a base learner that takes none.
         """
         X = check_covariates(X)
         outcome = check_vector(y, name="y", n_rows=X.shape[0])
         codes, labels = check_treatment(treatment, n_rows=X.shape[0], control=self.control)
-        weight = check_weights(sample_weight, n_rows=X.shape[0])
+        weight = None if sample_weight is None else check_weights(sample_weight, n_rows=X.shape[0])
         if propensity is not None:
             check_propensity(propensity, n_rows=X.shape[0])
-        binary = bool(np.isin(outcome, (0.0, 1.0)).all())
-        self.labels_ = labels
-        self.n_features_in_ = X.shape[1]
-        self.feature_names_in_ = np.array(X.columns, dtype=object) if isinstance(X, pd.DataFrame) else None
-        self.models_ = []
+        base = self._base(X, outcome)
+        if weight is not None and not has_fit_parameter(base, "sample_weight"):
+            raise CausalRecError(
+                f"sample_weight is given, but {type(base).__name__}.fit takes none. Use a base learner that does, or "
+                "leave the weights out and say so."
+            )
+        models = []
         for code, label in enumerate(labels):
             rows = np.flatnonzero(codes == code)
             if len(rows) < _MIN_ARM_ROWS:
-                raise TreatmentError(f"arm {label!r} has {len(rows)} row; a model needs at least {_MIN_ARM_ROWS}.")
-            self.models_.append(self._fit_arm(_take(X, rows), outcome[rows], weight[rows], binary=binary))
+                raise TreatmentError(
+                    f"arm {label!r} has {len(rows)} row; a model needs at least {_MIN_ARM_ROWS}. Drop the arm, or "
+                    "collect more."
+                )
+            if weight is not None and not weight[rows].any():
+                raise TreatmentError(
+                    f"arm {label!r} has no weight in any of its {len(rows)} rows; check sample_weight."
+                )
+            models.append(_fit_arm(base, _take(X, rows), outcome[rows], None if weight is None else weight[rows]))
+        self.labels_, self.models_ = labels, models
+        self._form = CovariateForm.of(X)
+        self.n_features_in_ = self._form.n_columns
+        self.__dict__.pop("feature_names_in_", None)
+        if self._form.names is not None:
+            self.feature_names_in_ = self._form.names
         return self
 
     def predict(self, X: Any) -> FloatArray:
@@ -111,36 +152,42 @@ class TLearner(BaseEstimator):  # type: ignore[misc]
         return effects[:, 0] if effects.shape[1] == 1 else effects
 
     def predict_outcomes(self, X: Any) -> FloatArray:
-        """Predicted outcome under every arm, shape (n, k).
+        """Predicted outcome under every arm, shape (n, k), in the order of ``labels_``.
 
-        Raises NotFittedError before ``fit``, and :class:`ColumnError` when the columns are not those of ``fit``
-        (a frame's columns may come in any order).
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ColumnError
+            When the columns or categories are not those of ``fit`` (a frame's columns may come in any order).
         """
         if not hasattr(self, "models_"):
             raise NotFittedError("this TLearner is not fitted yet; call fit first.")
-        X = check_covariates(X)
-        if self.feature_names_in_ is not None and isinstance(X, pd.DataFrame):
-            check_columns(X.columns, list(self.feature_names_in_), where="X at predict")
-            X = X[list(self.feature_names_in_)]
-        elif X.shape[1] != self.n_features_in_:
-            raise ColumnError(f"X at predict has {X.shape[1]} columns; the model was fitted on {self.n_features_in_}.")
+        X = self._form.apply(X)
         return np.column_stack([_predict(model, X) for model in self.models_])
 
     @property
     def feature_importances_(self) -> FloatArray:
         """Mean over arms of the base models' importances, shape (p,)."""
-        found = [m.feature_importances_ for m in self.models_ if hasattr(m, "feature_importances_")]
-        check_length(len(found), len(self.models_), name="importances")
-        return np.asarray(np.mean(found, axis=0), dtype=np.float64)
+        models = [m for m in self.models_ if not isinstance(m, _Constant)]
+        total = np.zeros(self.n_features_in_)
+        for model in models:
+            total += model.feature_importances_
+        return total / len(self.models_)
 
-    def _fit_arm(self, X: Any, y: FloatArray, weight: FloatArray, *, binary: bool) -> Any:
-        base = self._default_base(binary) if self.base_learner is None else clone(self.base_learner)
-        if is_classifier(base) and len(np.unique(y)) == 1:
-            return _Constant(float(y[0]))
-        target = y.astype(np.int64) if is_classifier(base) else y
-        if np.all(weight == weight[0]):
-            return base.fit(X, target)
-        return base.fit(X, target, sample_weight=weight)
+    def _base(self, X: Any, outcome: FloatArray) -> Any:
+        """The estimator to clone for every arm, after checking that it can take this outcome."""
+        binary = bool(np.isin(outcome, (0.0, 1.0)).all())
+        if self.base_learner is None:
+            check_model_columns(X, model="the default base learner")
+            return self._default_base(binary)
+        if is_classifier(self.base_learner) and not binary:
+            odd = outcome[~np.isin(outcome, (0.0, 1.0))]
+            raise OutcomeError(
+                f"{type(self.base_learner).__name__} is a classifier, but y holds {odd[0]:g} and {len(odd) - 1} more "
+                "values other than 0 and 1. Use a regressor, or code the outcome as 0/1."
+            )
+        return self.base_learner
 
     def _default_base(self, binary: bool) -> Any:
         import xgboost
@@ -157,7 +204,7 @@ class TLearner(BaseEstimator):  # type: ignore[misc]
 
 
 class _Constant:
-    """Predicts the one outcome that an arm showed."""
+    """Predicts the one outcome that an arm showed, where a classifier cannot be fitted."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -167,11 +214,21 @@ class _Constant:
         return np.full(len(X), self.value)
 
 
+def _fit_arm(base: Any, X: Any, y: FloatArray, weight: FloatArray | None) -> Any:
+    model = clone(base)
+    if is_classifier(model):
+        seen = y if weight is None else y[weight > 0]
+        if len(np.unique(seen)) == 1:
+            return _Constant(float(seen[0]))
+        y = y.astype(np.int64)
+    return model.fit(X, y) if weight is None else model.fit(X, y, sample_weight=weight)
+
+
 def _take(X: Any, rows: Any) -> Any:
     return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
 
 
 def _predict(model: Any, X: Any) -> FloatArray:
-    if is_classifier(model) if not isinstance(model, _Constant) else False:
+    if not isinstance(model, _Constant) and is_classifier(model):
         return np.asarray(model.predict_proba(X)[:, 1], dtype=np.float64)
     return np.asarray(model.predict(X), dtype=np.float64)

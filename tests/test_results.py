@@ -1,0 +1,166 @@
+"""Results: frozen, flat, printable, and written and read back without losing a bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from causalrec import results as module
+from causalrec.exceptions import CausalRecError
+from causalrec.results import (
+    ABResult,
+    BalanceResult,
+    CurveResult,
+    EffectResult,
+    IdentificationResult,
+    OverlapResult,
+    RankingResult,
+    RefutationResult,
+    Result,
+    SampleRatioResult,
+    UpliftBinsResult,
+    dump_results,
+    format_interval,
+    format_level,
+    format_number,
+    format_percent,
+    load_results,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NAN, INF = math.nan, math.inf
+EFFECT = (0.1 + 0.2, 1 / 3, -INF, NAN, 1e-300, 0.95, 7, "Welch <t>", "ate")
+F = np.array([0.1, NAN, INF, -0.0])
+I = np.array([1, 2**53 + 1, 3, 4])  # noqa: E741
+EMPTY_F, EMPTY_I = np.array([], dtype=np.float64), np.array([], dtype=np.int64)
+
+EXAMPLES = [
+    EffectResult(*EFFECT),
+    ABResult(*EFFECT, "spend", "A", "B", 1.0, 1.3, 3, 4, 2.5, INF, NAN, NAN, INF),
+    SampleRatioResult(0.0086, 6.9, 1, 3, 0.001, False, "chi-square", ("A", "B"), (1, 2), (1.5, 1.5)),
+    SampleRatioResult(0.0086, 6.9, 1, 3, 0.001, False, "chi-square"),
+    RankingResult(*EFFECT, "ranker", 10, 2),
+    RefutationResult("placebo_treatment", 0.1, 0.0, 0.1, -0.1, 0.1, 0.5, 0.01, 0.95, 4, "shuffled", F),
+    CurveResult("qini", "T-learner", 0.95, 4, F, F, F, F, F),
+    UpliftBinsResult(0.95, 4, I, I, F, F, F, F),
+    UpliftBinsResult(0.95, 0, EMPTY_I, EMPTY_I, EMPTY_F, EMPTY_F, EMPTY_F, EMPTY_F),
+    BalanceResult(4, 0.2, 0.1, 0.1, True, "treated", "weights", np.array(["a", "b=ü"]), F[:2], F[:2], F[:2], F[:2]),
+    OverlapResult(4, 0.1, 0.9, 0.0, "histogram", np.array([0.0, 0.5, 1.0]), F[:2], F[:2]),
+    IdentificationResult("ate", "mail", "visit", ("age",), ("no hidden causes",), "E[...]"),
+    IdentificationResult("ate", "mail", "visit", (), (), "E[...]"),
+]
+by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
+
+
+def same(a, b):
+    if isinstance(a, np.ndarray):
+        exact = a.tobytes() == b.tobytes() if a.dtype.kind in "fi" else a.tolist() == b.tolist()
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and exact
+    return type(a) is type(b) and (a == b or (a != a and b != b))
+
+
+def test_every_result_class_is_in_these_tests():
+    classes = {c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Result)} - {Result}
+    assert {type(r) for r in EXAMPLES} == classes
+
+
+@by_class
+def test_written_and_read_back_to_the_bit(result):
+    loaded = load_results(dump_results({"one": result, "many": [result, result]}))
+    assert [len(loaded["many"]), type(loaded["one"])] == [2, type(result)]
+    for copy in (loaded["one"], *loaded["many"]):
+        for f in dataclasses.fields(result):
+            assert same(getattr(result, f.name), getattr(copy, f.name)), f.name
+
+
+@by_class
+def test_dict_frame_text_and_html(result):
+    flat = result.to_dict()
+    assert flat
+    assert all(type(value) in (str, int, float, bool) for value in flat.values())
+    scalars = {
+        f.name for f in dataclasses.fields(result) if not isinstance(getattr(result, f.name), np.ndarray | tuple)
+    }
+    assert set(flat) == scalars
+    if type(result).to_frame is Result.to_frame:
+        assert result.to_frame().columns.tolist() == list(flat)
+        assert len(result.to_frame()) == 1
+    assert str(result)
+    html = result._repr_html_()
+    assert html.count("<tr>") == len(flat)
+    assert "<t>" not in html
+
+
+@by_class
+def test_frozen(result):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(result, dataclasses.fields(result)[0].name, 1)
+
+
+def test_tables_give_their_rows():
+    curve, bins, ratio, overlap = EXAMPLES[6], EXAMPLES[7], EXAMPLES[2], EXAMPLES[10]
+    assert curve.to_frame().columns.tolist() == ["fraction", "value", "ci_low", "ci_high", "random"]
+    np.testing.assert_array_equal(curve.to_frame()["value"], F)
+    assert bins.to_frame()["n"].tolist() == I.tolist()
+    assert ratio.to_frame().to_dict("list") == {"arm": ["A", "B"], "count": [1, 2], "expected": [1.5, 1.5]}
+    assert overlap.to_frame()[["low", "high"]].to_numpy().tolist() == [[0.0, 0.5], [0.5, 1.0]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(st.floats(), max_size=5), whole=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5))
+def test_any_floats_and_integers_survive(values, whole):
+    bins = UpliftBinsResult(0.9, 1, np.array(whole, dtype=np.int64), EMPTY_I, np.array(values), F, F, F)
+    copy = load_results(dump_results({"x": bins}))["x"]
+    np.testing.assert_array_equal(copy.predicted, bins.predicted)
+    np.testing.assert_array_equal(np.signbit(copy.predicted), np.signbit(bins.predicted) & ~np.isnan(bins.predicted))
+    assert same(copy.bin, bins.bin)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (NAN, "–"), (INF, "inf"), (0.0, "0"), (0.123456, "0.1235"), (1e-300, "1.00e-300"), (12345.6, "12,346"),
+        (1e13, "1.00e+13"), (1234567, "1,234,567"), (np.int64(1000), "1,000"), (True, "True"), ("text", "text"),
+        (-0.5, "-0.5"), (1234.5, "1234"), (0.001, "0.001"),
+    ],
+)  # fmt: skip
+def test_numbers_for_people(value, text):
+    assert format_number(value) == text
+
+
+def test_intervals_percentages_and_levels():
+    assert format_interval(NAN, NAN) == "–"
+    assert format_interval(-INF, 0.5) == "[-inf, 0.5]"
+    assert [format_percent(v) for v in (0.4312, NAN, -INF)] == ["+43.12%", "–", "-inf%"]
+    assert [format_level(v) for v in (0.95, 0.995, 0.9999, 0.57)] == ["95%", "99.5%", "99.99%", "57%"]
+
+
+def test_texts():
+    assert str(EXAMPLES[0]) == "ate = 0.3 95% CI [-inf, –], p = 1.00e-300, n = 7 (Welch <t>)"
+    assert str(EXAMPLES[1]) == (
+        "spend: B − A = 0.3 95% CI [-inf, –], relative – [–, +inf%], p = 1.00e-300, n = 7 (Welch <t>)"
+    )
+    assert float(EXAMPLES[0]) == 0.1 + 0.2
+    assert "adjust for: nothing (randomised)." in str(EXAMPLES[12])
+    assert "  mismatch   False" in str(EXAMPLES[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", ["not JSON", "dump_results"]),
+        (json.dumps({"x": {"result": "Strange"}}), ["'Strange'", "EffectResult"]),
+        (
+            json.dumps({"x": {"result": "EffectResult", "estimate": 1.0, "new": 2}}),
+            ["new", "std_error", "run the stage"],
+        ),
+    ],
+)
+def test_what_cannot_be_read_says_why(text, words):
+    with pytest.raises(CausalRecError) as caught:
+        load_results(text)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
