@@ -12,7 +12,7 @@ from causalrec.exceptions import DatasetError
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
-    """sha256 of a frame's column names, types and values in their row order.
+    """sha256 of a frame's column names, types and values in their row order; the index does not count.
 
     Examples
     --------
@@ -39,5 +39,5 @@ def file_digest(path: str | Path) -> str:
         raise DatasetError(f"{target} does not exist or holds no file. Check the path.")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(target)}:{file_digest(file)}\n".encode())
+        digest.update(f"{file.relative_to(target).as_posix()}:{file_digest(file)}\n".encode())
     return digest.hexdigest()

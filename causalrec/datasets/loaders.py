@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -53,31 +54,37 @@ class Dataset:
 
 @dataclass(frozen=True)
 class _Known:
-    """A public file: where it lies below a data directory, its columns, and the hash of the copy that is known."""
+    """A public file: where it may lie below a data directory, its columns, and the hashes of the copies known."""
 
     files: tuple[str, ...]
     columns: tuple[str, ...]
     roles: Roles
     source: str
     licence: str
-    sha256: str | None = None
+    sha256: str
     url: str | None = None
     url_sha256: str | None = None
 
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        return (self.sha256,) if self.url_sha256 is None else (self.sha256, self.url_sha256)
 
+
+_HILLSTROM_CSV = "Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
 _HILLSTROM_COVARIATES = ("recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel")
 _KNOWN: dict[str, _Known] = {
     "hillstrom": _Known(
-        ("hillstrom/hillstrom.parquet", "hillstrom/Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"),
+        ("hillstrom/hillstrom.parquet", f"hillstrom/{_HILLSTROM_CSV}"),
         (*_HILLSTROM_COVARIATES, "segment", "visit", "conversion", "spend"),
         Roles("customer_id", "segment", "No E-Mail", ("visit", "conversion", "spend"), _HILLSTROM_COVARIATES),
         "MineThatData E-Mail Analytics Challenge, Kevin Hillstrom, 2008", "none stated",
         "5404c208319ad7ae2bbc2853e93cd2bee41b09d0d5d4aee566146b07ab4a3e49",
-        "http://www.minethatdata.com/Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv",
+        f"http://www.minethatdata.com/{_HILLSTROM_CSV}",
         "27bab8c5d3669f26ec08ebb50a0a78317542f29501156f2e2af6781fab4cd7e2",
     ),
     "criteo_uplift": _Known(
-        ("criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet", "criteo_uplift/criteo-uplift-v2.1.csv"),
+        ("criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet", "criteo_uplift/criteo-uplift-v2.1.csv",
+         "criteo_uplift/criteo-uplift-v2.1.csv.gz"),
         (*(f"f{i}" for i in range(12)), "treatment", "conversion", "visit", "exposure"),
         Roles("row_id", "treatment", 0, ("visit", "conversion"), tuple(f"f{i}" for i in range(12))),
         "Criteo uplift prediction v2.1, Diemert et al. 2018", "CC BY-NC-SA 4.0",
@@ -102,6 +109,7 @@ _KNOWN: dict[str, _Known] = {
         ("timestamp", "item_id", "position", "click", "propensity_score"),
         Roles(time="timestamp", item="item_id", outcomes=("click",), propensity="propensity_score"),
         "Open Bandit Dataset (small), ZOZO Research, Saito et al. 2020", "CC BY 4.0",
+        "88383d7d4a208311785c9c544f43635559715a514598bf08bd6c31aa320a4d60",
     ),
     "marketing_ab": _Known(
         ("marketing_ab/marketing_AB_sample_46k.parquet", "marketing_ab/marketing_AB.csv"),
@@ -125,6 +133,14 @@ _KNOWN: dict[str, _Known] = {
         "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9",
     ),
 }  # fmt: skip
+_OPEN_BANDIT = {
+    ("random", "all"): "88383d7d4a208311785c9c544f43635559715a514598bf08bd6c31aa320a4d60",
+    ("random", "men"): "3ab1b2c9babbd1613bcf7322e5042f42251035a53eec95fa49e73cb716d5be4f",
+    ("random", "women"): "0bff9aa7aae944babef9f6e214657c1da0109fdc55d814d0c4f6cfea50a8ea08",
+    ("bts", "all"): "95728bdfeb7270fb285ce1ed5adf56518a1a917185160566c41a1b365a4d4245",
+    ("bts", "men"): "c87192a040b611fea865d200760c69cd7339d32b456986fb36f58ffdc70c3df1",
+    ("bts", "women"): "bccaebc799c42ed6a9206189d99e16ce37f3b0e8336ce3e03de49386516d3988",
+}
 
 
 def list_datasets() -> dict[str, str]:
@@ -158,33 +174,43 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Fa
         A file, the set's directory, or a data directory; :func:`data_directory` by default, and where the file is not
         there a download, if the publisher has a stable address with a known hash.
     verify : bool
-        Compare the file's sha256 with the known one. Downloads always are.
+        Compare the file's sha256 with the known ones. Downloads always are.
     options : str
-        ``hillstrom``: ``treatment``, ``control`` keep two of the three arms. ``open_bandit``: ``policy``, ``campaign``.
+        ``hillstrom``: ``treatment`` and ``control`` keep two of the three arms. ``open_bandit``: ``policy`` (random,
+        bts) and ``campaign`` (all, men, women).
 
     Raises
     ------
     DatasetError
-        For an unknown name, a missing file, or a file whose columns or hash are not the known ones; it says what
-        differs.
+        For an unknown name or option, a missing file, or a file whose columns or hash are not the known ones; it says
+        what differs.
+    MissingExtraError
+        When a download is needed and ``causalrec[download]`` is not installed.
     """
     if name not in _KNOWN:
         raise DatasetError(
             f"data set {name!r} is unknown; expected one of {list_some(_KNOWN, 20)}.{nearest(name, _KNOWN)}"
         )
-    known = _KNOWN[name]
-    if name == "open_bandit":
-        policy, campaign = options.pop("policy", "random"), options.pop("campaign", "all")
-        known = _Known(
-            (f"open_bandit/{policy}_{campaign}.parquet",), known.columns, known.roles, known.source, known.licence
+    known, prepare = _KNOWN[name], _PREPARE.get(name, _as_it_is)
+    allowed = [
+        *list(inspect.signature(prepare).parameters)[2:],
+        *(("policy", "campaign") if name == "open_bandit" else ()),
+    ]
+    unknown = [o for o in options if o not in allowed]
+    if unknown:
+        takes = f"it takes {list_some(allowed)}" if allowed else "it takes none"
+        raise DatasetError(
+            f"data set {name!r} has no option {list_some(unknown)}; {takes}.{nearest(unknown[0], allowed)}"
         )
+    if name == "open_bandit":
+        known = _bandit_log(known, options.pop("policy", "random"), options.pop("campaign", "all"))
     file = _find(name, known, path)
     digest = file_digest(file)
-    if verify and known.sha256 not in (None, digest):
+    if verify and digest not in known.hashes:
         raise DatasetError(
-            f"{file}: sha256 is {digest}; expected {known.sha256}. The file is another version or damaged."
+            f"{file}: sha256 is {digest}; expected {' or '.join(known.hashes)}. The file is another version or damaged."
         )
-    frame = _read(file)
+    frame = _read(file, known.columns)
     missing = [c for c in known.columns if c not in frame.columns]
     if missing:
         extra = [c for c in frame.columns if c not in known.columns]
@@ -192,10 +218,25 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Fa
             f"{file} is not the known {name}: it lacks {list_some(missing, 20)}"
             + (f" and has {list_some(extra, 20)} instead." if extra else ".")
         )
-    prepared = _PREPARE[name](frame, **options) if name in _PREPARE else frame
-    if name not in _PREPARE and options:
-        raise DatasetError(f"data set {name!r} takes no option {list_some(options)}.")
-    return Dataset(name, prepared, known.roles, known.source, known.licence, file, digest)
+    try:
+        prepared, roles = prepare(frame, known.roles, **options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{file} is not the known {name}: {error}") from error
+    return Dataset(name, prepared, roles, known.source, known.licence, file, digest)
+
+
+def _bandit_log(known: _Known, policy: str, campaign: str) -> _Known:
+    for option, value, choices in (
+        ("policy", policy, ("random", "bts")),
+        ("campaign", campaign, ("all", "men", "women")),
+    ):
+        if value not in choices:
+            raise DatasetError(
+                f"open_bandit: {option} is {value!r}; expected one of {list_some(choices)}.{nearest(value, choices)}"
+            )
+    return replace(known, files=(f"open_bandit/{policy}_{campaign}.parquet",), sha256=_OPEN_BANDIT[policy, campaign])
 
 
 def _find(name: str, known: _Known, path: str | Path | None) -> Path:
@@ -207,61 +248,90 @@ def _find(name: str, known: _Known, path: str | Path | None) -> Path:
     if found is not None:
         return found
     if path is None and known.url is not None:
-        pooch = optional_import("pooch", extra="download")
-        return Path(
-            pooch.retrieve(known.url, f"sha256:{known.url_sha256}", path=pooch.os_cache("causalrec"), progressbar=False)
-        )
+        return _download(name, known)
+    where = f"is not in {base}" if base.is_dir() else f"cannot be had: {base} does not exist"
     raise DatasetError(
-        f"data set {name!r} is not in {base}; looked for {list_some(known.files)}. Get it from its publisher "
+        f"data set {name!r} {where}; looked for {list_some(known.files)}. Get it from its publisher "
         f"({known.source}) and set CAUSALREC_DATA_DIR or data.path."
     )
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _download(name: str, known: _Known) -> Path:
+    """The publisher's file from pooch's cache, fetched where it is not there; its hash is checked either way."""
+    pooch = optional_import("pooch", extra="download")
+    cache = pooch.os_cache("causalrec")
+    try:
+        return Path(
+            pooch.retrieve(
+                known.url, f"sha256:{known.url_sha256}", fname=Path(known.files[-1]).name, path=cache, progressbar=False
+            )
+        )
+    except (OSError, ValueError) as error:  # no network, a broken connection, another file than the known one
+        raise DatasetError(
+            f"data set {name!r} is not in {data_directory()} and could not be downloaded from {known.url}: {error}. "
+            f"Get it from its publisher ({known.source}) and set CAUSALREC_DATA_DIR or data.path."
+        ) from error
+
+
+def _read(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        frame = pd.read_csv(file, sep="\t" if file.suffix in (".inter", ".data") else ",")
+        if file.suffix == ".data":  # GroupLens writes no header
+            return pd.read_csv(file, sep="\t", header=None).rename(columns=dict(enumerate(columns)))
+        frame = pd.read_csv(file, sep="\t" if file.suffix == ".inter" else ",")
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{file} cannot be read: {error}") from error
+        raise DatasetError(f"{file} cannot be read: {error}. Expected Parquet, or CSV in UTF-8.") from error
     return frame.rename(columns={c: c.split(":")[0] for c in frame.columns if file.suffix == ".inter"})
 
 
-def _hillstrom(frame: pd.DataFrame, treatment: str | None = None, control: str | None = None) -> pd.DataFrame:
+def _as_it_is(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
+    return frame, roles
+
+
+def _hillstrom(
+    frame: pd.DataFrame, roles: Roles, treatment: str | None = None, control: str | None = None
+) -> tuple[pd.DataFrame, Roles]:
     """The file has no id; the row's number stands in, so that exact duplicates stay apart."""
     frame = frame.assign(customer_id=range(len(frame)))
-    arms = [a for a in (treatment, control) if a is not None]
-    unknown = [a for a in arms if a not in set(frame["segment"])]
+    if treatment is None and control is None:
+        return frame, roles
+    arms = [a for a in (treatment, control or roles.control) if a is not None]
+    known = sorted(frame["segment"].unique())
+    unknown = [a for a in arms if a not in known]
     if unknown:
-        known = sorted(frame["segment"].unique())
         raise DatasetError(
-            f"hillstrom has no arm {unknown[0]!r}; expected one of {list_some(known)}.{nearest(unknown[0], known)}"
+            f"hillstrom has no arm {unknown[0]!r}; expected one of {list_some(known)}.{nearest(str(unknown[0]), known)}"
         )
-    return frame[frame["segment"].isin(arms)].reset_index(drop=True) if len(arms) == 2 else frame
+    if len(set(arms)) < 2:
+        raise DatasetError(
+            f"hillstrom: treatment is {treatment!r} and control {control!r}; expected two different arms."
+        )
+    return frame[frame["segment"].isin(arms)].reset_index(drop=True), replace(roles, control=arms[1])
 
 
-def _online_retail(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(InvoiceDate=pd.to_datetime(frame["InvoiceDate"]).astype("datetime64[us]"))
+def _online_retail(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
+    return frame.assign(InvoiceDate=pd.to_datetime(frame["InvoiceDate"]).astype("datetime64[us]")), roles
 
 
-def _milliseconds(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="ms").astype("datetime64[us]"))
+def _milliseconds(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
+    return frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="ms").astype("datetime64[us]")), roles
 
 
-def _seconds(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="s").astype("datetime64[us]"))
+def _seconds(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
+    return frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="s").astype("datetime64[us]")), roles
 
 
-def _open_bandit(frame: pd.DataFrame) -> pd.DataFrame:
+def _open_bandit(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
     times = pd.to_datetime(frame["timestamp"], utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[us]")
-    return frame.assign(timestamp=times)
+    return frame.assign(timestamp=times), roles
 
 
-def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(row_id=range(len(frame)))
+def _numbered(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
+    return frame.assign(row_id=range(len(frame))), roles
 
 
-_PREPARE: dict[str, Callable[..., pd.DataFrame]] = {
+_PREPARE: dict[str, Callable[..., tuple[pd.DataFrame, Roles]]] = {
     "hillstrom": _hillstrom,
     "online_retail": _online_retail,
     "retailrocket": _milliseconds,
@@ -276,8 +346,9 @@ def online_retail_purchases(dataset: Dataset) -> tuple[pd.DataFrame, dict[str, i
 
     Dropped, in this order: lines without a customer, cancellations (invoice C…), quantity or price not positive.
     """
-    frame, dropped = dataset.frame, {}
-    rules = {
+    frame = dataset.frame
+    dropped: dict[str, int] = {}
+    rules: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
         "no customer": lambda f: f["CustomerID"].isna(),
         "cancellation": lambda f: f["InvoiceNo"].astype(str).str.startswith("C"),
         "quantity or price not positive": lambda f: (f["Quantity"] <= 0) | (f["UnitPrice"] <= 0),

@@ -7,6 +7,7 @@ then laid around the purchases, beside sessions in which nothing is bought.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.exceptions import CausalRecError
+from causalrec.exceptions import CausalRecError, TimeError
 
 N_CATEGORIES = 8
 LOYALTY = ("bronze", "silver", "gold")
@@ -22,6 +23,8 @@ DEVICES = ("app", "desktop", "mobile web")
 REGIONS = ("east", "north", "south", "west")
 CONTROL, TREATED = "top_sellers", "personalised"
 _SESSION_US = 300_000_000
+_MAX_SLOTS = 90  # so that a purchase, at most 200 seconds and a slot's number into a session, is within the session
+_SESSIONS_PER_USER = 100_000
 _DAY_US = 86_400_000_000
 
 
@@ -30,8 +33,9 @@ class Marketplace:
     """What a platform would see. Times are naive UTC.
 
     ``users``: user_id and what is known of them beforehand. ``items``: item_id, category, price. ``events``: user_id,
-    item_id, session_id, event_time, event_type (impression, click, cart, purchase), position, revenue. ``experiment``:
-    user_id, variant, assigned_at. ``campaign``: user_id, emailed, sent_at.
+    item_id, session_id, event_time, event_type (impression, click, cart, purchase), position from 1, revenue (the
+    price, for purchases, else 0), in the order of time. ``experiment``: user_id, variant, assigned_at. ``campaign``:
+    user_id, emailed, sent_at (for those who got none, when they would have).
     """
 
     users: pd.DataFrame = field(repr=False)
@@ -48,6 +52,11 @@ class Marketplace:
 @dataclass(frozen=True)
 class MarketplaceTruth:
     """The known effect of every user: columns user_id, propensity, tau_*, response_group.
+
+    ``propensity`` is P(emailed). The effects are differences of expectations given all that determines a user's
+    rate of purchases: ``tau_email_conversion`` and ``tau_email_spend`` of the e-mail on P(buys) and on revenue within
+    ``days_campaign`` from sent_at; ``tau_conversion`` and ``tau_revenue`` of personalisation on the same within
+    ``days_experiment`` from assigned_at.
 
     ``response_group`` is by the experiment's effect tau on P(buys): persuadable above +3 points, sleeping dog below
     -1 point; of the others sure thing when the mean of both probabilities is at least 0.3, else lost cause.
@@ -79,14 +88,38 @@ def simulate_marketplace(
     """Simulate the marketplace; returns the data and, apart from it, the truth.
 
     History, then the campaign's window, then the experiment's. E-mails go out at the end of the history with a
-    probability that is logistic in the user's covariates and their purchases of the last 30 days, times
-    ``confounding``. The experiment is randomised with P(personalised) = ``split``. ``effect_scale`` multiplies all
-    effects on the log of the purchase rate. ``first_user`` and ``item_seed`` let chunks of users share one shop.
+    probability that is logistic in engagement, loyalty and the purchases of the last 30 days (up to 3), kept within
+    [0.076, 0.924]; ``confounding`` multiplies its logit, and at 0 e-mails are random. The experiment is randomised.
+
+    Parameters
+    ----------
+    n_users, n_items : int
+    days_history, days_campaign, days_experiment : int
+        Lengths of the three periods, each after the other.
+    split : float
+        P(personalised) in the experiment.
+    start : str
+        First day of the history, UTC.
+    confounding : float
+        How much the choice of whom to e-mail follows what drives purchases.
+    effect_scale : float
+        Multiplies all effects on the log of the purchase rate.
+    impressions_per_session : int
+        Items shown in a session, at most 90; an item that is drawn twice is shown once.
+    random_state : int or SeedSequence
+        The same one, the same data. It is not changed.
+    first_user : int
+        The first user_id.
+    item_seed : int, optional
+        Seed of the shop, ``random_state`` by default. Chunks of users with one ``item_seed``, each with a
+        ``random_state`` and a ``first_user`` of its own, share the shop and have distinct users and sessions.
 
     Raises
     ------
     CausalRecError
-        When a size is not positive or ``split`` not in (0, 1).
+        When a size is not positive, ``split`` not in (0, 1), or a scale not a number.
+    TimeError
+        When ``start`` is no date.
 
     Examples
     --------
@@ -96,18 +129,13 @@ def simulate_marketplace(
     """
     sizes = {"n_users": n_users, "n_items": n_items, "days_history": days_history, "days_campaign": days_campaign,
              "days_experiment": days_experiment, "impressions_per_session": impressions_per_session}  # fmt: skip
-    for name, size in sizes.items():
-        if size < 1:
-            raise CausalRecError(f"{name} is {size}; expected at least 1.")
-    if not 0 < split < 1:
-        raise CausalRecError(f"split is {split}; expected P(personalised) strictly between 0 and 1.")
+    _check(sizes, split, {"confounding": confounding, "effect_scale": effect_scale})
+    origin = _origin(start)
     seed = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
-    rng = np.random.default_rng(seed)
-    origin = np.datetime64(start, "us").astype(np.int64)
+    rng = np.random.default_rng(_child(seed, 0))
     days = np.cumsum([0, days_history, days_campaign, days_experiment])
-    shop = _Shop.make(
-        n_items, int(days[-1]) // 7 + 1, np.random.default_rng(item_seed if item_seed is not None else seed)
-    )
+    shop_seed = _child(seed if item_seed is None else np.random.SeedSequence(item_seed), 1)
+    shop = _Shop.make(n_items, int(days[-1]) // 7 + 1, np.random.default_rng(shop_seed))
     people = _People.make(n_users, rng, effect_scale)
     ids = np.arange(first_user, first_user + n_users, dtype=np.int64)
 
@@ -126,6 +154,7 @@ def simulate_marketplace(
     events = _events(rng, shop, people, buys, int(days[-1]), impressions_per_session)
     events["event_time"] = (events["event_time"].to_numpy() + origin).astype("datetime64[us]")
     events["user_id"] += first_user
+    events["session_id"] += first_user * _SESSIONS_PER_USER
     market = Marketplace(
         users=people.frame(ids),
         items=shop.frame(),
@@ -152,6 +181,33 @@ def simulate_marketplace(
         "response_group": _response_group(p0, p1),
     })  # fmt: skip
     return market, MarketplaceTruth(truth)
+
+
+def _check(sizes: dict[str, int], split: float, scales: dict[str, float]) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise CausalRecError(f"{name} is {size}; expected at least 1.")
+    if sizes["impressions_per_session"] > _MAX_SLOTS:
+        raise CausalRecError(
+            f"impressions_per_session is {sizes['impressions_per_session']}; expected at most {_MAX_SLOTS}."
+        )
+    if not 0 < split < 1:
+        raise CausalRecError(f"split is {split}; expected P(personalised) strictly between 0 and 1.")
+    for name, scale in scales.items():
+        if not np.isfinite(scale):
+            raise CausalRecError(f"{name} is {scale}; expected a finite number, such as 1.0.")
+
+
+def _origin(start: str) -> int:
+    try:
+        return int(np.datetime64(start, "us").astype(np.int64))
+    except ValueError as error:
+        raise TimeError(f"start is {start!r}; expected a date, such as '2025-01-06'.") from error
+
+
+def _child(seed: np.random.SeedSequence, key: int) -> np.random.SeedSequence:
+    """A seed of its own for people (0) and shop (1); unlike ``spawn``, it leaves the caller's seed as it was."""
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, key), pool_size=seed.pool_size)
 
 
 @dataclass(frozen=True)
@@ -189,9 +245,9 @@ class _People:
     def frame(self, ids: IntArray) -> pd.DataFrame:
         return pd.DataFrame({
             "user_id": ids, "age": self.age, "tenure_days": self.tenure_days,
-            "loyalty": pd.Categorical.from_codes(self.loyalty, LOYALTY),
-            "device": pd.Categorical.from_codes(self.device, DEVICES),
-            "region": pd.Categorical.from_codes(self.region, REGIONS),
+            "loyalty": _categorical(self.loyalty, LOYALTY),
+            "device": _categorical(self.device, DEVICES),
+            "region": _categorical(self.region, REGIONS),
             "engagement": self.engagement.round(4), "price_sensitivity": self.price_sensitivity.round(4),
         })  # fmt: skip
 
@@ -222,7 +278,7 @@ class _Shop:
         row = favourite * weeks + week
         flat = (np.minimum(self.cumulative, 1.0).reshape(-1, n) + np.arange(N_CATEGORIES * weeks)[:, None]).ravel()
         found = np.searchsorted(flat, row + rng.random(len(row)), side="right")
-        return np.minimum(found - row * n, n - 1)
+        return np.asarray(np.minimum(found - row * n, n - 1))
 
     def mean_price(self, first_day: int, last_day: int) -> FloatArray:
         """Expected price of a purchase on a uniformly drawn day, by favourite category."""
@@ -233,7 +289,7 @@ class _Shop:
         labels = [f"category {c + 1}" for c in range(N_CATEGORIES)]
         return pd.DataFrame({
             "item_id": np.arange(len(self.price), dtype=np.int64),
-            "category": pd.Categorical.from_codes(self.category, labels), "price": self.price,
+            "category": _categorical(self.category, labels), "price": self.price,
         })  # fmt: skip
 
 
@@ -280,7 +336,7 @@ def _events(
     taste = np.where(shop.category[slate] == people.favourite[user][:, None], 1.0, 0.35)
     clicked = purchased | (rng.random((n, slots)) < 0.3 * taste / (1 + np.arange(slots)) ** 0.6)
     carted = purchased | (clicked & (rng.random((n, slots)) < 0.12))
-    session, position = np.broadcast_to(np.arange(n)[:, None], (n, slots)), np.arange(slots)[None, :]
+    session, position = _session_ids(user, time), np.arange(slots)
     parts = []
     steps = (
         ("impression", ~copies, 0),
@@ -291,14 +347,27 @@ def _events(
     for code, (_, happened, seconds) in enumerate(steps):
         rows, cols = np.nonzero(happened)
         revenue = shop.price[slate[rows, cols]] if code == 3 else np.zeros(len(rows))
-        parts.append((user[rows], slate[rows, cols], session[rows, 0], time[rows] + (seconds + position[0, cols]) * 1_000_000,
+        parts.append((user[rows], slate[rows, cols], session[rows], time[rows] + (seconds + position[cols]) * 1_000_000,
                       np.full(len(rows), code), cols + 1, revenue))  # fmt: skip
     columns = [np.concatenate(c) for c in zip(*parts, strict=True)]
     order = np.lexsort((columns[4], columns[2], columns[3]))
     names = ("user_id", "item_id", "session_id", "event_time", "event_type", "position", "revenue")
     frame = pd.DataFrame({name: column[order] for name, column in zip(names, columns, strict=True)})
-    frame["event_type"] = pd.Categorical.from_codes(frame["event_type"], [s[0] for s in steps])
+    frame["event_type"] = _categorical(frame["event_type"], [s[0] for s in steps])
     return frame
+
+
+def _session_ids(user: IntArray, time: IntArray) -> IntArray:
+    """Ids that hold the user and count their sessions in the order of time, so that chunks of users share none."""
+    order = np.lexsort((time, user))
+    first = np.searchsorted(user[order], user[order], side="left")
+    ids = np.empty(len(user), dtype=np.int64)
+    ids[order] = user[order] * _SESSIONS_PER_USER + np.arange(len(user)) - first
+    return ids
+
+
+def _categorical(codes: Any, labels: Sequence[str]) -> Any:
+    return pd.Categorical.from_codes(codes, pd.Index(list(labels)))
 
 
 def _response_group(p0: FloatArray, p1: FloatArray) -> Any:

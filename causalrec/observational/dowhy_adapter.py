@@ -14,13 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrec.observational.matching import Match, design_matrix, fit_propensity, match_nearest
+from causalrec._validation import optional_import
+from causalrec.exceptions import OverlapError
+from causalrec.observational.matching import Match, design_matrix, fit_propensity, match_nearest, one_thread
 from causalrec.results import IdentificationResult
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # third-party deprecations at import; restored on leaving the block
+    optional_import("dowhy", extra="ate")
     from dowhy import CausalModel
     from dowhy.causal_estimator import CausalEstimate, CausalEstimator
+
+MIN_PROPENSITY = 0.01
+_FOLDS = 3
+_SMALL = 5 * 10**6  # covariate values
 
 
 @contextmanager
@@ -38,7 +45,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class PropensityMatching(CausalEstimator):  # type: ignore[misc]
+class PropensityMatching(CausalEstimator):
     """Our matching as a DoWhy estimator: no column is added to any frame, ties are averaged, the error is kept."""
 
     def __init__(self, identified_estimand: Any, **kwargs: Any) -> None:
@@ -47,8 +54,9 @@ class PropensityMatching(CausalEstimator):  # type: ignore[misc]
     def fit(self, data: pd.DataFrame, effect_modifier_names: Any = None, **_: Any) -> PropensityMatching:
         """Fit the propensity on the adjustment set that DoWhy identified."""
         self._set_effect_modifiers(data, effect_modifier_names)
-        adjust = self._target_estimand.get_adjustment_set()
-        self.X_, self.names_ = design_matrix(data[sorted(adjust)])
+        adjust = set(self._target_estimand.get_adjustment_set())
+        self.covariates_ = [c for c in data.columns if c in adjust]
+        self.X_, self.names_ = design_matrix(data[self.covariates_])
         self.treatment_ = data[self._target_estimand.treatment_variable[0]].to_numpy(np.int64)
         self.propensity_ = fit_propensity(self.X_, self.treatment_)
         return self
@@ -75,7 +83,10 @@ class PropensityMatching(CausalEstimator):  # type: ignore[misc]
 
 
 def causal_model(frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str]) -> tuple[Any, Any]:
-    """A DoWhy model on a copy of the needed columns, and its estimand by maximal adjustment."""
+    """A DoWhy model on a copy of the needed columns, and its estimand by maximal adjustment.
+
+    Maximal adjustment because DoWhy's default tries subsets of the covariates: seconds at 20 of them, hours at 50.
+    """
     columns = frame[[treatment, outcome, *covariates]].copy()
     with _quiet():
         model = CausalModel(columns, treatment=treatment, outcome=outcome, common_causes=list(covariates))
@@ -85,18 +96,40 @@ def causal_model(frame: pd.DataFrame, treatment: str, outcome: str, covariates: 
 def identify(
     frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
 ) -> IdentificationResult:
-    """What to adjust for, by DoWhy, and what must be believed."""
-    _, found = causal_model(frame, treatment, outcome, covariates)
-    with _quiet():
-        text, adjust = str(found), tuple(sorted(found.get_backdoor_variables() or ()))
+    """What to adjust for, by DoWhy, and what must be believed. Without covariates: a randomised treatment."""
+    return describe(causal_model(frame, treatment, outcome, covariates)[1], treatment, outcome, estimand)
+
+
+def describe(found: Any, treatment: str, outcome: str, estimand: str) -> IdentificationResult:
+    """Write a DoWhy estimand in words.
+
+    DoWhy's own text lists the variables in the order of a set, which differs from one run to the next.
+    """
+    adjust = tuple(sorted(found.get_backdoor_variables() or ()))
+    population = {"ate": "all units", "att": "the treated", "atc": "the controls"}[estimand]
+    interference = "no interference: one unit's treatment does not change another's outcome"
+    if not adjust:
+        text = f"E[{outcome} | {treatment}=1] − E[{outcome} | {treatment}=0]"
+        return IdentificationResult(
+            estimand, treatment, outcome, (), ("treatment was assigned at random", interference), text
+        )
     assumptions = (
-        ("no unobserved common cause of treatment and outcome, given the variables adjusted for",
-         "overlap: every unit could have been treated or not",
-         "no interference: one unit's treatment does not change another's outcome")
-        if adjust else
-        ("treatment was assigned at random", "no interference: one unit's treatment does not change another's outcome")
-    )  # fmt: skip
+        "no unobserved common cause of treatment and outcome, given the variables adjusted for",
+        f"overlap: {_OVERLAP[estimand]}",
+        interference,
+    )
+    text = (
+        f"mean over {population} of E[{outcome} | {treatment}=1, X] − E[{outcome} | {treatment}=0, X] "
+        f"with X = ({', '.join(adjust)})"
+    )
     return IdentificationResult(estimand, treatment, outcome, adjust, assumptions, text)
+
+
+_OVERLAP = {
+    "ate": "every unit could have been treated or not",
+    "att": "every treated unit could have been left untreated",
+    "atc": "every control unit could have been treated",
+}
 
 
 def matching_estimate(
@@ -118,24 +151,31 @@ def doubly_robust_ate(
     """The average effect and its standard error by EconML's cross-fitted doubly robust learner (AIPW).
 
     ``LinearDRLearner`` without effect modifiers is the mean of the doubly robust scores with a robust error.
+
+    Raises
+    ------
+    OverlapError
+        When an arm has too few units to be split into folds.
     """
-    from econml.dr import LinearDRLearner
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optional_import("econml", extra="ate")
+        from econml.dr import LinearDRLearner
+    from causalrec.observational.nuisances import OutcomeModel, PropensityModel
 
     W, _ = design_matrix(frame[list(covariates)])
-    settings = {
-        "max_iter": 60,
-        "max_leaf_nodes": 15,
-        "learning_rate": 0.1,
-        "min_samples_leaf": 50,
-        "random_state": seed,
-    }
-    with _quiet():
+    codes = frame[treatment].to_numpy(np.int64)
+    smallest = int(np.bincount(codes, minlength=2).min())
+    if smallest < 10 * _FOLDS:
+        raise OverlapError(
+            f"doubly_robust fits its models on {_FOLDS} folds and needs {10 * _FOLDS} units of each arm; the smaller "
+            f"arm has {smallest}. Use propensity_matching, or more data."
+        )
+    with _quiet(), one_thread(W.size < _SMALL):
         learner = LinearDRLearner(
-            model_propensity=HistGradientBoostingClassifier(**settings),
-            model_regression=HistGradientBoostingRegressor(**settings),
-            min_propensity=0.01, cv=3, random_state=seed,
+            model_propensity=PropensityModel(seed), model_regression=OutcomeModel(seed),
+            min_propensity=MIN_PROPENSITY, cv=_FOLDS, random_state=seed,
         )  # fmt: skip
-        learner.fit(frame[outcome].to_numpy(np.float64), frame[treatment].to_numpy(np.int64), X=None, W=W)
+        learner.fit(frame[outcome].to_numpy(np.float64), codes, X=None, W=W)
         found = learner.intercept__inference(T=1)
         return float(found.point_estimate), float(found.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,17 +19,42 @@ from causalrec._validation import (
     check_treatment,
     check_two_arms,
     check_vector,
+    list_some,
+    nearest,
 )
-from causalrec.exceptions import CausalRecError, TreatmentError
-from causalrec.observational.matching import balance_table, design_matrix, fit_propensity, match_nearest, overlap
+from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
+from causalrec.observational.matching import (
+    balance_table,
+    check_estimand,
+    design_matrix,
+    fit_logistic,
+    fit_propensity,
+    match_nearest,
+    one_thread,
+    overlap,
+    regressors,
+)
 from causalrec.results import BalanceResult, EffectResult, IdentificationResult, OverlapResult, RefutationResult
 
+if TYPE_CHECKING:
+    from causalrec.observational.dowhy_adapter import PropensityMatching
+
 METHODS = ("propensity_matching", "doubly_robust", "difference_in_means")
+_SMALL = 10**9  # multiplications a Newton step: some tenths of a second
+_ERROR = {
+    "ate": "conservative since the score is estimated",
+    "att": "the score taken as known, which may make it too large or too small",
+    "atc": "the score taken as known, which may make it too large or too small",
+}
 
 
 @dataclass(frozen=True)
 class EffectStudy:
-    """All that :func:`study_effect` found."""
+    """All that :func:`study_effect` found.
+
+    ``balance`` and ``overlap`` are None without covariates. With ``method="difference_in_means"`` nothing is
+    adjusted, so that the balance is that of the groups as they are.
+    """
 
     identification: IdentificationResult
     effect: EffectResult
@@ -38,7 +64,18 @@ class EffectStudy:
 
 
 def difference_in_means(y: FloatArray, treatment: IntArray) -> tuple[float, float]:
-    """Difference of the arms' means and its Neyman standard error (right for any randomised design).
+    """Difference of the arms' means, treated - control, and its Neyman standard error.
+
+    The error is right for units that were randomised one by one: not for clusters, nor for blocks of unlike shares.
+
+    Parameters
+    ----------
+    y : array of shape (n,), treatment : 0/1 array of shape (n,)
+
+    Raises
+    ------
+    TreatmentError
+        When an arm has fewer than two units.
 
     Examples
     --------
@@ -65,13 +102,36 @@ def average_effect(
 ) -> EffectResult:
     """Estimate an average effect; the frame is not changed.
 
-    ``method`` is ``"propensity_matching"`` (through DoWhy, Abadie–Imbens error), ``"doubly_robust"`` (EconML, ate
-    only) or ``"difference_in_means"`` (randomised designs).
+    Parameters
+    ----------
+    frame : DataFrame
+        A row per unit.
+    treatment, outcome : str
+        Columns: 0/1 (or two labels with ``control``), and a number without gaps.
+    covariates : sequence of str
+        Columns measured before treatment, to adjust for.
+    estimand : {"ate", "att", "atc"}
+        Over all units, the treated, or the controls; the last two by propensity matching only.
+    method : str
+        ``"propensity_matching"`` (through DoWhy, Abadie–Imbens error), ``"doubly_robust"`` (EconML) or
+        ``"difference_in_means"`` (randomised designs; covariates are not used).
+    control : label, optional
+        The arm to compare with, where the treatment is not 0/1.
+    confidence_level : float
+        Of the interval, by normal quantiles.
+    random_state : int
+        For the folds and models of ``"doubly_robust"``.
 
     Raises
     ------
-    ColumnError, TreatmentError, OutcomeError, OverlapError
+    ColumnError, TreatmentError, OutcomeError, OverlapError, EmptyTableError, MissingExtraError, CausalRecError
         With what was found and the remedy.
+
+    Notes
+    -----
+    Matching takes the estimated score as known: see :func:`match_nearest`. ``"doubly_robust"`` raises propensities
+    below 0.01 to it (and lowers those above 0.99); its interval is too narrow where outcome and treatment follow
+    strong interactions of covariates that both models miss, as any with fitted models is.
 
     Examples
     --------
@@ -79,24 +139,11 @@ def average_effect(
     >>> float(average_effect(frame, treatment="t", outcome="y", method="difference_in_means"))
     2.0
     """
+    level = check_confidence_level(confidence_level)
     data = _checked(frame, treatment, outcome, covariates, control, method, estimand)
-    if method == "difference_in_means":
-        found = difference_in_means(data[outcome].to_numpy(), data[treatment].to_numpy())
-        how = "difference in means, Neyman standard error"
-    elif method == "doubly_robust":
-        from causalrec.observational.dowhy_adapter import doubly_robust_ate
-
-        found = doubly_robust_ate(data, treatment, outcome, covariates, random_state)
-        how = "doubly robust (AIPW), cross-fitted gradient boosting, EconML"
-    else:
-        from causalrec.observational.dowhy_adapter import matching_estimate
-
-        match = matching_estimate(data, treatment, outcome, covariates, estimand).match_
-        found = match.estimate, match.std_error
-        how = (
-            "1-nearest-neighbour matching on the propensity score via DoWhy; Abadie–Imbens error, score taken as known"
-        )
-    return _effect(found, how, len(data), estimand, confidence_level)
+    if method == "propensity_matching":
+        return _matching_effect(_matched(data, treatment, outcome, covariates, estimand), estimand, level)
+    return _unmatched_effect(data, treatment, outcome, covariates, method, level, random_state)
 
 
 def study_effect(
@@ -113,46 +160,98 @@ def study_effect(
     random_state: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> EffectStudy:
-    """Identify, estimate, and judge an average effect; parameters as for :func:`average_effect`.
+    """Identify, estimate, and judge an average effect; parameters and errors as for :func:`average_effect`.
 
-    The placebo permutes the treatment and estimates everything anew, propensity included. Doubly robust estimates are
-    refuted by matching's placebo, since both rest on the same adjustment set.
+    The placebo permutes the treatment ``n_placebo`` times and estimates everything anew, propensity included. That of
+    a doubly robust estimate is by matching on the same covariates, which is far cheaper; its ``method`` says so.
+    Where covariates are given with ``method="difference_in_means"``, they show the balance of the groups and change
+    nothing else. ``progress`` is called with the simulations done and their number.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"t": [0, 0, 1, 1] * 5, "x": [0, 1] * 10, "y": [1.0, 3.0, 2.0, 6.0] * 5})
+    >>> study = study_effect(frame, treatment="t", outcome="y", covariates=["x"], method="difference_in_means")
+    >>> study.effect.estimate, study.balance.balanced
+    (2.0, True)
     """
-    from causalrec.observational.dowhy_adapter import identify
+    from causalrec.observational.dowhy_adapter import describe, identify
 
+    level = check_confidence_level(confidence_level)
     data = _checked(frame, treatment, outcome, covariates, control, method, estimand)
-    common = {"treatment": treatment, "outcome": outcome, "covariates": covariates, "estimand": estimand}
-    effect = average_effect(
-        data,
-        **common,
-        method=method,
-        confidence_level=confidence_level,
-        random_state=random_state,  # type: ignore[arg-type]
-    )
     t, y = data[treatment].to_numpy(), data[outcome].to_numpy()
-    balance, common_support = None, None
-    if covariates:
-        X, names = design_matrix(data[list(covariates)])
-        score = fit_propensity(X, t)
-        match = match_nearest(score, t, y, estimand=estimand)
-        own = {"ate": np.ones(len(t)), "att": t, "atc": 1 - t}[estimand]
-        balance = balance_table(X, names, t, own + match.weight, estimand=estimand, method="propensity matching")
-        common_support = overlap(score, t)
-
-        def estimate(permuted: IntArray) -> float:
-            return match_nearest(fit_propensity(X, permuted), permuted, y, estimand=estimand).estimate
-    else:
+    placebo_method, work = "permuted treatment, everything estimated anew", 0
+    if method == "difference_in_means":
+        effect = _unmatched_effect(data, treatment, outcome, covariates, method, level, random_state)
+        identification = identify(data, treatment, outcome, (), estimand)
+        balance, support = _as_they_are(data, t, covariates) if covariates else (None, None)
 
         def estimate(permuted: IntArray) -> float:
             return difference_in_means(y, permuted)[0]
+    else:
+        matched = _matched(data, treatment, outcome, covariates, estimand)
+        identification = describe(matched._target_estimand, treatment, outcome, estimand)
+        if method == "doubly_robust":
+            effect = _unmatched_effect(data, treatment, outcome, covariates, method, level, random_state)
+            placebo_method += ", by propensity matching and not by the doubly robust estimator"
+        else:
+            effect = _matching_effect(matched, estimand, level)
+        balance, support = _after_matching(data, matched, estimand), overlap(matched.propensity_, t)
+        Z = regressors(matched.X_)
+        work = Z.size * Z.shape[1]
 
-    placebo = placebo_treatment(
-        estimate, t, effect.estimate, n_simulations=n_placebo, random_state=random_state,
-        confidence_level=confidence_level, progress=progress,
-    )  # fmt: skip
-    return EffectStudy(
-        identify(data, treatment, outcome, covariates, estimand), effect, balance, common_support, placebo
+        def estimate(permuted: IntArray) -> float:
+            return match_nearest(fit_logistic(Z, permuted), permuted, y, estimand=estimand).estimate
+
+    with one_thread(work < _SMALL):
+        placebo = placebo_treatment(
+            estimate, t, effect.estimate, n_simulations=n_placebo, random_state=random_state, confidence_level=level,
+            progress=progress, method=placebo_method,
+        )  # fmt: skip
+    return EffectStudy(identification, effect, balance, support, placebo)
+
+
+def _matched(
+    data: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
+) -> PropensityMatching:
+    from causalrec.observational.dowhy_adapter import matching_estimate
+
+    return matching_estimate(data, treatment, outcome, covariates, estimand)
+
+
+def _matching_effect(matched: PropensityMatching, estimand: str, level: float) -> EffectResult:
+    found = matched.match_
+    how = f"1-nearest-neighbour matching on the propensity score via DoWhy; Abadie–Imbens error, {_ERROR[estimand]}"
+    return _effect((found.estimate, found.std_error), how, len(found.weight), estimand, level)
+
+
+def _unmatched_effect(
+    data: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], method: str, level: float, seed: int
+) -> EffectResult:
+    if method == "difference_in_means":
+        found = difference_in_means(data[outcome].to_numpy(), data[treatment].to_numpy())
+        return _effect(found, "difference in means, Neyman standard error", len(data), "ate", level)
+    from causalrec.observational.dowhy_adapter import MIN_PROPENSITY, doubly_robust_ate
+
+    found = doubly_robust_ate(data, treatment, outcome, covariates, seed)
+    how = (
+        "doubly robust (AIPW), cross-fitted linear models with boosted trees on top, EconML; "
+        f"propensities kept within [{MIN_PROPENSITY}, {1 - MIN_PROPENSITY}]"
     )
+    return _effect(found, how, len(data), "ate", level)
+
+
+def _as_they_are(data: pd.DataFrame, t: IntArray, covariates: Sequence[str]) -> tuple[BalanceResult, OverlapResult]:
+    """Balance and overlap of the groups of a randomised design, which nothing adjusts."""
+    X, names = design_matrix(data[list(covariates)], all_levels=True)
+    return balance_table(X, names, t, None, estimand="ate", method="no adjustment"), overlap(fit_propensity(X, t), t)
+
+
+def _after_matching(data: pd.DataFrame, matched: PropensityMatching, estimand: str) -> BalanceResult:
+    X, names = design_matrix(data[matched.covariates_], all_levels=True)
+    t = matched.treatment_
+    own = {"ate": np.ones(len(t)), "att": t, "atc": 1 - t}[estimand]
+    weight = own + matched.match_.weight
+    return balance_table(X, names, t, weight, estimand=estimand, method="propensity matching")
 
 
 def placebo_treatment(
@@ -164,26 +263,56 @@ def placebo_treatment(
     random_state: int = 0,
     confidence_level: float = 0.95,
     progress: Callable[[int, int], None] | None = None,
+    method: str = "permuted treatment",
 ) -> RefutationResult:
     """Estimate the effect of permuted treatments, which have none.
 
-    Every simulation has a random stream of its own. Passing means that the estimator finds nothing where there is
-    nothing; it does not show that the covariates suffice.
+    Every simulation has a random stream of its own, fixed by ``random_state``. Passing means that the estimator finds
+    nothing where there is nothing; it does not show that the covariates suffice.
+
+    Parameters
+    ----------
+    estimate_fn : callable
+        Takes a 0/1 array of shape (n,), returns an estimate.
+    treatment : 0/1 array of shape (n,)
+    estimate : float
+        The estimate to refute, from the true treatment.
+    n_simulations : int
+        At least 2; with n of them ``estimate_pvalue`` cannot fall below 1 / (n + 1).
+    progress : callable, optional
+        Called with the simulations done and their number.
+    method : str
+        For the result.
+
+    Raises
+    ------
+    CausalRecError
+        When there are fewer than two simulations.
+
+    Examples
+    --------
+    >>> y, t = np.arange(20.0), np.arange(20) % 2
+    >>> placebo = placebo_treatment(lambda permuted: difference_in_means(y, permuted)[0], t, 1.0)
+    >>> placebo.estimate_pvalue > 0.5
+    True
     """
+    if n_simulations < 2:
+        raise CausalRecError(f"n_simulations is {n_simulations}; expected at least 2, better 100, to see a spread.")
     draws = np.empty(n_simulations)
     for i, seed in enumerate(np.random.SeedSequence(random_state).spawn(n_simulations)):
         draws[i] = estimate_fn(np.random.default_rng(seed).permutation(treatment))
         if progress is not None:
             progress(i + 1, n_simulations)
     low, high = np.quantile(draws, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
-    t = draws.mean() / (draws.std(ddof=1) / math.sqrt(n_simulations))
+    mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(n_simulations)
+    # Without spread (an outcome that never varies, say) there is no t: zero is hit, or it is missed.
+    pvalue = float(2 * stats.t.sf(abs(mean) / error, n_simulations - 1)) if error > 0 else float(mean == 0)
+    # Counts of equal effects must not hang on the last bit of a sum.
+    as_far = int((np.abs(draws) >= abs(estimate) * (1 - 1e-12)).sum())
     return RefutationResult(
-        kind="placebo_treatment", estimate=estimate, placebo_effect=float(draws.mean()),
-        placebo_std=float(draws.std(ddof=1)), ci_low=float(low), ci_high=float(high),
-        pvalue=float(2 * stats.t.sf(abs(t), n_simulations - 1)),
-        estimate_pvalue=float((1 + (np.abs(draws) >= abs(estimate)).sum()) / (1 + n_simulations)),
-        confidence_level=confidence_level, n_simulations=n_simulations,
-        method="permuted treatment, everything estimated anew", draws=draws,
+        kind="placebo_treatment", estimate=estimate, placebo_effect=mean, placebo_std=float(draws.std(ddof=1)),
+        ci_low=float(low), ci_high=float(high), pvalue=pvalue, estimate_pvalue=(1 + as_far) / (1 + n_simulations),
+        confidence_level=confidence_level, n_simulations=n_simulations, method=method, draws=draws,
     )  # fmt: skip
 
 
@@ -197,25 +326,31 @@ def _checked(
     estimand: str,
 ) -> pd.DataFrame:
     if method not in METHODS:
-        raise CausalRecError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+        raise CausalRecError(f"method is {method!r}; expected one of {list_some(METHODS)}.{nearest(method, METHODS)}")
+    check_estimand(estimand)
     if method != "propensity_matching" and estimand != "ate":
         raise CausalRecError(f"{method} estimates the ate, not the {estimand}. Use propensity_matching for it.")
+    if isinstance(covariates, str):
+        raise ColumnError(
+            f"covariates is the text {covariates!r}; expected a list of columns, such as [{covariates!r}]."
+        )
     if method != "difference_in_means" and not covariates:
         raise CausalRecError(
             f"{method} needs covariates to adjust for; for a randomised design use difference_in_means."
         )
-    check_columns(frame.columns, [treatment, outcome, *covariates], where="frame")
+    roles = [treatment, outcome, *covariates]
+    doubled = sorted({c for c in roles if roles.count(c) > 1})
+    if doubled:
+        raise ColumnError(f"columns {list_some(doubled)} are named twice among treatment, outcome and covariates.")
+    check_columns(frame.columns, roles, where="frame")
     check_not_empty(len(frame), where="frame")
     codes, labels = check_treatment(frame[treatment], control=control)
     check_two_arms(labels, what="an average effect")
     values = check_vector(frame[outcome], name=outcome)
-    return frame[[treatment, outcome, *covariates]].assign(**{treatment: codes, outcome: values})
+    return frame[roles].assign(**{treatment: codes, outcome: values})
 
 
-def _effect(
-    found: tuple[float, float], method: str, n_obs: int, estimand: str, confidence_level: float
-) -> EffectResult:
-    level = check_confidence_level(confidence_level)
+def _effect(found: tuple[float, float], method: str, n_obs: int, estimand: str, level: float) -> EffectResult:
     estimate, error = found
     half = float(stats.norm.isf((1 - level) / 2)) * error
     pvalue = float(2 * stats.norm.sf(abs(estimate) / error)) if error > 0 else float("nan")
