@@ -8,13 +8,15 @@ and a cluster run cannot drift apart. Where SQL differs between engines, a
 from __future__ import annotations
 
 import contextlib
+import csv
+import gzip
 import shutil
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias, cast, runtime_checkable
 
 import pandas as pd
 
@@ -26,6 +28,7 @@ PathSource: TypeAlias = "str | Path | Sequence[str | Path]"
 
 _GLOB_MARKS = frozenset("*?[")
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
+_DELIMITERS = ",;\t|"
 
 
 class Dialect(ABC):
@@ -140,6 +143,10 @@ class Files:
     base : Path or None
         The directory below which hive partitions count as columns; None if they do not.
     format : "parquet" or "csv"
+    nanoseconds : dict of str to bool
+        Parquet columns of times in nanoseconds, which not every engine can use, and whether they have a zone.
+    delimiter : str
+        Of CSV files, which have a line of names: the comma, semicolon, tab or bar that is most frequent in it.
     """
 
     def __init__(self, source: PathSource) -> None:
@@ -157,6 +164,37 @@ class Files:
                 "(.parquet, .pq) or only CSV (.csv, .csv.gz)."
             )
         self.format = str(formats.pop())
+        self.nanoseconds: dict[str, bool] = {}
+        self.delimiter = ","
+        check_source_columns(self._names(self.paths[0]), where=str(self.paths[0]))
+
+    def _names(self, path: Path) -> list[str]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            if self.format == "parquet":
+                schema = pq.read_schema(path)
+                nano = [f for f in schema if pa.types.is_timestamp(f.type) and f.type.unit == "ns"]
+                self.nanoseconds = {f.name: f.type.tz is not None for f in nano}
+                return list(schema.names)
+            with _open_text(path) as file:
+                self.delimiter = max(_DELIMITERS, key=file.readline().count)
+            return csv_header(path, self.delimiter)
+        except (OSError, EOFError, UnicodeError, csv.Error, pa.ArrowException) as error:
+            raise DatasetError(f"{path}: unreadable as {self.format}: {error}") from error
+
+
+def csv_header(path: Path, delimiter: str) -> list[str]:
+    """The names in the first line of a CSV file."""
+    with _open_text(path) as file:
+        return next(csv.reader(file, delimiter=delimiter), [])
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _format_of(path: Path) -> str | None:
@@ -199,48 +237,13 @@ def new_directory(path: str | Path) -> Iterator[Path]:
         raise StoreError(f"cannot write below {target.parent}: {error}. Choose one that you may write.") from error
     try:
         yield scratch
-        scratch.replace(target)
+        try:
+            scratch.replace(target)
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error}. Did another run write it meanwhile?") from error
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-
-
-def arrow_to_pandas(table: Any) -> pd.DataFrame:
-    """Turn an Arrow table into a frame of the same types whichever engine it came from.
-
-    Times and dates become naive ``datetime64[us]`` in UTC, decimals numbers, dictionaries their values.
-    """
-    import pyarrow as pa
-
-    columns = [_plain_column(table.column(i)) for i in range(table.num_columns)]
-    frame: pd.DataFrame = pa.Table.from_arrays(columns, names=table.column_names).to_pandas()
-    return frame
-
-
-def _plain_column(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.types as pat
-
-    if pat.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pat.is_timestamp(column.type):
-        zone = "UTC" if column.type.tz else None
-        return column.cast(pa.timestamp("us", zone), safe=False).cast(pa.timestamp("us"))
-    if pat.is_date(column.type):
-        return column.cast(pa.timestamp("us"))
-    if pat.is_decimal(column.type):
-        return _plain_decimal(column)
-    return column
-
-
-def _plain_decimal(column: Any) -> Any:
-    """Sums of integers come as wide decimals: integers again where they fit, floats otherwise."""
-    import pyarrow as pa
-
-    if column.type.scale == 0:
-        with contextlib.suppress(pa.ArrowInvalid):
-            return column.cast(pa.int64())
-    return column.cast(pa.float64())
 
 
 def unknown_table(name: str, known: Sequence[str]) -> EngineError:

@@ -11,11 +11,11 @@ from typing import Any, Self
 import pandas as pd
 
 from causalrec._validation import optional_import
+from causalrec.engines.arrow import arrow_table, arrow_to_pandas
 from causalrec.engines.base import (
     Dialect,
     Files,
     Kind,
-    arrow_to_pandas,
     check_source_columns,
     new_directory,
     unknown_table,
@@ -133,26 +133,28 @@ class LocalEngine:
             self._register_frame(name, source)
 
     def _register_frame(self, name: str, source: Any) -> None:
-        names = source.schema.names if hasattr(source, "schema") else getattr(source, "columns", None)
-        if names is None:
-            raise EngineError(
-                f"table {name!r}: found {type(source).__name__}; expected a pandas, Polars or Arrow table, or a path."
-            )
-        names = names() if callable(names) else names
-        check_source_columns(list(names), where=f"table {name!r}")
-        # Shares the data but not later assignments of the caller.
+        # Arrow reads pandas frames in place; DuckDB's own reader fails on columns that run backwards in memory. The
+        # shallow copy makes pandas copy what the caller changes later.
         held = source.copy(deep=False) if isinstance(source, pd.DataFrame) else source
+        scanned = held if hasattr(source, "scanner") else arrow_table(name, held)
+        check_source_columns(scanned.schema.names, where=f"table {name!r}")
         with self._failing(EngineError, f"table {name!r} cannot be read"):
             self.drop(name)
-            self._connection.register(name, held)
-            self._frames[name.lower()] = held
+            self._connection.register(name, scanned)
+            self._frames[name.lower()] = (held, scanned)
             self._connection.execute(f"SELECT * FROM {self.dialect.quote(name)} LIMIT 0")
 
     def _register_files(self, name: str, files: Files) -> None:
         listed = "[" + ", ".join(self.dialect.literal(str(p)) for p in files.paths) + "]"
         options = f", hive_partitioning = {str(files.base is not None).lower()}, union_by_name = true"
+        if files.format == "csv":
+            mark = self.dialect.literal(files.delimiter)
+            options += f""", header = true, delim = {mark}, quote = '"', escape = '"'"""
         above = {part.split("=")[0] for part in files.base.absolute().parts if "=" in part} if files.base else set()
         dropped = f" EXCLUDE ({', '.join(map(self.dialect.quote, sorted(above)))})" if above else ""
+        zoned = [self.dialect.quote(c) for c, has_zone in files.nanoseconds.items() if has_zone]
+        if zoned:
+            dropped += f" REPLACE ({', '.join(f'CAST({c} AS TIMESTAMPTZ) AS {c}' for c in zoned)})"
         self.drop(name)
         with self._failing(DatasetError, f"{files.paths[0]}: unreadable as {files.format}"):
             self._connection.execute(
@@ -167,23 +169,19 @@ class LocalEngine:
 
     def drop(self, name: str) -> None:
         """Forget a table or view; a name that is unknown is left alone."""
-        self._connection.execute(f"DROP VIEW IF EXISTS {self.dialect.quote(name)}")
+        with self._failing(EngineError, f"table {name!r} cannot be dropped"):
+            self._connection.execute(f"DROP VIEW IF EXISTS {self.dialect.quote(name)}")
         self._frames.pop(name.lower(), None)
 
     def columns(self, name: str) -> dict[str, Kind]:
         """Columns of a table in order, with the kind of each; see :class:`Engine`."""
-        known = [row[0] for row in self._connection.execute("SELECT view_name FROM duckdb_views()").fetchall()]
-        if name.lower() not in {k.lower() for k in known}:
-            raise unknown_table(name, [row[0] for row in self._user_views()])
         with self._failing(EngineError, f"table {name!r} cannot be read"):
+            views = self._connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+            known = [row[0] for row in views]
+            if name.lower() not in {k.lower() for k in known}:
+                raise unknown_table(name, known)
             rows = self._connection.execute(f"DESCRIBE {self.dialect.quote(name)}").fetchall()
         return {row[0]: _kind(row[1]) for row in rows}
-
-    def _user_views(self) -> list[tuple[str]]:
-        found: list[tuple[str]] = self._connection.execute(
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
-        ).fetchall()
-        return found
 
     def collect(self, sql: str) -> pd.DataFrame:
         """Run a query; the result must fit into memory. See :class:`Engine`."""

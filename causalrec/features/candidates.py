@@ -68,7 +68,8 @@ def _at_cutoff(
     grade = " ".join(f"WHEN {engine.dialect.literal(k)} THEN {g}" for k, g in spec.grades.items())
     log = (
         f"SELECT {q(user)} AS u, {q(item)} AS i, {engine.dialect.epoch_us(q(time))} AS t, "
-        f"CASE CAST({q(kind)} AS VARCHAR(64)) {grade} ELSE 0 END AS g FROM {q(events)} WHERE {q(user)} IS NOT NULL"
+        f"CASE CAST({q(kind)} AS VARCHAR(64)) {grade} ELSE 0 END AS g FROM {q(events)} "
+        f"WHERE {q(user)} IS NOT NULL AND {q(item)} IS NOT NULL"
     )
     before = f"{log} AND {engine.dialect.epoch_us(q(time))} < {now}"
     recent = now - parse_window(spec.recent_window)
@@ -77,7 +78,8 @@ def _at_cutoff(
     engine.create_view(view, before)
     try:
         after = engine.collect(
-            f"SELECT a.u, a.i, MAX(a.g) AS relevance FROM ({log}) a JOIN (SELECT DISTINCT u FROM {view}) s ON a.u = s.u "
+            f"SELECT a.u, a.i, MAX(a.g) AS relevance FROM ({log}) a "
+            f"JOIN (SELECT DISTINCT u FROM {view}) s ON a.u = s.u "
             f"WHERE a.t >= {now} AND a.t < {later} AND a.g > 0 GROUP BY a.u, a.i"
         )
         users = _sample(after["u"].drop_duplicates(), spec.max_queries)
@@ -93,8 +95,8 @@ def _at_cutoff(
             for since, n in ((recent, spec.n_recent), (-(2**62), spec.n_all_time))
         ]
         own = engine.collect(
-            f"SELECT u, i FROM (SELECT u, i, row_number() OVER (PARTITION BY u ORDER BY MAX(t) DESC, i) AS r FROM {view} "
-            f"WHERE g > 0 GROUP BY u, i) ranked WHERE r <= {spec.n_history}"
+            f"SELECT u, i FROM (SELECT u, i, row_number() OVER (PARTITION BY u ORDER BY MAX(t) DESC, i) AS r "
+            f"FROM {view} WHERE g > 0 GROUP BY u, i) ranked WHERE r <= {spec.n_history}"
         )
     finally:
         engine.drop(view)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from causalrec.exceptions import ColumnError, ConfigError, TimeError
 OPERATIONS = ("count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std")
 OUTCOME_OPERATIONS = ("count", "sum", "mean", "min", "max", "n_unique")
 _NO_COLUMN = ("count", "recency")
+_LONGEST = 2**62  # beyond it t - w leaves 64 bits
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
@@ -23,7 +25,7 @@ def parse_window(window: str) -> int:
     Raises
     ------
     TimeError
-        For anything but a positive whole number and one of s, m, h, d, w.
+        For anything but a positive whole number and one of s, m, h, d, w; or beyond 146,000 years.
 
     Examples
     --------
@@ -33,7 +35,10 @@ def parse_window(window: str) -> int:
     match = re.fullmatch(r"(\d+)([smhdw])", str(window))
     if not match or int(match[1]) == 0:
         raise TimeError(f"window is {window!r}; expected a positive whole number and a unit s, m, h, d or w, as '30d'.")
-    return int(match[1]) * _UNITS[match[2]] * 1_000_000
+    length = int(match[1]) * _UNITS[match[2]] * 1_000_000
+    if length > _LONGEST:
+        raise TimeError(f"window {window!r} is longer than 64 bits of microseconds; leave it out for all time.")
+    return length
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Aggregation:
     window : str, optional
         ``"30d"``, ``"90m"``, …; all time without it.
     where : str, optional
-        SQL condition on the columns of the events.
+        SQL condition on the columns of the events; of SQL that every engine you use understands.
     name : str, optional
         Name of the feature; made from the rest by default.
 
@@ -89,7 +94,13 @@ class Aggregation:
 class FeatureSet:
     """Aggregates of one event table by the same keys; see :class:`causalrec.features.FeatureStore`.
 
-    ``order_by`` breaks ties between events of equal time for first and last; all columns do by default.
+    ``order_by`` breaks ties between events of equal time for first and last (nulls come first); the other columns
+    break what ties remain, so that a result does not depend on the order of rows. First and last skip nulls.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is no plain directory name, no keys or aggregations, names of features that appear twice.
 
     Examples
     --------
@@ -105,14 +116,24 @@ class FeatureSet:
     order_by: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        labels = [a.label for a in self.aggregations]
-        doubled = sorted({x for x in labels if labels.count(x) > 1})
-        if doubled:
+        for part in ("keys", "aggregations", "order_by"):
+            values = getattr(self, part)
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise ConfigError(f"feature set {self.name!r}: {part} is {values!r}; expected a tuple.")
+            object.__setattr__(self, part, tuple(values))
+        if not re.fullmatch(r"[^\W_][\w\- ]*", self.name):
             raise ConfigError(
-                f"feature set {self.name!r}: the name {doubled[0]!r} appears twice; give name= to one of them."
+                f"feature set name {self.name!r}: expected letters, digits, '_' and '-': it names a directory."
             )
         if not self.keys or not self.aggregations:
             raise ConfigError(f"feature set {self.name!r} needs at least one key and one aggregation.")
+        labels = [a.label.lower() for a in self.aggregations]
+        doubled = sorted({x for x in labels if labels.count(x) > 1})
+        if doubled:
+            raise ConfigError(
+                f"feature set {self.name!r}: the name {doubled[0]!r} appears twice (SQL does not tell upper and lower "
+                "case apart); give name= to one of them."
+            )
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -130,6 +151,9 @@ class FeatureSet:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FeatureSet:
-        """Build from plain values, as read from YAML or JSON."""
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "aggregations"}
-        return cls(**plain, aggregations=tuple(Aggregation(**a) for a in values["aggregations"]))
+        """Build from plain values, as read from YAML or JSON. Raises :class:`ConfigError` for unknown keys."""
+        try:
+            aggregations = tuple(Aggregation(**a) for a in values["aggregations"])
+            return cls(**{**values, "aggregations": aggregations})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"a feature set cannot be built from {values!r}: {error}.") from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ import pandas as pd
 
 from causalrec._validation import check_columns, list_some
 from causalrec.engines import Engine
-from causalrec.engines.base import new_directory
+from causalrec.engines.arrow import arrow_table
 from causalrec.exceptions import ColumnError, StoreError, TimeError
-from causalrec.features.spec import FeatureSet
-from causalrec.features.sql import ROW, check_features, check_time_kind, feature_sql
+from causalrec.features.spec import FeatureSet, parse_window
+from causalrec.features.sql import ROW, check_features, check_keys, check_time_kind, feature_sql
+
+_REGISTRY = "registry.json"
+_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class FeatureStore:
     """Features by declaration, computed by an engine, kept as Parquet by day.
 
     A feature with window w asked at time t uses events in ``[t - w, t)``. Without events count, sum and n_unique are
-    0 and the others null. Events with a null key belong to nobody.
+    0 and the others null. Events without a key or a time belong to nobody. Integer features that may be null (min,
+    max, first, last) come as floats where some are.
 
     Parameters
     ----------
@@ -54,7 +60,8 @@ class FeatureStore:
     >>> seen = FeatureSet("seen", ("user",), "events", "at", (Aggregation("count", window="7d", name="n"),))
     >>> with open_engine("local") as engine:
     ...     engine.register("events", events)
-    ...     print(int(FeatureStore(engine).training_frame(asked, seen)["n"].iloc[0]))  # the event at t itself is not used
+    ...     wide = FeatureStore(engine).training_frame(asked, seen)
+    >>> int(wide["n"].iloc[0])  # the event at t itself is not used
     1
     """
 
@@ -73,6 +80,8 @@ class FeatureStore:
             For a key or column that is missing, a type that an operation cannot use, or a name that is taken.
         TimeError
             For times that are no timestamps, or missing.
+        ConfigError
+            For a condition that is no SQL.
         """
         return self._joined(spine, features, event_time, ahead=False)
 
@@ -83,31 +92,41 @@ class FeatureStore:
         return self._joined(spine, outcomes, event_time, ahead=True)
 
     def materialize(self, features: FeatureSet, spine: pd.DataFrame, *, event_time: str = "event_time") -> Materialized:
-        """Write features of the spine's rows as Parquet by day; days that are there and unchanged are left alone.
+        """Write features of the spine's rows as Parquet by (UTC) day; days that are there and unchanged are left alone.
 
-        A day counts as unchanged while the declaration, the events and that day's spine rows hash as before. Each day
-        appears whole or not at all; the registry is replaced in one step.
+        A day counts as unchanged while the declaration, that day's spine rows and the events that its windows can reach
+        hash as before, so events of later days leave it alone. A day's file is replaced in one step, and so is the
+        registry, which never names a day that is not whole; a run that was cut off is completed by the next.
+
+        Raises
+        ------
+        StoreError
+            Without a root, or if the registry or a day cannot be read or written.
+        ColumnError, TimeError, ConfigError
+            As :meth:`training_frame`.
         """
         base = self._base(features)
-        registry = self._registry(base)
-        days = pd.to_datetime(spine[event_time]).dt.strftime("%Y-%m-%d")
-        source = self._source_hash(features)
-        entries = dict(registry.get("days", {}))
-        stale = {}
+        days = _utc_days(spine, event_time)
+        entries = dict(self._registry(base).get("days", {}))
+        history = self._history(features)
+        stamps, stale = {}, {}
         for day, rows in spine.groupby(days, sort=True):
-            content = pd.util.hash_pandas_object(rows, index=False).to_numpy(np.uint64).sum()
-            stamp = hashlib.sha256(f"{source}{content}".encode()).hexdigest()
-            if entries.get(day, {}).get("input_hash") != stamp or not (base / f"day={day}").is_dir():
-                stale[str(day)] = (rows, stamp)
-        for day, (rows, stamp) in stale.items():
-            frame = self.training_frame(rows.reset_index(drop=True), features, event_time=event_time)
-            _replace_day(base, day, frame)
-            schema = {c: str(t) for c, t in frame.dtypes.items()}
-            entries[day] = {"input_hash": stamp, "rows": len(frame), "schema": schema}
-            record = {"features": features.to_dict(), "spec_hash": features.spec_hash, "days": entries}
-            _write_atomically(base / "registry.json", json.dumps(record, indent=1))
-        total = int(sum(entries[d]["rows"] for d in set(days)))
-        return Materialized(base, features.spec_hash, total, len(stale), days.nunique() - len(stale))
+            name = str(day)[:10]
+            stamps[name] = _stamp(features, rows, history, pd.Timestamp(day))
+            if entries.get(name, {}).get("input_hash") != stamps[name] or not _day_file(base, name).is_file():
+                stale[name] = rows
+        if stale:
+            wide = self.training_frame(pd.concat(stale.values()), features, event_time=event_time)
+            self._write(base, features, {k: v for k, v in entries.items() if k not in stale})
+            names = np.repeat(list(stale), [len(rows) for rows in stale.values()])
+            schema = {str(c): str(t) for c, t in wide.dtypes.items()}
+            for name in stale:
+                frame = wide[names == name]
+                _write_day(_day_file(base, name), frame)
+                entries[name] = {"input_hash": stamps[name], "rows": len(frame), "schema": schema}
+            self._write(base, features, entries)
+        total = sum(entries[name]["rows"] for name in stamps)
+        return Materialized(base, features.spec_hash, total, len(stale), len(stamps) - len(stale))
 
     def load(self, features: FeatureSet) -> pd.DataFrame:
         """Read all materialised days of a feature set. Raises :class:`StoreError` when there are none."""
@@ -115,7 +134,10 @@ class FeatureStore:
         days = sorted(self._registry(base).get("days", {}))
         if not days:
             raise StoreError(f"feature set {features.name!r} is not materialised in {base}; call materialize first.")
-        return pd.concat([pd.read_parquet(base / f"day={d}" / "part.parquet") for d in days], ignore_index=True)
+        try:
+            return pd.concat([pd.read_parquet(_day_file(base, d)) for d in days], ignore_index=True)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"a day of {base} cannot be read: {error}. Call materialize again.") from error
 
     def _joined(
         self, spine: pd.DataFrame, features: FeatureSet | Sequence[FeatureSet], event_time: str, *, ahead: bool
@@ -135,15 +157,17 @@ class FeatureStore:
         columns = list(dict.fromkeys([event_time, *(k for s in sets for k in s.keys)]))
         self.engine.register(table, wide[columns].assign(**{ROW: np.arange(len(wide))}))
         try:
-            check_time_kind(self.engine.columns(table)[event_time], event_time, where="spine")
+            kinds = self.engine.columns(table)
+            check_time_kind(kinds[event_time], event_time, where="spine")
             for each in sets:
-                check_features(each, self.engine.columns(each.source))
+                check_features(each, self.engine)
+                check_keys(each, kinds, self.engine.columns(each.source))
                 sql = feature_sql(each, table, event_time, self.engine, ahead=ahead)
                 found = self.engine.collect(sql).set_index(ROW).reindex(np.arange(len(wide)))
                 wide = wide.assign(**{c: found[c].to_numpy() for c in each.feature_names})
         finally:
             self.engine.drop(table)
-        return wide
+        return wide.set_axis(spine.index)
 
     def _base(self, features: FeatureSet) -> Path:
         if self.root is None:
@@ -151,35 +175,81 @@ class FeatureStore:
         return self.root / features.name / features.spec_hash[:8]
 
     def _registry(self, base: Path) -> dict[str, Any]:
-        path = base / "registry.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        path = base / _REGISTRY
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read: {error}. Remove it; materialize makes it anew.") from error
 
-    def _source_hash(self, features: FeatureSet) -> str:
+    def _write(self, base: Path, features: FeatureSet, entries: dict[str, Any]) -> None:
+        days = dict(sorted(entries.items()))
+        record = {"features": features.to_dict(), "spec_hash": features.spec_hash, "days": days}
+        with _replacing(base / _REGISTRY) as scratch:
+            scratch.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    def _history(self, features: FeatureSet) -> list[tuple[int, int, int]]:
+        """Day since 1970, count and sum of hashes of the events, by day."""
+        check_features(features, self.engine)
         d = self.engine.dialect
-        columns = [d.quote(c) for c in self.engine.columns(features.source)]
-        sql = f"SELECT COUNT(*) AS n, SUM({d.row_hash(columns)}) AS h FROM {d.quote(features.source)}"
-        found = self.engine.collect(sql).iloc[0]
-        return f"{features.spec_hash}:{found['n']}:{found['h']}"
+        hashed = d.row_hash([d.quote(c) for c in self.engine.columns(features.source)])
+        time = d.quote(features.time_column)
+        found = self.engine.collect(
+            f"SELECT d, COUNT(*) AS n, CAST(SUM(h) AS VARCHAR(64)) AS h FROM (SELECT CAST(FLOOR({d.epoch_us(time)} / "
+            f"{_DAY_US}e0) AS BIGINT) AS d, {hashed} AS h FROM {d.quote(features.source)} WHERE {time} IS NOT NULL) x "
+            "GROUP BY d ORDER BY d"
+        )
+        return [(int(d), int(n), int(h)) for d, n, h in found.itertuples(index=False)]
 
 
-def _replace_day(base: Path, day: str, frame: pd.DataFrame) -> None:
-    target, old = base / f"day={day}", base / f".old-{uuid.uuid4().hex[:8]}"
-    if target.exists():
-        target.replace(old)
+def _utc_days(spine: pd.DataFrame, event_time: str) -> pd.DatetimeIndex:
+    """The day of each row, as naive UTC midnight."""
+    check_columns(spine.columns, [event_time], where="spine")
+    times = spine[event_time]
+    if times.isna().any():
+        raise TimeError(f"spine: {int(times.isna().sum())} rows have no {event_time!r}.")
+    if not pd.api.types.is_datetime64_any_dtype(times):
+        if not times.map(lambda t: isinstance(t, datetime.date)).all():
+            check_time_kind(str(times.dtype), event_time, where="spine")
+        times = pd.to_datetime(times, utc=True)
+    days = pd.DatetimeIndex(times)
+    return (days if days.tz is None else days.tz_convert("UTC").tz_localize(None)).floor("D")
+
+
+def _stamp(features: FeatureSet, rows: pd.DataFrame, history: Sequence[tuple[int, int, int]], day: pd.Timestamp) -> str:
+    """A hash of all that the features of a day depend on."""
+    last = day.value // (_DAY_US * 1000)  # .value is in nanoseconds whatever the unit
+    windows = [a.window for a in features.aggregations]
+    reach = -(-max(parse_window(w) for w in windows if w) // _DAY_US) if all(windows) else None
+    seen = [(n, h) for d, n, h in history if d <= last and (reach is None or d >= last - reach)]
+    content = int(pd.util.hash_pandas_object(rows, index=False).to_numpy(np.uint64).sum())
+    parts = (
+        features.spec_hash, sum(n for n, _ in seen), sum(h for _, h in seen), content, len(rows),
+        [(str(c), str(t)) for c, t in rows.dtypes.items()],
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _day_file(base: Path, day: str) -> Path:
+    return base / f"day={day}" / "part.parquet"
+
+
+def _write_day(path: Path, frame: pd.DataFrame) -> None:
+    import pyarrow.parquet as pq
+
+    with _replacing(path) as scratch:
+        pq.write_table(arrow_table("features", frame), scratch)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a file beside ``path`` that takes its place in one step, or disappears if anything goes wrong."""
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with new_directory(target) as scratch:
-            frame.to_parquet(scratch / "part.parquet", index=False)
-    except BaseException:
-        if old.exists() and not target.exists():
-            old.replace(target)
-        raise
-    if old.exists():
-        for file in old.iterdir():
-            file.unlink()
-        old.rmdir()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    scratch = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield scratch
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}. Choose a root that you may write.") from error
