@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from causalrec.pipelines.rundir import RunDirectory
 
 app = typer.Typer(
     name="causalrec",
@@ -33,12 +37,22 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from causalrec import __version__
+
+        typer.echo(f"causalrec {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if debug:
-        os.environ["CAUSALREC_DEBUG"] = "1"
+    """``--debug`` is acted upon by :func:`main`, which sees it wherever it stands on the line."""
 
 
 @app.command()
@@ -131,7 +145,7 @@ def data_real() -> None:
     print_datasets(check_real(reporter=reporter), reporter.console)
 
 
-def _chosen_run(run: Path | None, config: Path | None, output_dir: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _chosen_run(run: Path | None, config: Path | None, output_dir: Path) -> RunDirectory:
     from causalrec.config import load_config
     from causalrec.pipelines.rundir import newest_run, open_run
 
@@ -148,26 +162,27 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
 
 
 def main() -> None:
-    """Entry point: errors made on purpose become one line and exit code 2, without a traceback."""
+    """Entry point: errors made on purpose become one line and exit code 2, with a traceback only for ``--debug``."""
     from causalrec.exceptions import CausalRecError
 
-    if "--debug" in sys.argv[1:]:  # accepted anywhere on the line, not only before the command
-        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    # Accepted anywhere on the line, not only before the command.
+    debug = "--debug" in sys.argv[1:] or bool(os.environ.get("CAUSALREC_DEBUG"))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="causalrec")
     except CausalRecError as error:
-        if os.environ.get("CAUSALREC_DEBUG"):
-            raise
+        if debug:
+            traceback.print_exception(error)
         _print_error(str(error))
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        _print_error("interrupted; nothing half-written was left behind.")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as stop:  # typer's answer to an interrupt, which says nothing
+        if stop.code == EXIT_INTERRUPTED:
+            _print_error("interrupted; nothing half-written was left behind.")
+        raise
 
 
 def _print_error(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), " ".join(text.split())), soft_wrap=True)

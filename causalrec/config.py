@@ -1,25 +1,68 @@
 """One YAML per run, turned into a frozen and validated :class:`RunConfig`.
 
-Unknown keys are refused and the nearest known key is named. ``--set a.b=value``
+Unknown keys are refused at every depth and the nearest known key is named. ``--set a.b=value``
 on the command line replaces single keys before validation.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
+import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+    with_config,
+)
+from typing_extensions import TypedDict, is_typeddict  # pydantic takes that of typing only from Python 3.12 on
 
-from causalrec._validation import nearest
+from causalrec._validation import list_some, nearest
+from causalrec.datasets import list_datasets, simulate_marketplace
+from causalrec.engines import LocalEngine, SparkEngine
 from causalrec.exceptions import ConfigError
+from causalrec.features import Aggregation, CandidateSpec, parse_window
+
+Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
+
+
+def _window(text: str) -> str:
+    parse_window(text)
+    return text
+
+
+def _arm(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("expected the name or the number of an arm; put words such as no and on, and dates, in quotes")
+    return value
+
+
+def _check_options(options: Collection[object], known: Collection[str], *, key: str) -> None:
+    """Refuse keys of a free section that whatever takes them does not know."""
+    unknown = [str(option) for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"unknown key '{key}.{unknown[0]}'.{_expected(unknown[0], known)} Remove or rename it.")
+
+
+def _expected(name: str, known: Collection[str]) -> str:
+    return nearest(name, known) or (f" Expected one of {list_some(sorted(known), 20)}." if known else " It takes none.")
+
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Window = Annotated[str, Field(pattern=r"^\d+(s|m|h|d|w)$")]
-Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Window = Annotated[str, AfterValidator(_window)]
+Arm = Annotated[str | int, BeforeValidator(_arm)]
 
 
 class _Section(BaseModel):
@@ -31,6 +74,12 @@ class EngineConfig(_Section):
 
     name: Literal["local", "spark"] = "local"
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _options_are_known(self) -> EngineConfig:
+        engine = {"local": LocalEngine, "spark": SparkEngine}[self.name]
+        _check_options(self.options, inspect.signature(engine).parameters, key="engine.options")
+        return self
 
 
 class TrackingConfig(_Section):
@@ -55,6 +104,17 @@ class DataConfig(_Section):
             raise ValueError("give data.tables (name: path) with data.source: files, and only then")
         return self
 
+    @model_validator(mode="after")
+    def _source_and_options_are_known(self) -> DataConfig:
+        known = ["marketplace", "files", *list_datasets()]
+        if self.source not in known:
+            raise ValueError(f"there is no source {self.source!r}.{_expected(self.source, known)}")
+        if self.source == "marketplace":
+            _check_options(self.options, inspect.signature(simulate_marketplace).parameters, key="data.options")
+        if self.source == "files":
+            _check_options(self.options, (), key="data.options")
+        return self
+
 
 class EventsConfig(_Section):
     """The event log and its columns."""
@@ -74,6 +134,11 @@ class AggregationConfig(_Section):
     window: Window | None = None
     where: str | None = None
     name: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_computed(self) -> AggregationConfig:
+        Aggregation(**self.model_dump())
+        return self
 
 
 class FeaturesConfig(_Section):
@@ -102,6 +167,10 @@ class OutcomeConfig(_Section):
     def _window_needs_op(self) -> OutcomeConfig:
         if (self.op is None) != (self.window is None):
             raise ValueError("an outcome from events needs both op and window; one from a column neither")
+        if self.op is not None:
+            Aggregation(self.op, self.column, self.window, self.where)
+        elif self.where is not None:
+            raise ValueError("where applies to an outcome from events; it needs op and window")
         return self
 
 
@@ -111,8 +180,8 @@ class DesignConfig(_Section):
     table: str
     unit: str
     treatment: str
-    control: str | int
-    treated: str | int | None = None
+    control: Arm
+    treated: Arm | None = None
     time: str | None = None
     join: str | None = None
     outcomes: dict[str, OutcomeConfig] = Field(min_length=1)
@@ -122,25 +191,59 @@ class DesignConfig(_Section):
     expected_share: Fraction | None = None
     on_conflict: Literal["raise", "drop"] = "raise"
 
+    @model_validator(mode="after")
+    def _roles_differ(self) -> DesignConfig:
+        if self.treated is not None and self.treated == self.control:
+            raise ValueError(f"treated and control are both {self.control!r}; an effect needs two arms")
+        columns = {outcome.column or name for name, outcome in self.outcomes.items() if outcome.op is None}
+        for role, taken in (("unit", {self.unit}), ("treatment", {self.treatment}), ("outcome", columns)):
+            both = sorted(taken.intersection(self.covariates))
+            if both:
+                raise ValueError(f"covariates hold {both[0]!r}, which is the {role}; covariates are what came before")
+        return self
+
 
 class SplitConfig(_Section):
     """How many units are held out, by a hash of their id."""
 
     test_share: Fraction = 0.3
-    folds: Annotated[int, Field(ge=2, le=20)] = 3
+    folds: Annotated[int, Field(strict=True, ge=2, le=20)] = 3
+
+
+@with_config(ConfigDict(extra="forbid"))
+class UpliftParams(TypedDict, total=False):
+    """Settings of :class:`causalrec.uplift.TLearner`."""
+
+    n_estimators: Positive
+    max_depth: Natural
+    learning_rate: Annotated[float, Field(gt=0)]
+    min_child_weight: Annotated[float, Field(ge=0)]
+    n_jobs: Annotated[int, Field(strict=True, ge=-1)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class RankerParams(UpliftParams, total=False):
+    """Settings of :class:`causalrec.ranking.Ranker`."""
+
+    early_stopping_rounds: Positive
 
 
 class RankerConfig(_Section):
     """The ranker: candidates, time split and XGBoost settings."""
 
     enabled: bool = True
-    k: Annotated[int, Field(ge=1)] = 10
+    k: Positive = 10
     horizon: Window = "7d"
-    train_cutoffs: Annotated[int, Field(ge=1)] = 3
+    train_cutoffs: Positive = 3
     popularity_window: Window = "7d"
     target: Literal["any", "purchase"] = "any"
     candidates: dict[str, Any] = Field(default_factory=dict)
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: RankerParams = Field(default_factory=RankerParams)
+
+    @model_validator(mode="after")
+    def _candidates_are_known(self) -> RankerConfig:
+        _check_options(self.candidates, CandidateSpec.__dataclass_fields__, key="ranker.candidates")
+        return self
 
 
 class UpliftConfig(_Section):
@@ -149,7 +252,7 @@ class UpliftConfig(_Section):
     enabled: bool = True
     outcome: str | None = None
     top_share: Fraction = 0.1
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: UpliftParams = Field(default_factory=UpliftParams)
 
 
 class AverageEffectConfig(_Section):
@@ -160,7 +263,7 @@ class AverageEffectConfig(_Section):
     estimand: Literal["ate", "att", "atc"] = "ate"
     method: Literal["propensity_matching", "doubly_robust", "difference_in_means"] | None = None
     cross_check: bool = True
-    n_placebo: Annotated[int, Field(ge=20)] = 100
+    n_placebo: Annotated[int, Field(strict=True, ge=20)] = 100
 
 
 class ABTestConfig(_Section):
@@ -176,7 +279,7 @@ class RunConfig(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 7
+    seed: Natural = 7
     confidence_level: Fraction = 0.95
     output_dir: Path = Path("runs")
     engine: EngineConfig = EngineConfig()
@@ -201,37 +304,71 @@ class RunConfig(_Section):
         ):
             unknown = [name for name in wanted if design is not None and name and name not in design.outcomes]
             if unknown and design is not None:
-                hint = nearest(unknown[0], design.outcomes)
-                raise ValueError(f"{key} names {unknown[0]!r}, not an outcome of its table.{hint}")
+                raise ValueError(
+                    f"{key} names {unknown[0]!r}, not an outcome of its table.{_expected(unknown[0], design.outcomes)}"
+                )
         return self
 
     def to_yaml(self) -> str:
-        """The resolved config as YAML, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """The resolved config as YAML, every default written out; :func:`load_config` reads it back unchanged."""
+        return str(yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, without its silence about a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """The counterpart of :class:`_Loader`: it puts in quotes what that one would not read as text."""
+
+
+# PyYAML follows YAML 1.1, in which 1e-3 is text.
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, replace the keys given as ``a.b=value``, and validate.
 
+    Values of overrides are YAML: ``split.folds=5``, ``abtest.metrics=[visit, spend]``, ``campaign=null``,
+    ``experiment.control="no"``. A number picks an entry of a list: ``features.user.0.window=3d``.
+
     Raises
     ------
     ConfigError
         When the file is missing or not YAML, a key is unknown (with the nearest known
-        one), or a value is not allowed (with what is).
+        one) or given twice, or a value is not allowed (with what is).
     """
     file = Path(path)
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        beside = sorted(p.as_posix() for p in Path("configs").glob("*.yaml"))
-        hint = f" Those at hand: {', '.join(beside)}." if beside else ""
-        raise ConfigError(f"config file {file} does not exist; expected a YAML file.{hint}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config file {file} cannot be read as YAML: {error}") from error
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        found = "is a directory" if file.is_dir() else "does not exist"
+        places = dict.fromkeys([Path("configs"), file if file.is_dir() else file.parent])
+        beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
+        hint = f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
+        raise ConfigError(f"config file {file} {found}; expected a YAML file.{hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {file} cannot be read: {error}. Expected a YAML file in UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config file {file} cannot be read as YAML: {_yaml_problem(error)}.") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"config file {file} holds {type(raw).__name__}; expected a mapping of sections.")
+        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        raise ConfigError(f"config file {file} {found}; expected a mapping of sections such as `name:` and `data:`.")
     for override in overrides:
-        _apply_override(raw, override)
+        raw = _overridden(raw, override)
     return parse_config(raw, where=str(file))
 
 
@@ -241,57 +378,98 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+        raise ConfigError(f"{where}: {' '.join(lines)}") from error
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, on one line; PyYAML takes several."""
+    mark = getattr(error, "problem_mark", None)
+    parts = [text for text in (getattr(error, "context", None), getattr(error, "problem", None)) if text]
+    text = ", ".join(parts) or " ".join(str(error).split())
+    return text if mark is None else f"{text} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def _overridden(raw: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of ``raw`` with one key replaced; nothing is changed in place, as YAML anchors share nodes."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set {override!r} is not of the form key=value, such as --set data.options.n_users=50000.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value cannot be read as YAML: {error}") from error
-    node = raw
-    for part in parts[:-1]:
-        child = node.setdefault(part, {})
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {part!r} is a single value, it has no keys below it.")
-        node = child
-    node[parts[-1]] = value
+        raise ConfigError(
+            f"--set {override!r}: the value cannot be read as YAML: {_yaml_problem(error)}. Put text with signs in "
+            "double quotes inside single ones: --set 'description=\"a: b\"'."
+        ) from error
+    return dict(_replaced(raw, parts, value, override))
+
+
+def _replaced(node: Any, parts: Sequence[str], value: Any, override: str) -> Any:
+    if not parts:
+        return value
+    part, rest = parts[0], parts[1:]
+    if isinstance(node, list):
+        if not part.isdecimal() or int(part) >= len(node):
+            raise ConfigError(
+                f"--set {override!r}: {part!r} picks no entry of a list of {len(node)}; expected a number from 0 to "
+                f"{len(node) - 1}, or replace the whole list: key=[…]."
+            )
+        return [_replaced(each, rest, value, override) if i == int(part) else each for i, each in enumerate(node)]
+    if node is not None and not isinstance(node, dict):
+        raise ConfigError(f"--set {override!r}: there are no keys such as {part!r} below the single value {node!r}.")
+    known = node or {}
+    return {**known, part: _replaced(known.get(part), rest, value, override)}
+
+
+_WORDS = {
+    "model_type": "expected a mapping of keys",
+    "dict_type": "expected a mapping of keys",
+    "tuple_type": "expected a list",
+    "path_type": "expected a path",
+    "invalid_key": "expected a word as the key; put numbers, and words such as no and on, in quotes",
+}
 
 
 def _explain(item: Any) -> str:
-    location = [str(part) for part in item["loc"]]
-    where = ".".join(location)
-    message = item["msg"].removeprefix("Value error, ")
-    if not where:
-        return message
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {where!r}.{nearest(location[-1], _known_keys(item['loc'][:-1]))} Remove or rename it."
-    if item["type"] == "missing":
-        return f"{where!r} is missing"
-    found = item["input"]
-    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) else ""
-    return f"{where!r}: {message}{shown}"
+    """One sentence for one of pydantic's errors."""
+    location = [str(part) for part in item["loc"] if part != "[key]"]
+    where, kind, found = ".".join(location), item["type"], item["input"]
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if kind == "extra_forbidden":
+        return f"unknown key {where!r}.{_expected(location[-1], _known_keys(item['loc'][:-1]))} Remove or rename it."
+    if kind == "missing":
+        return f"{where!r} is missing."
+    if message.startswith("unknown key") or not where:
+        return message if message.endswith((".", "?")) else f"{message}."
+    if isinstance(found, dict) and kind == "value_error":
+        return f"{where!r}: {message}" if message.endswith((".", "?")) else f"{where!r}: {message}."
+    plain = found is None or isinstance(found, str | int | float | bool)
+    shown = f"found {found!r}" if plain else f"found a {type(found).__name__}"
+    return f"{where!r}: {_WORDS.get(kind, message).removesuffix('.')} ({shown})."
 
 
 def _known_keys(location: Sequence[str | int]) -> list[str]:
     """The keys of the section at a location, found by walking the models."""
     annotation: Any = RunConfig
     for part in location:
-        model = _model_in(annotation)
-        if model is not None and isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-    model = _model_in(annotation)
-    return list(model.model_fields) if model is not None else []
+        options = _options(annotation)
+        fields = next((found for each in options if (found := _fields(each)) is not None), None)
+        if fields is not None:
+            annotation = fields.get(str(part))
+        else:  # the values of a dict or a tuple of models
+            annotation = next((typing.get_args(o)[-1 if typing.get_origin(o) is dict else 0] for o in options), None)
+    return list(next((found for each in _options(annotation) if (found := _fields(each)) is not None), ()))
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model inside ``Model``, ``Model | None``, ``tuple[Model, ...]`` or ``dict[str, Model]``."""
-    if isinstance(annotation, type):
-        return annotation if issubclass(annotation, BaseModel) else None
-    return next((m for arg in typing.get_args(annotation) if (m := _model_in(arg)) is not None), None)
+def _options(annotation: Any) -> list[Any]:
+    """``X`` of ``X | None`` or ``X``, once more than one where there is a choice."""
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return [part for part in parts if part is not types.NoneType]
+
+
+def _fields(annotation: Any) -> dict[str, Any] | None:
+    """Key names and annotations of a model or a typed dict, else None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {name: field.annotation for name, field in annotation.model_fields.items()}
+    return dict(annotation.__annotations__) if is_typeddict(annotation) else None

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalrec._validation import optional_import
 from causalrec.exceptions import StoreError
-from causalrec.results import NAN, EffectResult, format_interval, format_number
+from causalrec.results import NAN, EffectResult, format_interval, format_level, format_number, format_percent
+
+_NAMES = {
+    "pvalue": "p-value",
+    "n_obs": "n",
+    "ci_low": "low",
+    "ci_high": "high",
+    "relative_ci_low": "relative low",
+    "relative_ci_high": "relative high",
+}
 
 
 @dataclass(frozen=True)
@@ -50,12 +62,16 @@ class SummaryRow:
 
 def summary_header(confidence_level: float) -> tuple[str, ...]:
     """The names of the cells of a :class:`SummaryRow`."""
-    return ("stage", "what", "estimate", f"{confidence_level * 100:g}% interval", "p-value", "truth", "n")
+    return ("stage", "what", "estimate", f"{format_level(confidence_level)} interval", "p-value", "truth", "n")
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: sentences, figures (matplotlib Axes or Figures) and tables by caption."""
+    """A part of the page: sentences, figures (matplotlib Axes or Figures) and tables by caption.
+
+    The label of an Axes (``ax.get_label()``), which those of :mod:`causalrec.plots` have, is its text for readers who
+    do not see the picture.
+    """
 
     title: str
     text: tuple[str, ...] = ()
@@ -74,23 +90,30 @@ def render_report(
     notes: Sequence[str] = (),
     appendix: str = "",
 ) -> str:
-    """The page as HTML: figures inside it, no network, for screen and paper."""
+    """The page as HTML: figures inside it, no network, for screen and paper.
+
+    Raises
+    ------
+    MissingExtraError
+        Without jinja2, which comes with ``causalrec[plots]``.
+    """
     jinja2 = optional_import("jinja2", extra="plots")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
-    )
-    pages = [
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    parts = [
         {
             "title": s.title,
             "text": s.text,
-            "figures": [_data_uri(f) for f in s.figures],
-            "tables": {caption: _cells(frame) for caption, frame in s.tables.items()},
+            "figures": [{"uri": _data_uri(f), "alt": _alt(f, s.title)} for f in s.figures],
+            "tables": [{"caption": caption, **_cells(frame)} for caption, frame in s.tables.items()],
         }
         for s in sections
     ]
     page = environment.get_template("report.html.j2").render(
-        title=title, question=question, header=summary_header(confidence_level), findings=findings, notes=notes,
-        summary=[r.cells() for r in summary], sections=pages, appendix=appendix,
+        title=title, question=question, findings=findings, notes=notes, sections=parts, appendix=appendix,
+        summary=_summary(summary, confidence_level),
     )  # fmt: skip
     return str(page)
 
@@ -103,7 +126,21 @@ def write_report(path: Path, html: str) -> Path:
         scratch.replace(path)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
     return path
+
+
+def _summary(rows: Sequence[SummaryRow], confidence_level: float) -> dict[str, Any]:
+    """Header and rows; the stage is named where it changes, and the truth shown only where some is known."""
+    header, cells = list(summary_header(confidence_level)), [list(row.cells()) for row in rows]
+    starts = [i == 0 or row.stage != rows[i - 1].stage for i, row in enumerate(rows)]
+    if all(math.isnan(row.truth) for row in rows):
+        drop = header.index("truth")
+        header, cells = [*header[:drop], *header[drop + 1 :]], [[*c[:drop], *c[drop + 1 :]] for c in cells]
+    body = [{"starts": start, "cells": [c[0] if start else "", *c[1:]]} for start, c in zip(starts, cells, strict=True)]
+    return {"header": header, "rows": body}
 
 
 def _data_uri(drawing: Any) -> str:
@@ -113,8 +150,35 @@ def _data_uri(drawing: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _cells(frame: pd.DataFrame) -> dict[str, list[Any]]:
+def _alt(drawing: Any, title: str) -> str:
+    axes = [drawing] if hasattr(drawing, "get_title") else list(drawing.axes)
+    texts = [str(a.get_label() or a.get_title(loc="left") or a.get_title()) for a in axes]
+    return " ".join(text for text in texts if text) or f"A figure of the section {title}."
+
+
+def _cells(frame: pd.DataFrame) -> dict[str, Any]:
+    columns = [str(c) for c in frame.columns]
+    numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in frame.dtypes]
     return {
-        "header": [str(c).replace("_", " ") for c in frame.columns],
-        "rows": [[format_number(v) for v in row] for row in frame.itertuples(index=False, name=None)],
+        "header": [
+            {"name": _NAMES.get(c, c.replace("_", " ")), "text": not n} for c, n in zip(columns, numeric, strict=True)
+        ],
+        "rows": [
+            [{"value": _written(v, c), "text": not n} for v, c, n in zip(row, columns, numeric, strict=True)]
+            for row in frame.itertuples(index=False, name=None)
+        ],
     }
+
+
+def _written(value: Any, column: str) -> str:
+    """A cell for a person: what is missing as a dash, relative effects as percentages, ``ndcg_at_10`` as NDCG@10."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if column.startswith("relative") and isinstance(value, int | float):
+        return format_percent(float(value)) if math.isfinite(value) else format_number(value)
+    if column == "estimand":
+        name, at, k = str(value).partition("_at_")
+        return f"{name.upper() if name in ('ndcg', 'map') else name}{'@' if at else ''}{k}"
+    return format_number(value)

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import math
 import os
+import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +28,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from causalrec._validation import optional_import
+from causalrec.exceptions import CausalRecError, MissingExtraError, StoreError
 from causalrec.results import Result
 
 _PACKAGES = (
@@ -37,7 +44,9 @@ _PACKAGES = (
     "econml",
     "mlflow",
 )
-_PARAM_LIMIT, _METRIC_LIMIT, _VALUE_LIMIT = 100, 1000, 6000
+_PARAM_LIMIT, _METRIC_LIMIT, _VALUE_LIMIT, _NAME_LIMIT = 100, 1000, 6000, 250
+_SQLITE = "sqlite:///"
+_BUSY_SECONDS = 20
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -62,7 +71,7 @@ def _guarded(method: _F) -> _F:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """MLflow and alembic print every migration and hint; none of it is about the user's data."""
-    import mlflow  # noqa: F401 - sets its loggers up, so that what is set below holds
+    optional_import("mlflow", extra="tracking")  # sets its loggers up, so that what is set below holds
 
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
@@ -86,7 +95,9 @@ class Tracker:
         self.failure: str | None = None
         self.top = Stage(self)
         self._client: Any = None
+        self._uri = ""
         self._experiment = ""
+        self._session = uuid.uuid4().hex
         self._say = say
 
     @classmethod
@@ -126,7 +137,8 @@ class Tracker:
         """Turn tracking off and say why."""
         self.active = False
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        self.failure = f"tracking failed ({reason}); the run goes on and its files are kept. Check tracking.uri."
+        remedy = "" if isinstance(error, CausalRecError) else " Check tracking.uri."
+        self.failure = f"tracking failed ({reason.rstrip('.')}); the run goes on and its files are kept.{remedy}"
         self._say(self.failure)
 
     def _start(
@@ -134,6 +146,7 @@ class Tracker:
     ) -> None:
         self.active = True
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # of a server that is down: 7 take minutes
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self._connect(uri, experiment)
         if self.active:
@@ -143,20 +156,53 @@ class Tracker:
     @_guarded
     def _connect(self, uri: str, experiment: str) -> None:
         import mlflow
+        from mlflow.exceptions import MlflowException
 
-        resolved = resolve_uri(uri)
-        mlflow.set_tracking_uri(resolved)
-        mlflow.set_registry_uri(resolved)
-        self._client = mlflow.MlflowClient(tracking_uri=resolved, registry_uri=resolved)
+        self._uri = resolve_uri(uri)
+        file = _sqlite_file(self._uri)
+        if file is not None:
+            _prepare_sqlite(file)
+        self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         found = self._client.get_experiment_by_name(experiment)
-        base = Path(resolved.removeprefix("sqlite:///")).parent if resolved.startswith("sqlite:///") else None
-        location = None if base is None else (base / "mlartifacts").as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
+        if found is None:
+            location = None if file is None else (file.parent / "mlartifacts").as_uri()
+            try:
+                self._experiment = self._client.create_experiment(experiment, location)
+            except MlflowException:
+                found = self._client.get_experiment_by_name(experiment)
+                if found is None:  # not made by another process at this moment
+                    raise
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise StoreError(
+                    f"the experiment {experiment!r} is deleted; restore it with `mlflow experiments restore "
+                    f"--experiment-id {found.experiment_id}`, or name another one in tracking.experiment"
+                )
+            self._experiment = found.experiment_id
+
+    @contextmanager
+    def _as_default(self) -> Iterator[None]:
+        """Point MLflow's own functions at this store, and back at the caller's after."""
+        import mlflow
+
+        tracking = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        registry = mlflow.get_registry_uri() if tracking is not None else None
+        mlflow.set_tracking_uri(self._uri)
+        mlflow.set_registry_uri(self._uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(tracking)
+            mlflow.set_registry_uri(None if registry == tracking else registry)
+            if registry is None or registry == tracking:
+                os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow sets but never takes back
 
     @_guarded
     def _create(self, name: str, tags: Mapping[str, str] | None = None) -> Any:
-        parent = {} if self.run_id is None else {"mlflow.parentRunId": self.run_id}
-        run = self._client.create_run(self._experiment, run_name=name, tags={**(tags or {}), **parent})
+        own = {"causalrec.session": self._session}
+        if self.run_id is not None:
+            own["mlflow.parentRunId"] = self.run_id
+        run = self._client.create_run(self._experiment, run_name=name, tags={**_tags(tags or {}), **own})
         return run.info.run_id
 
     @contextmanager
@@ -166,7 +212,7 @@ class Tracker:
         try:
             yield
         except Exception as error:
-            status, reason = "FAILED", f"{type(error).__name__}: {error}"[:_VALUE_LIMIT]
+            status, reason = "FAILED", f"{type(error).__name__}: {error}"
             raise
         except BaseException:
             status = "KILLED"
@@ -175,49 +221,73 @@ class Tracker:
             if run.run_id is not None:
                 self._end(run.run_id, status, reason, time.perf_counter() - started)
                 if not self.active:  # turned off by a failure that may have passed: try once to close the run
-                    with contextlib.suppress(Exception):
+                    with contextlib.suppress(Exception), _quiet():
                         self._client.set_terminated(run.run_id, status=status)
+            if run is self.top and status != "FINISHED":
+                self._end_lost(status)
 
     @_guarded
     def _end(self, run_id: str, status: str, reason: str, seconds: float) -> None:
         # A duration is a tag: as a metric it would differ between runs that are otherwise the same.
         self._client.set_tag(run_id, "duration_seconds", f"{seconds:.1f}")
         if reason:
-            self._client.set_tag(run_id, "error", reason)
+            self._client.set_tag(run_id, "error", _cut(reason))
         self._client.set_terminated(run_id, status=status)
-        if status != "FINISHED" and run_id == self.run_id:
-            self._end_orphans(run_id, status)
 
-    def _end_orphans(self, run_id: str, status: str) -> None:
-        """End children whose creation was interrupted before their id came back."""
-        children = self._client.search_runs([self._experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
-        for child in children:
-            if child.info.status == "RUNNING":
-                self._client.set_terminated(child.info.run_id, status=status)
+    @_guarded
+    def _end_lost(self, status: str) -> None:
+        """End runs whose creation was interrupted before their id came back."""
+        if not self._experiment:
+            return
+        mine = f"tags.`causalrec.session` = '{self._session}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment], mine):
+            self._client.set_terminated(run.info.run_id, status=status)
 
     @_guarded
     def champion(self, name: str) -> Any:
         """The registered model's champion as (version, tags), or None."""
         from mlflow.exceptions import MlflowException
 
-        with contextlib.suppress(MlflowException):
+        try:
             found = self._client.get_model_version_by_alias(name, "champion")
-            return found.version, dict(found.tags)
-        return None
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
+                raise
+            return None
+        return str(found.version), dict(found.tags)
 
     @_guarded
     def load_champion(self, name: str) -> Any:
-        """The champion as an object with ``predict(frame)``."""
-        import mlflow
+        """The champion as an object with ``predict(frame)``, which raises where the champion's files are gone.
 
-        return mlflow.pyfunc.load_model(f"models:/{name}@champion")
+        None only when tracking is off or fails: lost files are no fault of the store.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._as_default():
+                return mlflow.pyfunc.load_model(f"models:/{name}@champion")
+        except (MlflowException, OSError, ImportError) as error:
+            self._client.get_model_version_by_alias(name, "champion")  # the store itself must answer
+            return _Unloadable(name, error)
 
     @_guarded
     def set_champion(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Give a version the alias ``champion`` and note on it what it won by."""
-        for key, value in tags.items():
+        for key, value in _tags(tags).items():
             self._client.set_model_version_tag(name, version, key, value)
         self._client.set_registered_model_alias(name, "champion", version)
+
+
+class _Unloadable:
+    """A registered model whose files cannot be loaded; using it says so."""
+
+    def __init__(self, name: str, reason: BaseException) -> None:
+        self._name, self._reason = name, reason
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:  # noqa: ARG002 - the signature of a model
+        raise StoreError(f"the champion of {self._name} cannot be loaded: {self._reason}") from self._reason
 
 
 class Stage:
@@ -225,14 +295,14 @@ class Stage:
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
-        self.run_id: Any = None
+        self.run_id: str | None = None
 
     @_guarded
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Nested parameters, flattened."""
         from mlflow.entities import Param
 
-        flat = [Param(k, str(v)[:_VALUE_LIMIT]) for k, v in flatten(params).items()]
+        flat = [Param(k, v) for k, v in _tags(flatten(params)).items()]
         for start in range(0, len(flat), _PARAM_LIMIT):
             self.tracker._client.log_batch(self.run_id, params=flat[start : start + _PARAM_LIMIT])
 
@@ -244,21 +314,18 @@ class Stage:
     @_guarded
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Numbers by name; what is not finite is left out, ``@`` becomes ``_at_``."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        legal = {legal_name(k): float(v) for k, v in metrics.items() if math.isfinite(float(v))}
-        batch = [Metric(k, v, now, 0) for k, v in legal.items()]
-        for start in range(0, len(batch), _METRIC_LIMIT):
-            self.tracker._client.log_batch(self.run_id, metrics=batch[start : start + _METRIC_LIMIT])
+        self._log_points([(name, float(value), 0) for name, value in metrics.items()])
 
     @_guarded
     def log_history(self, name: str, values: Sequence[float]) -> None:
-        """A series, such as a score after every boosting round."""
+        """A series, such as a score after every boosting round; what is not finite is left out."""
+        self._log_points([(name, float(value), step) for step, value in enumerate(values)])
+
+    def _log_points(self, points: Sequence[tuple[str, float, int]]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        batch = [Metric(legal_name(name), float(v), now, step) for step, v in enumerate(values)]
+        batch = [Metric(legal_name(name), value, now, step) for name, value, step in points if math.isfinite(value)]
         for start in range(0, len(batch), _METRIC_LIMIT):
             self.tracker._client.log_batch(self.run_id, metrics=batch[start : start + _METRIC_LIMIT])
 
@@ -270,7 +337,8 @@ class Stage:
     @_guarded
     def log_frame(self, frame: pd.DataFrame, file: str) -> None:
         """A small table, shown in the UI."""
-        text = frame.astype(dict.fromkeys(frame.select_dtypes("object"), str))
+        plain = {c for c, t in frame.dtypes.items() if pd.api.types.is_numeric_dtype(t)}
+        text = frame.assign(**{c: frame[c].map(str, na_action="ignore") for c in frame.columns if c not in plain})
         self.tracker._client.log_table(self.run_id, text, file)
 
     @_guarded
@@ -281,7 +349,7 @@ class Stage:
     @_guarded
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags by name."""
-        for key, value in tags.items():
+        for key, value in _tags(tags).items():
             self.tracker._client.set_tag(self.run_id, key, value)
 
     @_guarded
@@ -312,11 +380,10 @@ class Stage:
         columns itself. What each column held in training stands in the model's metadata.
         """
         import mlflow
-        from mlflow.exceptions import MlflowException
         from mlflow.models import ModelSignature
         from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
-        class Scoring(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        class Scoring(mlflow.pyfunc.PythonModel):
             def __init__(self, inner: Any) -> None:
                 self.inner = inner
 
@@ -329,18 +396,26 @@ class Stage:
             Schema([ColSpec(AnyType(), c) for c in types]),
             Schema([ColSpec(DataType.double, c) for c in scorer.predict(plain).columns]),
         )
-        with mlflow.start_run(run_id=self.run_id, nested=True):
-            info = mlflow.pyfunc.log_model(
-                name=name, python_model=Scoring(scorer), input_example=plain, pip_requirements=list(requirements),
-                signature=signature, code_paths=[str(Path(__file__).parent)], metadata={"columns": types},
-            )  # fmt: skip
+        with self.tracker._as_default():
+            with mlflow.start_run(run_id=self.run_id, nested=True):
+                info = mlflow.pyfunc.log_model(
+                    name=name, python_model=Scoring(scorer), input_example=plain, pip_requirements=list(requirements),
+                    signature=signature, code_paths=[str(Path(__file__).parent)], metadata={"columns": types},
+                )  # fmt: skip
+            # Leaving start_run ends the run; the stage ends it itself.
+            self.tracker._client.update_run(self.run_id, status="RUNNING")
+            return self._register(registered_name, info)
+
+    def _register(self, name: str, info: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
         client = self.tracker._client
-        # Leaving start_run ends the run; the stage ends it itself.
-        client.update_run(self.run_id, status="RUNNING")
-        with contextlib.suppress(MlflowException):  # it is there already
-            client.create_registered_model(registered_name)
-        made = client.create_model_version(registered_name, info.model_uri, self.run_id, model_id=info.model_id)
-        return str(made.version)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return str(client.create_model_version(name, info.model_uri, self.run_id, model_id=info.model_id).version)
 
 
 def result_metrics(name: str, result: Result) -> dict[str, float]:
@@ -355,8 +430,24 @@ def result_metrics(name: str, result: Result) -> dict[str, float]:
 
 
 def legal_name(name: str) -> str:
-    """A name that MLflow takes."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name.replace("@", "_at_"))
+    """A name that MLflow takes for a metric, a parameter or a tag.
+
+    Examples
+    --------
+    >>> legal_name("ndcg@10")
+    'ndcg_at_10'
+    """
+    # A slash is legal but makes a path of the name, and not every path is.
+    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name.replace("@", "_at_"))[:_NAME_LIMIT]
+
+
+def _tags(values: Mapping[str, Any]) -> dict[str, str]:
+    """Tags or parameters with names and lengths that MLflow takes."""
+    return {legal_name(key): _cut(str(value)) for key, value in values.items()}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _VALUE_LIMIT else f"{text[: _VALUE_LIMIT - 1]}…"
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -388,7 +479,48 @@ def package_versions() -> dict[str, str]:
 
 def resolve_uri(uri: str) -> str:
     """An SQLite path made absolute, so that the store does not move with the working directory."""
-    return f"sqlite:///{Path(uri[10:]).absolute()}" if uri.startswith("sqlite:///") else uri
+    return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}" if uri.startswith(_SQLITE) else uri
+
+
+def _sqlite_file(resolved: str) -> Path | None:
+    return Path(resolved.removeprefix(_SQLITE).partition("?")[0]) if resolved.startswith(_SQLITE) else None
+
+
+def _prepare_sqlite(file: Path) -> None:
+    """Make a fresh store whole or not at all, and refuse one that cannot be written.
+
+    MLflow retries a file that it cannot open for minutes; its first start runs dozens of migrations in place, so that
+    two processes at once break them and an interrupted one leaves a store that no version opens.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            _create_sqlite(file)
+        with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StoreError(f"{file} cannot be written as an SQLite store: {why}. Choose another tracking.uri.") from error
+
+
+def _create_sqlite(file: Path) -> None:
+    import mlflow
+
+    scratch = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        scratch.touch()  # an unwritable place is found here and not by MLflow's retries
+        mlflow.MlflowClient(tracking_uri=f"{_SQLITE}{scratch}").search_experiments(max_results=1)
+        try:
+            os.link(scratch, file)
+        except FileExistsError:
+            return  # another process was first, and its store is whole too
+        except OSError:  # a file system without hard links
+            scratch.rename(file)
+    finally:
+        for left in (scratch, scratch.with_name(f"{scratch.name}-journal")):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 def git_commit() -> str | None:
@@ -406,9 +538,49 @@ def _environment_tags() -> dict[str, str]:
 
 
 def serve_ui(uri: str, *, host: str, port: int) -> None:
-    """Run the MLflow UI on a store until it is interrupted."""
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", resolve_uri(uri),
-               "--host", host, "--port", str(port)]  # fmt: skip
+    """Run the MLflow UI on a store until it is interrupted.
+
+    Raises
+    ------
+    MissingExtraError
+        When MLflow is not installed.
+    StoreError
+        When there is no such store, the port is taken, or the UI stops by itself.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise MissingExtraError("mlflow is not installed; install it with: pip install 'causalrec[tracking]'")
+    resolved = resolve_uri(uri)
+    file = _sqlite_file(resolved)
+    if file is not None and not file.is_file():
+        raise StoreError(
+            f"there is no store at {file}; train a run first (causalrec train), or name another store with --uri."
+        )
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:  # MLflow would stop without a word, and with exit code 0
+        raise StoreError(f"cannot listen on {host}, port {port}: {error}. Name another one with --port.") from error
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", resolved,
+               "--host", host, "--port", str(port), "--workers", "1"]  # fmt: skip
+    # Without the processes that MLflow starts for jobs that we have none of, and leaves behind when it ends.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     # Away from the working directory, where an old ./mlruns would be taken for the store.
-    with tempfile.TemporaryDirectory() as elsewhere, contextlib.suppress(KeyboardInterrupt):
-        subprocess.run(command, check=False, cwd=elsewhere)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        process = subprocess.Popen(command, cwd=elsewhere, env=environment, start_new_session=True)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            _stop(process)
+            return
+    if code != 0:
+        raise StoreError(f"the MLflow UI ended by itself with code {code}; its lines above say why.")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started, which would go on holding the port."""
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.terminate()
+    process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from causalrec._files import new_directory, new_file
 from causalrec.exceptions import StoreError
 

@@ -6,11 +6,12 @@ import functools
 
 import numpy as np
 import pytest
-from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError
-from causalrec.moments import Moments
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError
+from causalrec.moments import Moments
 
 NAMES = ("a", "b")
 

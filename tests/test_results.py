@@ -8,6 +8,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from causalrec import results as module
 from causalrec.exceptions import CausalRecError
 from causalrec.results import (
@@ -29,8 +32,6 @@ from causalrec.results import (
     format_percent,
     load_results,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NAN, INF = math.nan, math.inf
 EFFECT = (0.1 + 0.2, 1 / 3, -INF, NAN, 1e-300, 0.95, 7, "Welch <t>", "ate")

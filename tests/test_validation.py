@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+
 from causalrec._validation import (
     CovariateForm,
     check_alternative,

@@ -7,13 +7,10 @@ and a cluster run cannot drift apart. Where SQL differs between engines, a
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
-import shutil
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias, cast, runtime_checkable
@@ -21,7 +18,7 @@ from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias, cast, runtim
 import pandas as pd
 
 from causalrec._validation import list_some
-from causalrec.exceptions import ColumnError, DatasetError, EngineError, StoreError
+from causalrec.exceptions import ColumnError, DatasetError, EngineError
 
 Kind: TypeAlias = Literal["integer", "float", "string", "boolean", "timestamp", "timestamptz", "date", "other"]
 PathSource: TypeAlias = "str | Path | Sequence[str | Path]"
@@ -222,28 +219,6 @@ def _find_files(path: Path) -> tuple[list[Path], Path | None]:
 def _is_hidden(path: Path) -> bool:
     """Spark and others keep their own files under names that start so."""
     return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
-
-
-@contextlib.contextmanager
-def new_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a directory beside ``path`` that takes its place at the end, or disappears if anything goes wrong."""
-    target = Path(path).expanduser().absolute()
-    if target.exists():
-        raise StoreError(f"{target} exists already; choose a new directory, or remove it first.")
-    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"cannot write below {target.parent}: {error}. Choose one that you may write.") from error
-    try:
-        yield scratch
-        try:
-            scratch.replace(target)
-        except OSError as error:
-            raise StoreError(f"cannot write {target}: {error}. Did another run write it meanwhile?") from error
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def unknown_table(name: str, known: Sequence[str]) -> EngineError:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from causalrec._files import new_directory
 from causalrec._validation import optional_import
 from causalrec.engines.arrow import arrow_table, arrow_to_pandas
 from causalrec.engines.base import (
@@ -17,7 +18,6 @@ from causalrec.engines.base import (
     Files,
     Kind,
     check_source_columns,
-    new_directory,
     unknown_table,
 )
 from causalrec.exceptions import DatasetError, EngineError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from causalrec._files import new_directory
 from causalrec._validation import optional_import
 from causalrec.engines.arrow import arrow_to_pandas, spark_table
 from causalrec.engines.base import (
@@ -23,7 +25,6 @@ from causalrec.engines.base import (
     Kind,
     check_source_columns,
     csv_header,
-    new_directory,
     unknown_table,
 )
 from causalrec.engines.java import find_java_home
@@ -147,6 +148,8 @@ class SparkEngine:
         self.dialect: Dialect = SparkDialect()
         self._names: set[str] = set()
         self._scratch = Path(tempfile.mkdtemp(prefix="causalrec-spark-"))
+        # At close, or at the latest when the engine is forgotten or Python ends.
+        self._clean = weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         self._started: Any = None
         self._errors = _error_types()
         own = {key: _text(value) for key, value in (options or {}).items()}
@@ -295,7 +298,7 @@ class SparkEngine:
                 self.drop(name)
         self._names.clear()
         self._session = self._started = None
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._clean()
 
     @contextmanager
     def _failing(self, kind: type[EngineError] | type[DatasetError], what: str) -> Iterator[None]:

@@ -6,8 +6,7 @@ import datetime
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._files import new_file
 from causalrec._validation import check_columns, list_some
 from causalrec.engines import Engine
 from causalrec.engines.arrow import arrow_table
@@ -152,22 +152,25 @@ class FeatureStore:
             )
         if spine[event_time].isna().any():
             raise TimeError(f"spine: {int(spine[event_time].isna().sum())} rows have no {event_time!r}.")
-        wide = spine.reset_index(drop=True)
+        found = [self._computed(spine, each, event_time, ahead=ahead) for each in sets]
+        return pd.concat([spine, *(frame.set_axis(spine.index) for frame in found)], axis=1)
+
+    def _computed(self, spine: pd.DataFrame, features: FeatureSet, event_time: str, *, ahead: bool) -> pd.DataFrame:
+        """The features of one set, a row per spine row. What is asked for more than once is computed once."""
+        columns = list(dict.fromkeys([*features.keys, event_time]))
+        asked = spine[columns].drop_duplicates()
+        place = spine.groupby(columns, sort=False, dropna=False, observed=True).ngroup().to_numpy()
         table = f"spine_{uuid.uuid4().hex[:8]}"
-        columns = list(dict.fromkeys([event_time, *(k for s in sets for k in s.keys)]))
-        self.engine.register(table, wide[columns].assign(**{ROW: np.arange(len(wide))}))
+        self.engine.register(table, asked.assign(**{ROW: np.arange(len(asked))}))
         try:
             kinds = self.engine.columns(table)
             check_time_kind(kinds[event_time], event_time, where="spine")
-            for each in sets:
-                check_features(each, self.engine)
-                check_keys(each, kinds, self.engine.columns(each.source))
-                sql = feature_sql(each, table, event_time, self.engine, ahead=ahead)
-                found = self.engine.collect(sql).set_index(ROW).reindex(np.arange(len(wide)))
-                wide = wide.assign(**{c: found[c].to_numpy() for c in each.feature_names})
+            check_features(features, self.engine)
+            check_keys(features, kinds, self.engine.columns(features.source))
+            found = self.engine.collect(feature_sql(features, table, event_time, self.engine, ahead=ahead))
         finally:
             self.engine.drop(table)
-        return wide.set_axis(spine.index)
+        return found.set_index(ROW).reindex(place)[list(features.feature_names)]
 
     def _base(self, features: FeatureSet) -> Path:
         if self.root is None:
@@ -184,7 +187,7 @@ class FeatureStore:
     def _write(self, base: Path, features: FeatureSet, entries: dict[str, Any]) -> None:
         days = dict(sorted(entries.items()))
         record = {"features": features.to_dict(), "spec_hash": features.spec_hash, "days": days}
-        with _replacing(base / _REGISTRY) as scratch:
+        with new_file(base / _REGISTRY) as scratch:
             scratch.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def _history(self, features: FeatureSet) -> list[tuple[int, int, int]]:
@@ -236,20 +239,5 @@ def _day_file(base: Path, day: str) -> Path:
 def _write_day(path: Path, frame: pd.DataFrame) -> None:
     import pyarrow.parquet as pq
 
-    with _replacing(path) as scratch:
+    with new_file(path) as scratch:
         pq.write_table(arrow_table("features", frame), scratch)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a file beside ``path`` that takes its place in one step, or disappears if anything goes wrong."""
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield scratch
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}. Choose a root that you may write.") from error

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from causalrec._files import new_directory
 from causalrec.datasets import Marketplace, MarketplaceTruth, list_datasets, load_dataset, simulate_marketplace
-from causalrec.exceptions import DatasetError
+from causalrec.exceptions import CausalRecError
 from causalrec.pipelines.progress import Reporter
 
 _CHUNK = 200_000
@@ -41,22 +41,18 @@ def write_synthetic(output: Path, *, n_users: int, seed: int, reporter: Reporter
         new_directory(truth_dir, replace=True) as truths,
     ):
         writers: dict[Path, Any] = {}
-        done = sessions = 0
+        done = 0
         try:
             for market, truth in _chunks(n_users, seed):
                 frames = {tables / f"{name}.parquet": frame for name, frame in market.tables().items()}
                 if done:
                     del frames[tables / "items.parquet"]  # the shop is the same for every chunk
-                frames[tables / "events.parquet"] = market.events.assign(
-                    session_id=market.events["session_id"] + sessions
-                )
                 frames[truths / "truth.parquet"] = truth.users
                 for path, frame in frames.items():
                     table = pa.Table.from_pandas(frame, preserve_index=False)
                     if path not in writers:
                         writers[path] = pq.ParquetWriter(path, table.schema, compression="zstd")
                     writers[path].write_table(table)
-                sessions += int(market.events["session_id"].max()) + 1 if len(market.events) else 0
                 done += len(market.users)
                 advance(done, n_users)
         finally:
@@ -85,7 +81,7 @@ def check_real(*, reporter: Reporter) -> list[DatasetStatus]:
             try:
                 dataset = load_dataset(name, verify=True)
                 found.append(DatasetStatus(name, len(dataset.frame), f"{dataset.path} ({dataset.licence})"))
-            except DatasetError as error:
+            except CausalRecError as error:
                 found.append(DatasetStatus(name, None, str(error)))
             advance(done, len(names))
     return found

@@ -88,9 +88,9 @@ def build_design(name: str, design: DesignConfig, config: RunConfig, engine: Eng
         frame, new = _join(frame, joined, design, where=f"{name}: table {design.join!r}")
         covariates += [c for c in new if c not in covariates]
     if design.use_features and design.time is not None and config.features.user:
-        frame, new = _add_features(frame, design, config, engine, store)
+        frame, new = _add_features(frame, design, config, store)
         covariates += new
-    frame = _add_outcomes(frame, name, design, config, engine, store)
+    frame = _add_outcomes(frame, name, design, config, store)
     return Design(
         name=name,
         frame=_typed(frame, covariates),
@@ -154,19 +154,19 @@ def _join(
 
 
 def _add_features(
-    frame: pd.DataFrame, design: DesignConfig, config: RunConfig, engine: Engine, store: FeatureStore
+    frame: pd.DataFrame, design: DesignConfig, config: RunConfig, store: FeatureStore
 ) -> tuple[pd.DataFrame, list[str]]:
     events = config.events
     user = events.user if events else design.unit
     features = feature_set("user", [user], config.features.user, config)
     spine = frame[[design.unit, design.time]].rename(columns={design.unit: user})
-    wide = _pandas(store.training_frame(spine, features, event_time=str(design.time)), engine)
+    wide = store.training_frame(spine, features, event_time=str(design.time))
     new = [c for c in wide.columns if c not in spine.columns]
     return _attach(frame, wide, design.unit, user, new), new
 
 
 def _add_outcomes(
-    frame: pd.DataFrame, name: str, design: DesignConfig, config: RunConfig, engine: Engine, store: FeatureStore
+    frame: pd.DataFrame, name: str, design: DesignConfig, config: RunConfig, store: FeatureStore
 ) -> pd.DataFrame:
     frame = frame.rename(columns={o.column: key for key, o in design.outcomes.items() if o.op is None and o.column})
     later = {key: o for key, o in design.outcomes.items() if o.op is not None}
@@ -181,7 +181,7 @@ def _add_outcomes(
         ]
         spine = frame[[design.unit, design.time]].rename(columns={design.unit: user})
         outcomes = feature_set(f"{name}_outcomes", [user], wanted, config)
-        wide = _pandas(store.outcome_frame(spine, outcomes, event_time=design.time), engine)
+        wide = store.outcome_frame(spine, outcomes, event_time=design.time)
         frame = _attach(frame, wide, design.unit, user, list(later))
     for key, outcome in design.outcomes.items():
         frame[key] = _outcome_values(frame[key], outcome, where=f"{name}: outcome {key!r}")
@@ -213,11 +213,6 @@ def _attach(frame: pd.DataFrame, wide: pd.DataFrame, unit: str, user: str, new: 
     if clash:
         raise ColumnError(f"features {list_some(clash)} have the names of columns that are there already; rename them.")
     return frame.merge(wide[[user, *new]].rename(columns={user: unit}), on=unit, how="left", validate="one_to_one")
-
-
-def _pandas(table: Any, engine: Engine) -> pd.DataFrame:
-    """A unit-level table as pandas; on Spark the only place where it leaves the cluster."""
-    return table if isinstance(table, pd.DataFrame) else engine.to_pandas(table)
 
 
 def _typed(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
     """Estimate the average effect of a design's treatment.
 
     A randomised design is estimated by the difference in means unless the config asks otherwise;
-    a campaign by propensity matching.
+    a campaign by propensity matching. Covariates show the balance in either case.
     """
     settings = config.average_effect
     outcome = design.outcome(settings.outcome)
@@ -41,12 +41,11 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
             "the effect with who was chosen. Use propensity_matching or doubly_robust."
         )
     frame, covariates, notes = complete_covariates(design)
-    adjust = () if method == "difference_in_means" else covariates
     study = study_effect(
         frame,
         treatment=design.treatment,
         outcome=outcome,
-        covariates=adjust,
+        covariates=covariates,
         estimand=settings.estimand,
         method=method,
         n_placebo=settings.n_placebo,

@@ -38,7 +38,7 @@ def analyse_experiment(design: Design, config: RunConfig, engine: Engine) -> ABO
         control=design.control,
         confidence_level=config.confidence_level,
     )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if ratio.mismatch:
         counts = ", ".join(f"{arm} {count:,}" for arm, count in zip(ratio.arms, ratio.counts, strict=True))
         notes = (

@@ -94,12 +94,7 @@ def _simulated(data: DataConfig, seed: int) -> tuple[Inputs, Truth]:
 
 
 def _public(data: DataConfig) -> Inputs:
-    try:
-        dataset = load_dataset(data.source, data.path, **data.options)
-    except TypeError as error:
-        raise ConfigError(
-            f"data.options: {error}. See causalrec.datasets.load_{data.source} for the options."
-        ) from error
+    dataset = load_dataset(data.source, data.path, **data.options)
     lineage = [
         Lineage(data.source, dataset.source, dataset.digest, len(dataset.frame), tuple(map(str, dataset.frame.columns)))
     ]

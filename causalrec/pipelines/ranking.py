@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,7 +151,7 @@ def _baselines(config: RunConfig, events: EventsConfig, spec: CandidateSpec, eng
     ]
 
 
-def _candidate_options(config: RunConfig) -> dict[str, object]:
+def _candidate_options(config: RunConfig) -> dict[str, Any]:
     options = dict(config.ranker.candidates)
     if config.ranker.target == "purchase":
         options.setdefault("grades", {"purchase": 1})

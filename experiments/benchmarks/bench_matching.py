@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from causalrec.observational import average_effect, fit_propensity, match_nearest, study_effect
-from causalrec.observational.dowhy_adapter import identify
 from rich.console import Console
 from rich.table import Table
+
+from causalrec.observational import average_effect, fit_propensity, match_nearest, study_effect
+from causalrec.observational.dowhy_adapter import identify
 
 COVARIATES = [f"x{i}" for i in range(10)]
 PLACEBO_ROWS, N_PLACEBO = 20_000, 100

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from causalrec.abtest import assignment_counts, sample_ratio_test
 from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
-from scipy import stats
 
 
 class TestSampleRatio:

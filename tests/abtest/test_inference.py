@@ -8,13 +8,14 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pandas as pd
 import pytest
-from causalrec.abtest import compare_arms, fieller_ratio, two_proportion_test, welch_test
-from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
-from causalrec.moments import Moments
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats import proportion
+
+from causalrec.abtest import compare_arms, fieller_ratio, two_proportion_test, welch_test
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
+from causalrec.moments import Moments
 
 ALTERNATIVES = ("two-sided", "greater", "less")
 MARKETING = (420, 23_524, 14_423, 564_577)

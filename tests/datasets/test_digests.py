@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from causalrec.datasets import file_digest, frame_digest
 from causalrec.exceptions import DatasetError
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+
 from causalrec.datasets import Marketplace, MarketplaceTruth, simulate_marketplace
 from causalrec.exceptions import CausalRecError, TimeError
 

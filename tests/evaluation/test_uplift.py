@@ -8,11 +8,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
-from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
+from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
+from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
 
 
 def gammas(y, t, e, w):

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from causalrec.exceptions import (
     CausalRecError,
     ColumnError,
@@ -27,7 +29,6 @@ from causalrec.observational import (
     placebo_treatment,
     study_effect,
 )
-from scipy import stats
 
 COVARIATES = ["x0", "x1", "x2"]
 NHEFS = ["sex", "race", "age", "education", "smokeintensity", "smokeyrs", "exercise", "active", "wt71"]

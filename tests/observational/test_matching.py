@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, OverlapError, TreatmentError
-from causalrec.observational import balance_table, design_matrix, fit_propensity, match_nearest, overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, OverlapError, TreatmentError
+from causalrec.observational import balance_table, design_matrix, fit_propensity, match_nearest, overlap
 
 ESTIMANDS = ("ate", "att", "atc")
 MATCHIT = ["age", "educ", "race", "married", "nodegree", "re74", "re75"]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+
 from causalrec.config import RunConfig, parse_config
 from causalrec.pipelines.evaluate import evaluate
 from causalrec.pipelines.rundir import RunDirectory

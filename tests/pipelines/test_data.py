@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from causalrec.datasets import list_datasets, simulate_marketplace
 from causalrec.exceptions import StoreError
 from causalrec.pipelines import data as data_module

@@ -9,6 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+
 from causalrec.config import RunConfig
 from causalrec.datasets import simulate_marketplace
 from causalrec.evaluation import qini_score

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from causalrec._files import new_directory
 from causalrec.config import parse_config
 from causalrec.exceptions import StoreError

@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+
 from causalrec.config import RunConfig, load_config
 from causalrec.datasets import simulate_marketplace
 from causalrec.exceptions import CausalRecError, ColumnError, EmptyTableError, OutcomeError, StoreError, TreatmentError

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from causalrec.exceptions import CausalRecError, ColumnError, EmptyTableError, OutcomeError
-from causalrec.ranking import map_at_k, ndcg_at_k, recall_at_k
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
+
+from causalrec.exceptions import CausalRecError, ColumnError, EmptyTableError, OutcomeError
+from causalrec.ranking import map_at_k, ndcg_at_k, recall_at_k
 
 METRICS = {"ndcg": ndcg_at_k, "map": map_at_k, "recall": recall_at_k}
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError
-from causalrec.ranking import Ranker, ndcg_at_k
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
+
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError
+from causalrec.ranking import Ranker, ndcg_at_k
 
 
 def log(seed=0, n_queries=80, per_query=12):

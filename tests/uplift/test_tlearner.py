@@ -9,8 +9,6 @@ import pandas as pd
 import polars as pl
 import pytest
 import xgboost
-from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
-from causalrec.uplift import TLearner
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -19,6 +17,9 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
+
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
+from causalrec.uplift import TLearner
 
 
 def rows(n=400, seed=0, arms=2):
@@ -82,7 +83,7 @@ class TestModels:
         by_hand = []
         for a in (0, 1):
             fitted = model(
-                n_estimators=20, max_depth=3, learning_rate=0.05, min_child_weight=leaf, tree_method="hist",
+                n_estimators=20, max_depth=2, learning_rate=0.05, min_child_weight=leaf, tree_method="hist",
                 enable_categorical=True, random_state=0, n_jobs=2,
             ).fit(X[t == a], y[t == a], sample_weight=None if weight is None else weight[t == a])  # fmt: skip
             by_hand.append(fitted.predict_proba(X)[:, 1] if model is xgboost.XGBClassifier else fitted.predict(X))
