@@ -42,7 +42,7 @@ evaluate: $(READY)  ## evaluate the newest trained run on held-out data and writ
 	$(CAUSALREC) evaluate $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG))
 
 infer: $(READY)  ## score a batch with the newest trained run (INPUT=file.parquet, else its held-out units)
-	$(CAUSALREC) infer $(if $(INPUT),--input '$(INPUT)') $(if $(OUTPUT),--output '$(OUTPUT)')
+	$(CAUSALREC) infer $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(if $(INPUT),--input '$(INPUT)') $(if $(OUTPUT),--output '$(OUTPUT)')
 
 pipeline: $(READY)  ## data and features only, materialised to partitioned Parquet
 	$(CAUSALREC) pipeline --config $(CONFIG) $(OVERRIDES)
@@ -58,7 +58,7 @@ data-real: $(READY)  ## say which public data sets are at hand, and download tho
 
 all-synth: data-synth  ## train, evaluate and infer on the simulated marketplace
 	for config in $(SYNTHETIC); do \
-	  $(CAUSALREC) train --config $$config && $(CAUSALREC) evaluate --config $$config && $(CAUSALREC) infer || exit $$?; done
+	  $(CAUSALREC) train --config $$config && $(CAUSALREC) evaluate --config $$config && $(CAUSALREC) infer --config $$config || exit $$?; done
 
 all-real: $(READY)  ## train and evaluate on every public data set that has a config
 	for config in $(REAL); do $(CAUSALREC) train --config $$config && $(CAUSALREC) evaluate --config $$config || exit $$?; done

@@ -27,10 +27,11 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-DEFAULT_CONFIG = Path("configs/marketplace.yaml")
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The run's YAML file.")]
+DEFAULT_CONFIG = Path("marketplace")
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="A YAML file, or the name of one that is shipped.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key; repeatable.")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="A run's directory [default: the newest].")]
+NewestOption = Annotated[Path | None, typer.Option("--config", "-c", help="Take this config's newest run.")]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", help="Where runs are.")]
 
 EXIT_USER_ERROR = 2
@@ -69,7 +70,7 @@ def train(config: ConfigOption = DEFAULT_CONFIG, set_: SetOption = None) -> None
 @app.command()
 def evaluate(
     run: RunOption = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Take this config's newest run.")] = None,
+    config: NewestOption = None,
     output_dir: OutputDirOption = Path("runs"),
 ) -> None:
     """Evaluate a trained run on its held-out data and write the report."""
@@ -83,6 +84,7 @@ def evaluate(
 @app.command()
 def infer(
     run: RunOption = None,
+    config: NewestOption = None,
     input_: Annotated[
         Path | None, typer.Option("--input", "-i", help="Parquet or CSV [default: held-out units].")
     ] = None,
@@ -94,7 +96,7 @@ def infer(
     from causalrec.pipelines.infer import infer as score
 
     reporter = ConsoleReporter()
-    outcome = score(_chosen_run(run, None, output_dir), batch=input_, output=output, reporter=reporter)
+    outcome = score(_chosen_run(run, config, output_dir), batch=input_, output=output, reporter=reporter)
     print_inference(outcome, reporter.console)
 
 
@@ -167,6 +169,8 @@ def main() -> None:
 
     # Accepted anywhere on the line, not only before the command.
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("CAUSALREC_DEBUG"))
+    # Threads that wait actively make XGBoost ten times slower as soon as another program wants the same cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"], prog_name="causalrec")

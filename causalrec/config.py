@@ -7,7 +7,6 @@ on the command line replaces single keys before validation.
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -28,11 +27,14 @@ from pydantic import (
 from typing_extensions import TypedDict, is_typeddict  # pydantic takes that of typing only from Python 3.12 on
 
 from causalrec._validation import list_some, nearest
+from causalrec._yaml import Dumper, Loader, overridden, yaml_problem
 from causalrec.datasets import list_datasets, simulate_marketplace
 from causalrec.engines import LocalEngine, SparkEngine
 from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, parse_window
 
+# Inside an installed package; in a checkout beside it.
+_SHIPPED = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
 
 
@@ -311,38 +313,14 @@ class RunConfig(_Section):
 
     def to_yaml(self) -> str:
         """The resolved config as YAML, every default written out; :func:`load_config` reads it back unchanged."""
-        return str(yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, without its silence about a key that is given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """The counterpart of :class:`_Loader`: it puts in quotes what that one would not read as text."""
-
-
-# PyYAML follows YAML 1.1, in which 1e-3 is text.
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-for _each in (_Loader, _Dumper):
-    _each.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+        return str(yaml.dump(self.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, replace the keys given as ``a.b=value``, and validate.
 
-    Values of overrides are YAML: ``split.folds=5``, ``abtest.metrics=[visit, spend]``, ``campaign=null``,
+    A bare name such as ``"hillstrom"`` that is no file stands for a config that comes with causalrec. Values of
+    overrides are YAML: ``split.folds=5``, ``abtest.metrics=[visit, spend]``, ``campaign=null``,
     ``experiment.control="no"``. A number picks an entry of a list: ``features.user.0.window=3d``.
 
     Raises
@@ -351,25 +329,34 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         When the file is missing or not YAML, a key is unknown (with the nearest known
         one) or given twice, or a value is not allowed (with what is).
     """
-    file = Path(path)
+    file = _find(Path(path))
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
     except (FileNotFoundError, IsADirectoryError) as error:
         found = "is a directory" if file.is_dir() else "does not exist"
         places = dict.fromkeys([Path("configs"), file if file.is_dir() else file.parent])
         beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
+        beside += sorted({p.stem for place in _SHIPPED for p in place.glob("*.yaml")} - {Path(b).stem for b in beside})
         hint = f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
         raise ConfigError(f"config file {file} {found}; expected a YAML file.{hint}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {file} cannot be read: {error}. Expected a YAML file in UTF-8.") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"config file {file} cannot be read as YAML: {_yaml_problem(error)}.") from error
+        raise ConfigError(f"config file {file} cannot be read as YAML: {yaml_problem(error)}.") from error
     if not isinstance(raw, dict):
         found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
         raise ConfigError(f"config file {file} {found}; expected a mapping of sections such as `name:` and `data:`.")
     for override in overrides:
-        raw = _overridden(raw, override)
+        raw = overridden(raw, override)
     return parse_config(raw, where=str(file))
+
+
+def _find(path: Path) -> Path:
+    """A path as it is; a bare name that is no file stands for a config that comes with causalrec."""
+    if path.exists() or path.parent != Path() or path.suffix:
+        return path
+    places = (Path("configs"), *_SHIPPED)
+    return next((file for place in places if (file := place / f"{path}.yaml").is_file()), path)
 
 
 def parse_config(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:
@@ -379,47 +366,6 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:
     except ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
         raise ConfigError(f"{where}: {' '.join(lines)}") from error
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong and where, on one line; PyYAML takes several."""
-    mark = getattr(error, "problem_mark", None)
-    parts = [text for text in (getattr(error, "context", None), getattr(error, "problem", None)) if text]
-    text = ", ".join(parts) or " ".join(str(error).split())
-    return text if mark is None else f"{text} (line {mark.line + 1}, column {mark.column + 1})"
-
-
-def _overridden(raw: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of ``raw`` with one key replaced; nothing is changed in place, as YAML anchors share nodes."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {override!r} is not of the form key=value, such as --set data.options.n_users=50000.")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"--set {override!r}: the value cannot be read as YAML: {_yaml_problem(error)}. Put text with signs in "
-            "double quotes inside single ones: --set 'description=\"a: b\"'."
-        ) from error
-    return dict(_replaced(raw, parts, value, override))
-
-
-def _replaced(node: Any, parts: Sequence[str], value: Any, override: str) -> Any:
-    if not parts:
-        return value
-    part, rest = parts[0], parts[1:]
-    if isinstance(node, list):
-        if not part.isdecimal() or int(part) >= len(node):
-            raise ConfigError(
-                f"--set {override!r}: {part!r} picks no entry of a list of {len(node)}; expected a number from 0 to "
-                f"{len(node) - 1}, or replace the whole list: key=[…]."
-            )
-        return [_replaced(each, rest, value, override) if i == int(part) else each for i, each in enumerate(node)]
-    if node is not None and not isinstance(node, dict):
-        raise ConfigError(f"--set {override!r}: there are no keys such as {part!r} below the single value {node!r}.")
-    known = node or {}
-    return {**known, part: _replaced(known.get(part), rest, value, override)}
 
 
 _WORDS = {

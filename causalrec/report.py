@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import math
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._files import new_file
 from causalrec._validation import optional_import
-from causalrec.exceptions import StoreError
 from causalrec.results import NAN, EffectResult, format_interval, format_level, format_number, format_percent
 
 _NAMES = {
@@ -120,15 +118,8 @@ def render_report(
 
 def write_report(path: Path, html: str) -> Path:
     """Write the page in one step. Raises :class:`StoreError` when the place cannot be written."""
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with new_file(path) as scratch:
         scratch.write_text(html, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
     return path
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+# Waiting threads would steal the cores from the other test processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REPO = Path(__file__).resolve().parents[1]
 
 

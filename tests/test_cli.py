@@ -119,7 +119,10 @@ def test_a_line_that_cannot_be_parsed_is_answered_without_a_traceback(
 
 
 def test_a_missing_config(run: Callable[..., Outcome]) -> None:
-    assert_user_error(run("train"), "configs/marketplace.yaml does not exist; expected a YAML file")
+    assert_user_error(
+        run("train", "--config", "configs/marketplace.yaml"),
+        "configs/marketplace.yaml does not exist; expected a YAML file",
+    )
     assert_user_error(run("pipeline", "-c", "nope.yaml"), "nope.yaml")
     assert_user_error(run("evaluate", "--config", "nope.yaml"), "nope.yaml")
 
@@ -153,8 +156,9 @@ def test_debug_shows_the_traceback_wherever_it_stands(run: Callable[..., Outcome
 
 
 def test_debug_does_not_outlive_its_line(run: Callable[..., Outcome]) -> None:
-    assert "Traceback" in run("train", "--debug").err
-    assert_user_error(run("train"), "does not exist")
+    line = ("train", "--config", "nope.yaml")
+    assert "Traceback" in run(*line, "--debug").err
+    assert_user_error(run(*line), "does not exist")
 
 
 def test_an_error_of_several_lines_is_shown_on_one(

@@ -339,9 +339,21 @@ def test_a_missing_file_names_those_at_hand(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_missing_file_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"does not exist; expected a YAML file\.$"):
+    with pytest.raises(
+        ConfigError, match=r"does not exist; expected a YAML file\. Those at hand: hillstrom, marketplace, "
+    ):
         load_config("nope.yaml")
 
 
 def test_yaml_1_1_is_left_as_it_is_elsewhere() -> None:
     assert yaml.safe_load("1e-3") == "1e-3"  # the resolver belongs to our loader alone
+
+
+def test_a_bare_name_is_a_shipped_config_unless_a_file_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("hillstrom", ["seed=3"]).seed == 3
+    assert load_config("hillstrom").name == "hillstrom"
+    with pytest.raises(ConfigError, match="hilstrom does not exist"):
+        load_config("hilstrom")
+    (tmp_path / "hillstrom").write_text("name: mine", encoding="utf-8")
+    assert load_config("hillstrom").name == "mine"

@@ -22,10 +22,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrec import tracking
 from causalrec.exceptions import MissingExtraError, StoreError
 from causalrec.results import EffectResult
-from causalrec.tracking import Tracker, flatten, git_commit, legal_name, package_versions, resolve_uri, result_metrics
+from causalrec.tracking import (
+    Tracker,
+    _runs,
+    _store,
+    flatten,
+    git_commit,
+    legal_name,
+    package_versions,
+    resolve_uri,
+    result_metrics,
+)
 
 Opened = AbstractContextManager[Tracker]
 EFFECT = EffectResult(0.5, 0.1, 0.3, float("inf"), float("nan"), 0.95, 100, "Welch", "ate")
@@ -333,8 +342,8 @@ def test_figures_tables_texts_and_files(
 def test_lineage_holds_our_digest(opened: Callable[..., Opened], client: Any, said: list[str]) -> None:
     digest = "0123456789abcdef" * 4
     with opened() as tracker:
-        tracker.top.log_dataset("events", "events.parquet", digest, ["user_id", "item_id"], 5)
-        tracker.top.log_dataset("users", "a place", "abc", [], None)
+        tracker.top.log_dataset("events", "events.parquet", digest, ["user_id", "item_id"], 5, context="training")
+        tracker.top.log_dataset("users", "a place", "abc", [], None, context="training")
     inputs = {i.dataset.name: i for i in runs_of(client)["train r1"].inputs.dataset_inputs}
     assert set(inputs) == {"events", "users"}
     events = inputs["events"].dataset
@@ -437,7 +446,7 @@ def exercise(tracker: Tracker) -> None:
         stage.log_text("t", "t.txt")
         stage.set_tags({"a": "b"})
         stage.log_artifact(Path("nowhere"))
-        stage.log_dataset("d", "s", "x", [], 1)
+        stage.log_dataset("d", "s", "x", [], 1, context="training")
         assert stage.log_model(None, "m", EXAMPLE, requirements=[], registered_name="r") is None
     assert tracker.champion("r") is None
     assert tracker.load_champion("r") is None
@@ -507,7 +516,7 @@ def test_tracking_that_is_off_does_not_import_mlflow(
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    monkeypatch.setattr(tracking, "optional_import", lambda *_, **__: pytest.fail("imported"))
+    monkeypatch.setattr(_runs, "optional_import", lambda *_, **__: pytest.fail("imported"))
     with opened(enabled=False) as tracker:
         exercise(tracker)
         assert not tracker.active
@@ -637,7 +646,7 @@ def test_the_store_is_made_where_there_are_no_hard_links(
     monkeypatch.setattr(MlflowClient, "__init__", lambda self, **_: None)
     monkeypatch.setattr(MlflowClient, "search_experiments", copy)
     monkeypatch.setattr(os, "link", no_links)
-    tracking._create_sqlite(tmp_path / "mlflow.db")
+    _store._create_sqlite(tmp_path / "mlflow.db")
     assert [p.name for p in tmp_path.iterdir()] == ["mlflow.db"]
     assert (tmp_path / "mlflow.db").read_bytes() == fresh_store.read_bytes()
 
@@ -660,20 +669,20 @@ def test_the_ui_is_started_on_the_store(store: Path, monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StoreError, match=f"cannot listen on 127.0.0.1, port {port}: .*--port"):
-            tracking.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
+            _store.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
     assert "command" not in seen
-    tracking.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
+    _store.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
     line = " ".join(seen["command"])
     assert f"--backend-store-uri sqlite:///{store} --host 127.0.0.1 --port {port}" in line
     assert Path(seen["cwd"]) != store.parent
     seen["code"] = 1
     with pytest.raises(StoreError, match="ended by itself with code 1"):
-        tracking.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
+        _store.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
     with pytest.raises(StoreError, match="there is no store at"):
-        tracking.serve_ui("sqlite:///other.db", host="127.0.0.1", port=port)
+        _store.serve_ui("sqlite:///other.db", host="127.0.0.1", port=port)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="tracking"):
-        tracking.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
+        _store.serve_ui("sqlite:///mlflow.db", host="127.0.0.1", port=port)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX")
@@ -688,7 +697,7 @@ def test_an_interrupted_ui_takes_the_processes_that_it_started_along(tmp_path: P
     deadline = time.monotonic() + 30
     while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    tracking._stop(process)
+    _store._stop(process)
     assert process.returncode == -signal.SIGTERM
     child = int((tmp_path / "pid").read_text())
     while _alive(child) and time.monotonic() < deadline:

@@ -72,7 +72,9 @@ def evaluate(run: RunDirectory, *, reporter: Reporter | None = None) -> RunSumma
 
 def _log_lineage(session: Session, info: dict[str, Any]) -> None:
     for line in info["data"]:
-        session.tracker.top.log_dataset(line["table"], line["source"], line["digest"], line["columns"], line["rows"])
+        session.tracker.top.log_dataset(
+            line["table"], line["source"], line["digest"], line["columns"], line["rows"], context="evaluation"
+        )
 
 
 def _score_ranker(session: Session, run: RunDirectory, info: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def newest_run(output_dir: Path, name: str | None = None) -> RunDirectory:
     mine = [p for p in found if name is None or RunDirectory(p).config().name == name]
     if not mine:
         of_name = f" of config {name!r}" if name else ""
-        remedy = f"causalrec train --config configs/{name}.yaml" if name else "causalrec train"
+        remedy = f"causalrec train --config {name}" if name else "causalrec train"
         raise StoreError(f"no trained run{of_name} in {output_dir}{os.sep}; train one first: {remedy}")
     return RunDirectory(mine[-1])
 

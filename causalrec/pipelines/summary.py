@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +10,19 @@ from causalrec.report import SummaryRow
 from causalrec.results import (
     NAN,
     ABResult,
+    BalanceResult,
     EffectResult,
     IdentificationResult,
     RankingResult,
     RefutationResult,
     Result,
+    SampleRatioResult,
     format_interval,
     format_number,
 )
 
 MODEL = "ranker"
+_PLACEBO_FAILS = 0.001
 EFFECT, CROSS_CHECK, PLACEBO, IDENTIFICATION = (
     "average_effect",
     "average_effect_doubly_robust",
@@ -71,7 +74,7 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
 
 def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
     """What the numbers say, one sentence a stage; nothing is claimed that an interval does not carry."""
-    said = []
+    said = list(_warnings(results))
     scores = list(ranking(results, "ndcg").values())
     if len(scores) > 1:
         best = max(scores[1:], key=lambda r: r.estimate)
@@ -94,8 +97,22 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
         said.append(f"Average effect of {_asked(results)}: {_estimate(effect)}, {verdict}.")
     for r in experiment(results).values():
         verdict = _verdict(r, "raises", "lowers", "does not measurably change")
-        said.append(f"{r.treatment} {verdict} {r.metric}: {_estimate(r)}, {_lift(r)}, p = {format_number(r.pvalue)}.")
+        means = f"{format_number(r.control_mean)} to {format_number(r.treatment_mean)}"
+        said.append(f"{r.treatment} {verdict} {r.metric}: {means}, {_lift(r)}, p = {format_number(r.pvalue)}.")
     return tuple(said)
+
+
+def _warnings(results: Mapping[str, Result]) -> Iterator[str]:
+    """What stands in the way of believing the rest."""
+    ratio, balance, placebo = (results.get(name) for name in ("sample_ratio", "balance", PLACEBO))
+    if isinstance(ratio, SampleRatioResult) and ratio.mismatch:
+        yield f"Careful: the split of the experiment is not the designed one (p = {format_number(ratio.pvalue)})."
+    if isinstance(balance, BalanceResult) and not balance.balanced:
+        worst = format_number(balance.max_abs_smd_after)
+        yield f"Careful: treated and control units differ by {worst} standard deviations in some covariate."
+    if isinstance(placebo, RefutationResult) and placebo.pvalue < _PLACEBO_FAILS:
+        found = format_number(placebo.placebo_effect)
+        yield f"Careful: the estimator finds {found} where the treatment is permuted and has no effect."
 
 
 def flat_ranking(results: Mapping[str, Sequence[RankingResult]]) -> dict[str, Result]:

@@ -140,7 +140,9 @@ def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
         _register(inputs, engine)
         for each in (stage, session.tracker.top):
             for line in inputs.lineage:
-                each.log_dataset(line.table, line.source, line.digest, line.columns, line.rows)
+                each.log_dataset(
+                    line.table, line.source, line.digest, line.columns, line.rows, context="training"
+                )  # fmt: skip
     for text in inputs.notes:
         session.note(text)
     return inputs, truth

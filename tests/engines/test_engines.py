@@ -349,7 +349,7 @@ def test_write_parquet_is_whole_or_not_at_all(engine: Engine, tmp_path: Path) ->
     for target, message in (
         ("taken", "exists already"),
         ("file", "exists already"),
-        ("file/sub", "cannot write below"),
+        ("file/sub", "cannot write"),
     ):
         with pytest.raises(StoreError, match=message):
             engine.write_parquet("SELECT 1 AS a", tmp_path / target)

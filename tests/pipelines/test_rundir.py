@@ -29,7 +29,7 @@ def test_newest_run_by_name(tmp_path: Path) -> None:
     (tmp_path / ".20990101T000000.000_a_x.tmp").mkdir()
     (tmp_path / "20990101T000000.000_a_x").mkdir()  # without run.json: not a run
     assert newest_run(tmp_path, "a").path == second.path
-    with pytest.raises(StoreError, match=r"no trained run of config 'c'.*causalrec train --config configs/c.yaml"):
+    with pytest.raises(StoreError, match=r"no trained run of config 'c'.*causalrec train --config c"):
         newest_run(tmp_path, "c")
     with pytest.raises(StoreError, match="not a complete run"):
         open_run(tmp_path / "20990101T000000.000_a_x")

@@ -1,52 +1,29 @@
-"""Runs in MLflow: a parent run per command, a child run per stage. Tracking never stops a run.
-
-Once the store fails, the tracker says so, turns itself off, and every later call does nothing.
-"""
+"""The runs themselves. Once the store fails, the tracker says so, turns itself off, and later calls do nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import logging
 import math
 import os
-import signal
-import socket
-import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from causalrec._validation import optional_import
-from causalrec.exceptions import CausalRecError, MissingExtraError, StoreError
+from causalrec.exceptions import CausalRecError, StoreError
 from causalrec.results import Result
+from causalrec.tracking._names import cut, environment_tags, flatten, legal_name, result_metrics, text_tags
+from causalrec.tracking._store import prepare_sqlite, resolve_uri, sqlite_file
 
-_PACKAGES = (
-    "causalrec",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "xgboost",
-    "duckdb",
-    "pyspark",
-    "dowhy",
-    "econml",
-    "mlflow",
-)
-_PARAM_LIMIT, _METRIC_LIMIT, _VALUE_LIMIT, _NAME_LIMIT = 100, 1000, 6000, 250
-_SQLITE = "sqlite:///"
-_BUSY_SECONDS = 20
+_PARAM_LIMIT, _METRIC_LIMIT = 100, 1000
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -150,7 +127,7 @@ class Tracker:
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self._connect(uri, experiment)
         if self.active:
-            self.top.run_id = self._create(run_name, {**_environment_tags(), **tags})
+            self.top.run_id = self._create(run_name, {**environment_tags(), **tags})
             self.top.log_params(params)
 
     @_guarded
@@ -159,9 +136,9 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         self._uri = resolve_uri(uri)
-        file = _sqlite_file(self._uri)
+        file = sqlite_file(self._uri)
         if file is not None:
-            _prepare_sqlite(file)
+            prepare_sqlite(file)
         self._client = mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
@@ -202,7 +179,7 @@ class Tracker:
         own = {"causalrec.session": self._session}
         if self.run_id is not None:
             own["mlflow.parentRunId"] = self.run_id
-        run = self._client.create_run(self._experiment, run_name=name, tags={**_tags(tags or {}), **own})
+        run = self._client.create_run(self._experiment, run_name=name, tags={**text_tags(tags or {}), **own})
         return run.info.run_id
 
     @contextmanager
@@ -231,7 +208,7 @@ class Tracker:
         # A duration is a tag: as a metric it would differ between runs that are otherwise the same.
         self._client.set_tag(run_id, "duration_seconds", f"{seconds:.1f}")
         if reason:
-            self._client.set_tag(run_id, "error", _cut(reason))
+            self._client.set_tag(run_id, "error", cut(reason))
         self._client.set_terminated(run_id, status=status)
 
     @_guarded
@@ -275,7 +252,7 @@ class Tracker:
     @_guarded
     def set_champion(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Give a version the alias ``champion`` and note on it what it won by."""
-        for key, value in _tags(tags).items():
+        for key, value in text_tags(tags).items():
             self._client.set_model_version_tag(name, version, key, value)
         self._client.set_registered_model_alias(name, "champion", version)
 
@@ -302,7 +279,7 @@ class Stage:
         """Nested parameters, flattened."""
         from mlflow.entities import Param
 
-        flat = [Param(k, v) for k, v in _tags(flatten(params)).items()]
+        flat = [Param(k, v) for k, v in text_tags(flatten(params)).items()]
         for start in range(0, len(flat), _PARAM_LIMIT):
             self.tracker._client.log_batch(self.run_id, params=flat[start : start + _PARAM_LIMIT])
 
@@ -349,7 +326,7 @@ class Stage:
     @_guarded
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags by name."""
-        for key, value in _tags(tags).items():
+        for key, value in text_tags(tags).items():
             self.tracker._client.set_tag(self.run_id, key, value)
 
     @_guarded
@@ -358,7 +335,9 @@ class Stage:
         self.tracker._client.log_artifact(self.run_id, str(path))
 
     @_guarded
-    def log_dataset(self, name: str, source: str, digest: str, columns: Sequence[str], rows: int | None) -> None:
+    def log_dataset(
+        self, name: str, source: str, digest: str, columns: Sequence[str], rows: int | None, *, context: str
+    ) -> None:
         """Lineage by our digest of the whole content (MLflow's own looks at 10,000 rows)."""
         import json
 
@@ -367,7 +346,7 @@ class Stage:
         schema = json.dumps({"mlflow_colspec": [{"type": "string", "name": c, "required": False} for c in columns]})
         profile = json.dumps({"num_rows": rows, "num_columns": len(columns)})
         dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), schema, profile)
-        tagged = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+        tagged = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
         self.tracker._client.log_inputs(self.run_id, [tagged])
 
     @_guarded
@@ -400,7 +379,7 @@ class Stage:
             with mlflow.start_run(run_id=self.run_id, nested=True):
                 info = mlflow.pyfunc.log_model(
                     name=name, python_model=Scoring(scorer), input_example=plain, pip_requirements=list(requirements),
-                    signature=signature, code_paths=[str(Path(__file__).parent)], metadata={"columns": types},
+                    signature=signature, code_paths=[str(Path(__file__).parents[1])], metadata={"columns": types},
                 )  # fmt: skip
             # Leaving start_run ends the run; the stage ends it itself.
             self.tracker._client.update_run(self.run_id, status="RUNNING")
@@ -416,171 +395,3 @@ class Stage:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         return str(client.create_model_version(name, info.model_uri, self.run_id, model_id=info.model_id).version)
-
-
-def result_metrics(name: str, result: Result) -> dict[str, float]:
-    """A result's numbers as metrics: the estimate under the name itself, the rest behind it."""
-    skip = ("confidence_level", "k", "threshold")
-    renamed = {"estimate": name, "n_obs": f"{name}_n"}
-    return {
-        renamed.get(key, f"{name}_{key}"): float(value)
-        for key, value in result.to_dict().items()
-        if isinstance(value, int | float) and key not in skip
-    }
-
-
-def legal_name(name: str) -> str:
-    """A name that MLflow takes for a metric, a parameter or a tag.
-
-    Examples
-    --------
-    >>> legal_name("ndcg@10")
-    'ndcg_at_10'
-    """
-    # A slash is legal but makes a path of the name, and not every path is.
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name.replace("@", "_at_"))[:_NAME_LIMIT]
-
-
-def _tags(values: Mapping[str, Any]) -> dict[str, str]:
-    """Tags or parameters with names and lengths that MLflow takes."""
-    return {legal_name(key): _cut(str(value)) for key, value in values.items()}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _VALUE_LIMIT else f"{text[: _VALUE_LIMIT - 1]}…"
-
-
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots.
-
-    Examples
-    --------
-    >>> flatten({"a": {"b": 1}, "c": 2})
-    {'a.b': 1, 'c': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that shape results."""
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def resolve_uri(uri: str) -> str:
-    """An SQLite path made absolute, so that the store does not move with the working directory."""
-    return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}" if uri.startswith(_SQLITE) else uri
-
-
-def _sqlite_file(resolved: str) -> Path | None:
-    return Path(resolved.removeprefix(_SQLITE).partition("?")[0]) if resolved.startswith(_SQLITE) else None
-
-
-def _prepare_sqlite(file: Path) -> None:
-    """Make a fresh store whole or not at all, and refuse one that cannot be written.
-
-    MLflow retries a file that it cannot open for minutes; its first start runs dozens of migrations in place, so that
-    two processes at once break them and an interrupted one leaves a store that no version opens.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            _create_sqlite(file)
-        with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-    except (OSError, sqlite3.Error) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise StoreError(f"{file} cannot be written as an SQLite store: {why}. Choose another tracking.uri.") from error
-
-
-def _create_sqlite(file: Path) -> None:
-    import mlflow
-
-    scratch = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        scratch.touch()  # an unwritable place is found here and not by MLflow's retries
-        mlflow.MlflowClient(tracking_uri=f"{_SQLITE}{scratch}").search_experiments(max_results=1)
-        try:
-            os.link(scratch, file)
-        except FileExistsError:
-            return  # another process was first, and its store is whole too
-        except OSError:  # a file system without hard links
-            scratch.rename(file)
-    finally:
-        for left in (scratch, scratch.with_name(f"{scratch.name}-journal")):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
-
-
-def git_commit() -> str | None:
-    """The commit of the working directory, with ``+`` when files differ from it; None outside a repository."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    return None
-
-
-def _environment_tags() -> dict[str, str]:
-    commit = git_commit()
-    versions = {f"version.{k}": v for k, v in package_versions().items()}
-    return {**versions, "python": sys.version.split()[0], **({"git_commit": commit} if commit else {})}
-
-
-def serve_ui(uri: str, *, host: str, port: int) -> None:
-    """Run the MLflow UI on a store until it is interrupted.
-
-    Raises
-    ------
-    MissingExtraError
-        When MLflow is not installed.
-    StoreError
-        When there is no such store, the port is taken, or the UI stops by itself.
-    """
-    if importlib.util.find_spec("mlflow") is None:
-        raise MissingExtraError("mlflow is not installed; install it with: pip install 'causalrec[tracking]'")
-    resolved = resolve_uri(uri)
-    file = _sqlite_file(resolved)
-    if file is not None and not file.is_file():
-        raise StoreError(
-            f"there is no store at {file}; train a run first (causalrec train), or name another store with --uri."
-        )
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except (OSError, OverflowError) as error:  # MLflow would stop without a word, and with exit code 0
-        raise StoreError(f"cannot listen on {host}, port {port}: {error}. Name another one with --port.") from error
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", resolved,
-               "--host", host, "--port", str(port), "--workers", "1"]  # fmt: skip
-    # Without the processes that MLflow starts for jobs that we have none of, and leaves behind when it ends.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    # Away from the working directory, where an old ./mlruns would be taken for the store.
-    with tempfile.TemporaryDirectory() as elsewhere:
-        process = subprocess.Popen(command, cwd=elsewhere, env=environment, start_new_session=True)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            _stop(process)
-            return
-    if code != 0:
-        raise StoreError(f"the MLflow UI ended by itself with code {code}; its lines above say why.")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started, which would go on holding the port."""
-    with contextlib.suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGTERM)
-        else:
-            process.terminate()
-    process.wait()

@@ -1,0 +1,77 @@
+"""YAML as configs need it: no key twice, 1e-3 is a number, and single keys replaced by ``a.b=value``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from causalrec.exceptions import ConfigError
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, without its silence about a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class Dumper(yaml.SafeDumper):
+    """The counterpart of :class:`Loader`: it puts in quotes what that one would not read as text."""
+
+
+# PyYAML follows YAML 1.1, in which 1e-3 is text.
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+for _each in (Loader, Dumper):
+    _each.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, on one line; PyYAML takes several."""
+    mark = getattr(error, "problem_mark", None)
+    parts = [text for text in (getattr(error, "context", None), getattr(error, "problem", None)) if text]
+    text = ", ".join(parts) or " ".join(str(error).split())
+    return text if mark is None else f"{text} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def overridden(raw: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of ``raw`` with one key replaced; nothing is changed in place, as YAML anchors share nodes."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override!r} is not of the form key=value, such as --set data.options.n_users=50000.")
+    try:
+        value = yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"--set {override!r}: the value cannot be read as YAML: {yaml_problem(error)}. Put text with signs in "
+            "double quotes inside single ones: --set 'description=\"a: b\"'."
+        ) from error
+    return dict(_replaced(raw, parts, value, override))
+
+
+def _replaced(node: Any, parts: Sequence[str], value: Any, override: str) -> Any:
+    if not parts:
+        return value
+    part, rest = parts[0], parts[1:]
+    if isinstance(node, list):
+        if not part.isdecimal() or int(part) >= len(node):
+            raise ConfigError(
+                f"--set {override!r}: {part!r} picks no entry of a list of {len(node)}; expected a number from 0 to "
+                f"{len(node) - 1}, or replace the whole list: key=[…]."
+            )
+        return [_replaced(each, rest, value, override) if i == int(part) else each for i, each in enumerate(node)]
+    if node is not None and not isinstance(node, dict):
+        raise ConfigError(f"--set {override!r}: there are no keys such as {part!r} below the single value {node!r}.")
+    known = node or {}
+    return {**known, part: _replaced(known.get(part), rest, value, override)}
