@@ -231,7 +231,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         write_report(tmp_path / "file" / "report.html", "<p>page</p>")
 
 
-
 def test_the_stylesheet_serves_paper_and_the_dark(tmp_path: Path) -> None:
     css = "".join(page().texts["style"])
     assert re.search(r"@media print \{", css)

@@ -32,6 +32,25 @@ class CandidateSpec:
     grades: Mapping[str, int] = field(default_factory=lambda: dict(GRADES))
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """What could be shown, and what cannot be judged.
+
+    Attributes
+    ----------
+    rows : frame
+        query (cutoff and user as text), the user and item columns, ``event_time`` (the cutoff), relevance.
+    missed : frame
+        query, grade: relevant items that were not among the candidates.
+    silent : frame
+        event_time, n_users: users with events before the cutoff and nothing relevant after it; they make no query.
+    """
+
+    rows: pd.DataFrame = field(repr=False)
+    missed: pd.DataFrame = field(repr=False)
+    silent: pd.DataFrame = field(repr=False)
+
+
 def build_candidates(
     engine: Engine,
     events: str,
@@ -42,27 +61,23 @@ def build_candidates(
     item: str = "item_id",
     time: str = "event_time",
     event_type: str = "event_type",
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Candidates:
     """Ranking queries at each cutoff, one per user with an event before it and a relevant one after.
 
-    Returns
-    -------
-    candidates : frame
-        query (cutoff and user as text), the user and item columns, ``event_time`` (the cutoff), relevance.
-    missed : frame
-        query, grade: relevant items that were not among the candidates.
+    Raises
+    ------
+    EmptyTableError
+        When a cutoff has no such user.
     """
-    candidates, missed = [], []
-    for cutoff in cutoffs:
-        rows, lost = _at_cutoff(engine, events, pd.Timestamp(cutoff), spec, user, item, time, event_type)
-        candidates.append(rows)
-        missed.append(lost)
-    return pd.concat(candidates, ignore_index=True), pd.concat(missed, ignore_index=True)
+    found = [_at_cutoff(engine, events, pd.Timestamp(c), spec, user, item, time, event_type) for c in cutoffs]
+    rows, missed, silent = zip(*found, strict=True)
+    counts = pd.DataFrame({"event_time": [pd.Timestamp(c).as_unit("us") for c in cutoffs], "n_users": silent})
+    return Candidates(pd.concat(rows, ignore_index=True), pd.concat(missed, ignore_index=True), counts)
 
 
 def _at_cutoff(
     engine: Engine, events: str, cutoff: pd.Timestamp, spec: CandidateSpec, user: str, item: str, time: str, kind: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     q = engine.dialect.quote
     now = int(cutoff.value // 1000)  # .value is in nanoseconds whatever the unit
     grade = " ".join(f"WHEN {engine.dialect.literal(k)} THEN {g}" for k, g in spec.grades.items())
@@ -82,7 +97,9 @@ def _at_cutoff(
             f"JOIN (SELECT DISTINCT u FROM {view}) s ON a.u = s.u "
             f"WHERE a.t >= {now} AND a.t < {later} AND a.g > 0 GROUP BY a.u, a.i"
         )
-        users = _sample(after["u"].drop_duplicates(), spec.max_queries)
+        active = after["u"].drop_duplicates()
+        known = int(engine.collect(f"SELECT COUNT(DISTINCT u) AS n FROM {view}")["n"].iloc[0])
+        users = _sample(active, spec.max_queries)
         if users.empty:
             raise EmptyTableError(
                 f"no user with events before {cutoff} has a relevant event in the {spec.horizon} after it. "
@@ -112,7 +129,7 @@ def _at_cutoff(
         "relevance": rows["relevance"].fillna(0).astype("int64"),
     })  # fmt: skip
     lost = found.loc[~inside, ["query", "relevance"]].rename(columns={"relevance": "grade"})
-    return candidates, lost
+    return candidates, lost, known - len(active)
 
 
 def _sample(users: pd.Series, limit: int) -> pd.Series:

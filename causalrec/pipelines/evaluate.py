@@ -83,7 +83,9 @@ def _score_ranker(session: Session, run: RunDirectory, info: dict[str, Any]) -> 
     config, scorer, item = session.config, _required(run, "ranker"), info["ranker"]["item"]
     frame, missed = _held_out(run, "ranking"), _held_out(run, "ranking_missed")
     with session.stage("ranker") as (_, stage):
-        session.record(stage, flat_ranking(score_ranking(Queries(frame, missed), scorer, item, config)))
+        session.record(
+            stage, flat_ranking(score_ranking(Queries(frame, missed, info["ranker"]["n_silent"]), scorer, item, config))
+        )
         metric = f"ndcg_at_{config.ranker.k}"
 
         def score(model: Any) -> float:

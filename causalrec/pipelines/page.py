@@ -80,9 +80,9 @@ def _ranking(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Secti
     first = next(iter(rows["ndcg"].values()))
     table = pd.DataFrame([r.to_dict() for group in rows.values() for r in group.values()])
     text = (
-        f"Queries of the last period, which the model has not seen: {first.n_obs:,} with something relevant, "
-        f"{first.n_without_positives:,} without, which cannot be judged and are left out. Relevant items that were no "
-        "candidates count against every order. Equal scores are ordered by item.",
+        f"The last period, which the model has not seen. {first.n_obs:,} users did something relevant in it; "
+        f"{first.n_without_positives:,} known users did not, cannot be judged, and are left out. Relevant items that "
+        "were no candidates count against every order. Equal scores are ordered by item.",
     )
     columns = ["estimand", "model", "estimate", "ci_low", "ci_high", "n_obs", "n_without_positives"]
     return Section("Ranker", text, _shown(figures, "ranking"), {"Metrics": table[columns]})

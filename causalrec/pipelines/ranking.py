@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ RECENT, ALL_TIME, LAST_SEEN = "top_sellers_recent", "top_sellers_all_time", "day
 
 @dataclass(frozen=True)
 class Queries:
-    """Candidates with features and relevance, and what the candidates missed."""
+    """Candidates with features and relevance, what the candidates missed, and how many users cannot be judged."""
 
     frame: pd.DataFrame = field(repr=False)
     missed: pd.DataFrame = field(repr=False)
+    n_silent: int
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
     end = pd.Timestamp(last).ceil("D")
     step = pd.Timedelta(parse_window(settings.horizon), unit="us")
     cutoffs = [end - step * i for i in range(settings.train_cutoffs + 2, 0, -1)]
-    rows, missed = build_candidates(
+    found = build_candidates(
         engine, events.table, cutoffs, spec, user=events.user, item=events.item, time=events.time,
         event_type=events.event_type,
     )  # fmt: skip
     sets = feature_sets(config, events)
-    wide = store.training_frame(rows, [*sets, *_baselines(config, events, spec, engine)])
+    wide = store.training_frame(found.rows, [*sets, *_baselines(config, events, spec, engine)])
     names = tuple(n for s in sets for n in s.feature_names)
     if not names:
         raise ConfigError(
@@ -74,8 +75,9 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
 
     def part(chosen: Sequence[pd.Timestamp]) -> Queries:
         inside = wide[wide["event_time"].isin(chosen)].reset_index(drop=True)
-        lost = missed[missed["query"].isin(inside["query"].unique())].reset_index(drop=True)
-        return Queries(inside, lost)
+        lost = found.missed[found.missed["query"].isin(inside["query"].unique())].reset_index(drop=True)
+        silent = found.silent.loc[found.silent["event_time"].isin(chosen), "n_users"]
+        return Queries(inside, lost, int(silent.sum()))
 
     texts = tuple(f"{c:%Y-%m-%d}" for c in cutoffs)
     return RankingData(part(cutoffs[:-2]), part(cutoffs[-2:-1]), part(cutoffs[-1:]), names, events.item, texts)
@@ -122,18 +124,19 @@ def score_ranking(
         "last seen items": -frame[LAST_SEEN].fillna(np.finfo(np.float64).max).to_numpy(),
         "random": hash_shares(pair, config.seed),
     }
-    missed = queries.missed
     metrics = {"ndcg": ndcg_at_k, "map": map_at_k, "recall": recall_at_k}
+
+    def judge(metric: Callable[..., RankingResult], model: str, score: Any) -> RankingResult:
+        found = metric(
+            frame["relevance"], np.asarray(score, dtype=float), frame["query"], k=k, item=frame[item],
+            missed=queries.missed, model=model, confidence_level=config.confidence_level,
+        )  # fmt: skip
+        return replace(found, n_without_positives=found.n_without_positives + queries.n_silent)
+
     return {
-        f"{name}_at_{k}": [
-            metric(
-                frame["relevance"], np.asarray(score, dtype=float), frame["query"], k=k, item=frame[item],
-                missed=missed, model=model, confidence_level=config.confidence_level,
-            )
-            for model, score in scores.items()
-        ]
+        f"{name}_at_{k}": [judge(metric, model, score) for model, score in scores.items()]
         for name, metric in metrics.items()
-    }  # fmt: skip
+    }
 
 
 def _baselines(config: RunConfig, events: EventsConfig, spec: CandidateSpec, engine: Engine) -> list[FeatureSet]:

@@ -285,7 +285,10 @@ def _save(session: Session, inputs: Inputs, truth: Truth | None, prepared: Prepa
     if "ranker" in models and prepared.ranking is not None:
         run.write_frame("holdout/ranking", prepared.ranking.test.frame)
         run.write_frame("holdout/ranking_missed", prepared.ranking.test.missed)
-        described["ranker"] = {"item": prepared.ranking.item, "cutoffs": prepared.ranking.cutoffs}
+        described["ranker"] = {
+            "item": prepared.ranking.item, "cutoffs": prepared.ranking.cutoffs,
+            "n_silent": prepared.ranking.test.n_silent,
+        }  # fmt: skip
     design = prepared.experiment
     if "uplift" in models and design is not None:
         outcome = design.outcome(config.uplift.outcome)
