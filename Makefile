@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CAUSALREC := $(BIN)/causalrec
 OVERRIDES := $(foreach pair,$(SET),--set '$(pair)')
+NEWEST := $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(OVERRIDES)
 SYNTHETIC := configs/marketplace.yaml
 REAL := configs/hillstrom.yaml configs/online_retail.yaml configs/retailrocket.yaml
 UV_VERSION := 0.13.9
@@ -39,10 +40,10 @@ train: $(READY)  ## run the pipeline and track it in MLflow
 	$(CAUSALREC) train --config $(CONFIG) $(OVERRIDES)
 
 evaluate: $(READY)  ## evaluate the newest trained run on held-out data and write its report
-	$(CAUSALREC) evaluate $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG))
+	$(CAUSALREC) evaluate $(NEWEST)
 
 infer: $(READY)  ## score a batch with the newest trained run (INPUT=file.parquet, else its held-out units)
-	$(CAUSALREC) infer $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(if $(INPUT),--input '$(INPUT)') $(if $(OUTPUT),--output '$(OUTPUT)')
+	$(CAUSALREC) infer $(NEWEST) $(if $(INPUT),--input '$(INPUT)') $(if $(OUTPUT),--output '$(OUTPUT)')
 
 pipeline: $(READY)  ## data and features only, materialised to partitioned Parquet
 	$(CAUSALREC) pipeline --config $(CONFIG) $(OVERRIDES)
@@ -86,6 +87,6 @@ lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements.lock
 
 clean:  ## remove runs, features, stores and caches (keeps .venv)
-	rm -rf runs feature_store data mlflow.db mlartifacts spark-warehouse metastore_db derby.log \
+	rm -rf runs feature_store data/marketplace data/marketplace_truth mlflow.db mlartifacts spark-warehouse metastore_db derby.log \
 	  build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find causalrec tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -71,6 +71,7 @@ def train(config: ConfigOption = DEFAULT_CONFIG, set_: SetOption = None) -> None
 def evaluate(
     run: RunOption = None,
     config: NewestOption = None,
+    set_: SetOption = None,
     output_dir: OutputDirOption = Path("runs"),
 ) -> None:
     """Evaluate a trained run on its held-out data and write the report."""
@@ -78,13 +79,14 @@ def evaluate(
     from causalrec.pipelines.evaluate import evaluate as evaluate_run
 
     reporter = ConsoleReporter()
-    print_summary(evaluate_run(_chosen_run(run, config, output_dir), reporter=reporter), reporter.console)
+    print_summary(evaluate_run(_chosen_run(run, config, set_, output_dir), reporter=reporter), reporter.console)
 
 
 @app.command()
 def infer(
     run: RunOption = None,
     config: NewestOption = None,
+    set_: SetOption = None,
     input_: Annotated[
         Path | None, typer.Option("--input", "-i", help="Parquet or CSV [default: held-out units].")
     ] = None,
@@ -96,7 +98,7 @@ def infer(
     from causalrec.pipelines.infer import infer as score
 
     reporter = ConsoleReporter()
-    outcome = score(_chosen_run(run, config, output_dir), batch=input_, output=output, reporter=reporter)
+    outcome = score(_chosen_run(run, config, set_, output_dir), batch=input_, output=output, reporter=reporter)
     print_inference(outcome, reporter.console)
 
 
@@ -147,16 +149,17 @@ def data_real() -> None:
     print_datasets(check_real(reporter=reporter), reporter.console)
 
 
-def _chosen_run(run: Path | None, config: Path | None, output_dir: Path) -> RunDirectory:
+def _chosen_run(run: Path | None, config: Path | None, set_: list[str] | None, output_dir: Path) -> RunDirectory:
+    """The run that is named, or the newest one of a config; ``--set`` finds what was trained with the same ``--set``."""
     from causalrec.config import load_config
     from causalrec.pipelines.rundir import newest_run, open_run
 
     if run is not None:
         return open_run(run)
-    if config is None:
+    if config is None and not set_:
         return newest_run(output_dir)
-    chosen = load_config(config)
-    return newest_run(chosen.output_dir, chosen.name)
+    chosen = load_config(config or DEFAULT_CONFIG, set_ or [])
+    return newest_run(chosen.output_dir, chosen.name if config is not None else None)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler

@@ -206,10 +206,10 @@ class DesignConfig(_Section):
 
 
 class SplitConfig(_Section):
-    """How many units are held out, by a hash of their id."""
+    """Shares of units by a hash of their id: held out from training, and, of the others, those that judge it."""
 
     test_share: Fraction = 0.3
-    folds: Annotated[int, Field(strict=True, ge=2, le=20)] = 3
+    validation_share: Fraction = 0.3
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -244,7 +244,8 @@ class RankerConfig(_Section):
 
     @model_validator(mode="after")
     def _candidates_are_known(self) -> RankerConfig:
-        _check_options(self.candidates, CandidateSpec.__dataclass_fields__, key="ranker.candidates")
+        known = set(CandidateSpec.__dataclass_fields__) - {"horizon"}  # ranker.horizon, which spaces the cutoffs too
+        _check_options(self.candidates, known, key="ranker.candidates")
         return self
 
 
@@ -279,7 +280,7 @@ class ABTestConfig(_Section):
 class RunConfig(_Section):
     """A whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     description: str = ""
     seed: Natural = 7
     confidence_level: Fraction = 0.95

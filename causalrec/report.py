@@ -15,7 +15,16 @@ import pandas as pd
 
 from causalrec._files import new_file
 from causalrec._validation import optional_import
-from causalrec.results import NAN, EffectResult, format_interval, format_level, format_number, format_percent
+from causalrec.results import (
+    NAN,
+    EffectResult,
+    format_interval,
+    format_level,
+    format_metric,
+    format_number,
+    format_percent,
+    format_pvalue,
+)
 
 _NAMES = {
     "pvalue": "p-value",
@@ -52,7 +61,7 @@ class SummaryRow:
             self.what,
             format_number(self.estimate),
             format_interval(self.ci_low, self.ci_high),
-            format_number(self.pvalue),
+            format_pvalue(self.pvalue),
             format_number(self.truth),
             f"{self.n:,}" if self.n else "–",
         )
@@ -170,6 +179,5 @@ def _written(value: Any, column: str) -> str:
     if column.startswith("relative") and isinstance(value, int | float):
         return format_percent(float(value)) if math.isfinite(value) else format_number(value)
     if column == "estimand":
-        name, at, k = str(value).partition("_at_")
-        return f"{name.upper() if name in ('ndcg', 'map') else name}{'@' if at else ''}{k}"
+        return format_metric(str(value))
     return format_number(value)

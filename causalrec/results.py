@@ -40,6 +40,23 @@ def format_number(value: object) -> str:
     return f"{number:,.0f}" if 1e4 <= abs(number) < 1e12 else f"{number:.2e}"
 
 
+def format_pvalue(pvalue: float) -> str:
+    """Write a p-value; one too small for a double is not zero."""
+    return "<1e-300" if pvalue == 0 else format_number(pvalue)
+
+
+def format_metric(estimand: str) -> str:
+    """Write the name of a ranking metric: ``ndcg_at_10`` as NDCG@10, recall_at_5 as recall@5.
+
+    Examples
+    --------
+    >>> format_metric("ndcg_at_10"), format_metric("recall_at_5")
+    ('NDCG@10', 'recall@5')
+    """
+    name, at, k = estimand.partition("_at_")
+    return f"{name.upper() if name in ('ndcg', 'map') else name}@{k}" if at else estimand
+
+
 def format_percent(value: float) -> str:
     """Write a share as a signed percentage, NaN as a dash."""
     return "–" if math.isnan(value) else f"{value:+.2%}"
@@ -121,7 +138,7 @@ class EffectResult(Result):
         return (
             f"{self.estimand} = {format_number(self.estimate)} "
             f"{format_level(self.confidence_level)} CI {format_interval(self.ci_low, self.ci_high)}, "
-            f"p = {format_number(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
+            f"p = {format_pvalue(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
         )
 
 
@@ -148,7 +165,7 @@ class ABResult(EffectResult):
             f"{format_level(self.confidence_level)} CI {format_interval(self.ci_low, self.ci_high)}, relative "
             f"{format_percent(self.relative_effect)} "
             f"[{format_percent(self.relative_ci_low)}, {format_percent(self.relative_ci_high)}], "
-            f"p = {format_number(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
+            f"p = {format_pvalue(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,20 +54,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class _Known:
-    """A public file: where it may lie below a data directory, its columns, and the hashes of the copies known."""
+    """A public file: where it may lie below a data directory (the whole before a sample), its columns, known hashes."""
 
     files: tuple[str, ...]
     columns: tuple[str, ...]
     roles: Roles
     source: str
     licence: str
-    sha256: str
+    hashes: Mapping[str, str]  # sha256 by file name
     url: str | None = None
-    url_sha256: str | None = None
-
-    @property
-    def hashes(self) -> tuple[str, ...]:
-        return (self.sha256,) if self.url_sha256 is None else (self.sha256, self.url_sha256)
 
 
 _HILLSTROM_CSV = "Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
@@ -78,59 +73,59 @@ _KNOWN: dict[str, _Known] = {
         (*_HILLSTROM_COVARIATES, "segment", "visit", "conversion", "spend"),
         Roles("customer_id", "segment", "No E-Mail", ("visit", "conversion", "spend"), _HILLSTROM_COVARIATES),
         "MineThatData E-Mail Analytics Challenge, Kevin Hillstrom, 2008", "none stated",
-        "5404c208319ad7ae2bbc2853e93cd2bee41b09d0d5d4aee566146b07ab4a3e49",
+        {"hillstrom.parquet": "5404c208319ad7ae2bbc2853e93cd2bee41b09d0d5d4aee566146b07ab4a3e49",
+         _HILLSTROM_CSV: "27bab8c5d3669f26ec08ebb50a0a78317542f29501156f2e2af6781fab4cd7e2"},
         f"http://www.minethatdata.com/{_HILLSTROM_CSV}",
-        "27bab8c5d3669f26ec08ebb50a0a78317542f29501156f2e2af6781fab4cd7e2",
     ),
     "criteo_uplift": _Known(
-        ("criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet", "criteo_uplift/criteo-uplift-v2.1.csv",
-         "criteo_uplift/criteo-uplift-v2.1.csv.gz"),
+        ("criteo_uplift/criteo-uplift-v2.1.csv", "criteo_uplift/criteo-uplift-v2.1.csv.gz",
+         "criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet"),
         (*(f"f{i}" for i in range(12)), "treatment", "conversion", "visit", "exposure"),
         Roles("row_id", "treatment", 0, ("visit", "conversion"), tuple(f"f{i}" for i in range(12))),
         "Criteo uplift prediction v2.1, Diemert et al. 2018", "CC BY-NC-SA 4.0",
-        "c7779f20c00b39e9dd39e5197bca169b601ad554fbc72ad0e7e3d54fa0cba5ac",
+        {"criteo_uplift_v2.1_sample_10k.parquet": "c7779f20c00b39e9dd39e5197bca169b601ad554fbc72ad0e7e3d54fa0cba5ac"},
     ),
     "online_retail": _Known(
         ("online_retail/online_retail.parquet", "online_retail/online_retail.csv"),
         ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"),
         Roles(time="InvoiceDate", user="CustomerID", item="StockCode"),
         "Online Retail, Daqing Chen, UCI Machine Learning Repository", "CC BY 4.0",
-        "240f47af1447fcac03765453c6eda598513eb2c1c630bbf52e61359ac5dfe891",
+        {"online_retail.parquet": "240f47af1447fcac03765453c6eda598513eb2c1c630bbf52e61359ac5dfe891"},
     ),
     "retailrocket": _Known(
-        ("retailrocket/sample_events.csv", "retailrocket/events.csv"),
+        ("retailrocket/events.csv", "retailrocket/sample_events.csv"),
         ("timestamp", "visitorid", "event", "itemid", "transactionid"),
         Roles(time="timestamp", user="visitorid", item="itemid", event_type="event"),
         "Retailrocket recommender system dataset", "CC BY-NC-SA 4.0",
-        "e39974339b517848fc4ba8666836b5af261b62cb1d20dd42c74eac5d9dd5725c",
+        {"sample_events.csv": "e39974339b517848fc4ba8666836b5af261b62cb1d20dd42c74eac5d9dd5725c"},
     ),
     "open_bandit": _Known(
         ("open_bandit/random_all.parquet",),
         ("timestamp", "item_id", "position", "click", "propensity_score"),
         Roles(time="timestamp", item="item_id", outcomes=("click",), propensity="propensity_score"),
         "Open Bandit Dataset (small), ZOZO Research, Saito et al. 2020", "CC BY 4.0",
-        "88383d7d4a208311785c9c544f43635559715a514598bf08bd6c31aa320a4d60",
+        {},
     ),
     "marketing_ab": _Known(
-        ("marketing_ab/marketing_AB_sample_46k.parquet", "marketing_ab/marketing_AB.csv"),
+        ("marketing_ab/marketing_AB.csv", "marketing_ab/marketing_AB_sample_46k.parquet"),
         ("user id", "test group", "converted", "total ads", "most ads day", "most ads hour"),
         Roles("user id", "test group", "psa", ("converted",)),
         "Marketing A/B Testing, Kaggle user faviovaz", "see its page",
-        "3333f530be94973ff909df25c2bbf1aa3262538e113fa5df3ce0d98e0e86cd02",
+        {"marketing_AB_sample_46k.parquet": "3333f530be94973ff909df25c2bbf1aa3262538e113fa5df3ce0d98e0e86cd02"},
     ),
     "movielens": _Known(
         ("movielens_100k/ml-100k.inter", "movielens_100k/u.data"),
         ("user_id", "item_id", "rating", "timestamp"),
         Roles(time="timestamp", user="user_id", item="item_id", value="rating"),
         "MovieLens 100K, GroupLens", "research use, no redistribution",
-        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+        {"ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"},
     ),
     "completejourney": _Known(
         ("completejourney/transactions_sample.parquet",),
         ("household_id", "store_id", "basket_id", "product_id", "quantity", "sales_value", "transaction_timestamp"),
         Roles(time="transaction_timestamp", user="household_id", item="product_id", value="sales_value"),
         "Complete Journey 2.0, 84.51°, R package completejourney", "CC0 (package)",
-        "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9",
+        {"transactions_sample.parquet": "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9"},
     ),
 }  # fmt: skip
 _OPEN_BANDIT = {
@@ -163,7 +158,7 @@ def data_directory() -> Path:
     return beside if beside.is_dir() else Path.cwd().parent / "shared" / "data"
 
 
-def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = False, **options: str) -> Dataset:
+def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = True, **options: str) -> Dataset:
     """Load a public data set by name.
 
     Parameters
@@ -174,7 +169,8 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Fa
         A file, the set's directory, or a data directory; :func:`data_directory` by default, and where the file is not
         there a download, if the publisher has a stable address with a known hash.
     verify : bool
-        Compare the file's sha256 with the known ones. Downloads always are.
+        Compare the sha256 with the known one, where the file's name is that of a known copy. ``False`` takes an edited
+        copy as it is. Of files under other names only the columns are checked; downloads are verified always.
     options : str
         ``hillstrom``: ``treatment`` and ``control`` keep two of the three arms. ``open_bandit``: ``policy`` (random,
         bts) and ``campaign`` (all, men, women).
@@ -206,9 +202,11 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Fa
         known = _bandit_log(known, options.pop("policy", "random"), options.pop("campaign", "all"))
     file = _find(name, known, path)
     digest = file_digest(file)
-    if verify and digest not in known.hashes:
+    expected = known.hashes.get(file.name, digest)
+    if verify and digest != expected:
         raise DatasetError(
-            f"{file}: sha256 is {digest}; expected {' or '.join(known.hashes)}. The file is another version or damaged."
+            f"{file}: sha256 is {digest}; expected {expected}. The file is another version or damaged; pass "
+            "verify=False (data.options.verify: false) to take it as it is."
         )
     frame = _read(file, known.columns)
     missing = [c for c in known.columns if c not in frame.columns]
@@ -236,7 +234,8 @@ def _bandit_log(known: _Known, policy: str, campaign: str) -> _Known:
             raise DatasetError(
                 f"open_bandit: {option} is {value!r}; expected one of {list_some(choices)}.{nearest(value, choices)}"
             )
-    return replace(known, files=(f"open_bandit/{policy}_{campaign}.parquet",), sha256=_OPEN_BANDIT[policy, campaign])
+    name = f"{policy}_{campaign}.parquet"
+    return replace(known, files=(f"open_bandit/{name}",), hashes={name: _OPEN_BANDIT[policy, campaign]})
 
 
 def _find(name: str, known: _Known, path: str | Path | None) -> Path:
@@ -256,19 +255,18 @@ def _find(name: str, known: _Known, path: str | Path | None) -> Path:
     )
 
 
-def _download(name: str, known: _Known) -> Path:
+def _download(dataset: str, known: _Known) -> Path:
     """The publisher's file from pooch's cache, fetched where it is not there; its hash is checked either way."""
     pooch = optional_import("pooch", extra="download")
     cache = pooch.os_cache("causalrec")
+    name = str(known.url).rpartition("/")[2]
     try:
         return Path(
-            pooch.retrieve(
-                known.url, f"sha256:{known.url_sha256}", fname=Path(known.files[-1]).name, path=cache, progressbar=False
-            )
+            pooch.retrieve(known.url, f"sha256:{known.hashes[name]}", fname=name, path=cache, progressbar=False)
         )
     except (OSError, ValueError) as error:  # no network, a broken connection, another file than the known one
         raise DatasetError(
-            f"data set {name!r} is not in {data_directory()} and could not be downloaded from {known.url}: {error}. "
+            f"data set {dataset!r} is not in {data_directory()} and could not be downloaded from {known.url}: {error}. "
             f"Get it from its publisher ({known.source}) and set CAUSALREC_DATA_DIR or data.path."
         ) from error
 

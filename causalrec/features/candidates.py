@@ -42,13 +42,14 @@ class Candidates:
         query (cutoff and user as text), the user and item columns, ``event_time`` (the cutoff), relevance.
     missed : frame
         query, grade: relevant items that were not among the candidates.
-    silent : frame
-        event_time, n_users: users with events before the cutoff and nothing relevant after it; they make no query.
+    users : frame
+        event_time, n_active, n_silent: users with events before the cutoff, and something or nothing relevant after
+        it. The silent ones make no query.
     """
 
     rows: pd.DataFrame = field(repr=False)
     missed: pd.DataFrame = field(repr=False)
-    silent: pd.DataFrame = field(repr=False)
+    users: pd.DataFrame = field(repr=False)
 
 
 def build_candidates(
@@ -70,14 +71,14 @@ def build_candidates(
         When a cutoff has no such user.
     """
     found = [_at_cutoff(engine, events, pd.Timestamp(c), spec, user, item, time, event_type) for c in cutoffs]
-    rows, missed, silent = zip(*found, strict=True)
-    counts = pd.DataFrame({"event_time": [pd.Timestamp(c).as_unit("us") for c in cutoffs], "n_users": silent})
-    return Candidates(pd.concat(rows, ignore_index=True), pd.concat(missed, ignore_index=True), counts)
+    rows, missed, counts = zip(*found, strict=True)
+    users = pd.DataFrame(counts, columns=["event_time", "n_active", "n_silent"])
+    return Candidates(pd.concat(rows, ignore_index=True), pd.concat(missed, ignore_index=True), users)
 
 
 def _at_cutoff(
     engine: Engine, events: str, cutoff: pd.Timestamp, spec: CandidateSpec, user: str, item: str, time: str, kind: str
-) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[pd.Timestamp, int, int]]:
     q = engine.dialect.quote
     now = int(cutoff.value // 1000)  # .value is in nanoseconds whatever the unit
     grade = " ".join(f"WHEN {engine.dialect.literal(k)} THEN {g}" for k, g in spec.grades.items())
@@ -129,7 +130,7 @@ def _at_cutoff(
         "relevance": rows["relevance"].fillna(0).astype("int64"),
     })  # fmt: skip
     lost = found.loc[~inside, ["query", "relevance"]].rename(columns={"relevance": "grade"})
-    return candidates, lost, known - len(active)
+    return candidates, lost, (cutoff.as_unit("us"), len(active), known - len(active))
 
 
 def _sample(users: pd.Series, limit: int) -> pd.Series:

@@ -135,14 +135,14 @@ _OVERLAP = {
 def matching_estimate(
     frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
 ) -> PropensityMatching:
-    """Run :class:`PropensityMatching` through DoWhy; the fitted estimator holds match, scores and design."""
+    """Run :class:`PropensityMatching` by DoWhy; the fitted estimator holds match, scores and design."""
     model, found = causal_model(frame, treatment, outcome, covariates)
-    estimator = PropensityMatching(found)
-    found.set_identifier_method("backdoor")
+    name = f"backdoor.{PropensityMatching.__module__}.{PropensityMatching.__qualname__}"
     with _quiet():
-        estimator.fit(model._data)
-        estimator.estimate_effect(model._data, target_units=estimand)
-    return estimator
+        fitted: PropensityMatching = model.estimate_effect(
+            found, method_name=name, target_units=estimand, method_params={"init_params": {}, "fit_params": {}}
+        ).estimator
+    return fitted
 
 
 def doubly_robust_ate(

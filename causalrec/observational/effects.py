@@ -182,6 +182,7 @@ def study_effect(
     placebo_method, work = "permuted treatment, everything estimated anew", 0
     if method == "difference_in_means":
         effect = _unmatched_effect(data, treatment, outcome, covariates, method, level, random_state)
+        refuted = effect.estimate
         identification = identify(data, treatment, outcome, (), estimand)
         balance, support = _as_they_are(data, t, covariates) if covariates else (None, None)
 
@@ -192,9 +193,11 @@ def study_effect(
         identification = describe(matched._target_estimand, treatment, outcome, estimand)
         if method == "doubly_robust":
             effect = _unmatched_effect(data, treatment, outcome, covariates, method, level, random_state)
-            placebo_method += ", by propensity matching and not by the doubly robust estimator"
+            placebo_method += ", by propensity matching and not by the doubly robust estimator, and beside its estimate"
+            refuted = matched.match_.estimate
         else:
             effect = _matching_effect(matched, estimand, level)
+            refuted = effect.estimate
         balance, support = _after_matching(data, matched, estimand), overlap(matched.propensity_, t)
         Z = regressors(matched.X_)
         work = Z.size * Z.shape[1]
@@ -204,7 +207,7 @@ def study_effect(
 
     with one_thread(work < _SMALL):
         placebo = placebo_treatment(
-            estimate, t, effect.estimate, n_simulations=n_placebo, random_state=random_state, confidence_level=level,
+            estimate, t, refuted, n_simulations=n_placebo, random_state=random_state, confidence_level=level,
             progress=progress, method=placebo_method,
         )  # fmt: skip
     return EffectStudy(identification, effect, balance, support, placebo)

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrec._typing import BoolArray, FloatArray, IntArray
+from causalrec._typing import BoolArray, FloatArray
 from causalrec._validation import check_columns, check_not_empty, check_treatment, list_some
 from causalrec.abtest import assignment_counts
-from causalrec.config import AggregationConfig, DesignConfig, OutcomeConfig, RunConfig
+from causalrec.config import AggregationConfig, DesignConfig, EventsConfig, OutcomeConfig, RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ColumnError, OutcomeError, TreatmentError
-from causalrec.features import Aggregation, FeatureSet, FeatureStore
+from causalrec.features import Aggregation, FeatureSet, FeatureStore, parse_window
+
+_MOST_LEVELS = 50
+_SLACK = 0.1  # of a window: a log rarely ends with an event at the very end of it
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class Design:
         """Which units are held out: by a hash of their id, so it does not depend on row order or other units."""
         return hash_shares(self.frame[self.unit], seed) < share
 
-    def folds(self, rows: pd.DataFrame, n_folds: int, seed: int) -> IntArray:
-        """A fold for each row, by another hash of the unit's id."""
-        return np.floor(hash_shares(rows[self.unit], seed + 1) * n_folds).astype(np.int64)
+    def validation(self, rows: pd.DataFrame, share: float, seed: int) -> BoolArray:
+        """Which of the rows judge the model while it is trained, by another hash of the unit's id."""
+        return hash_shares(rows[self.unit], seed + 1) < share
 
 
 def hash_shares(ids: pd.Series, seed: int) -> FloatArray:
@@ -87,13 +90,16 @@ def build_design(name: str, design: DesignConfig, config: RunConfig, engine: Eng
         joined = engine.collect(f"SELECT * FROM {engine.dialect.quote(design.join)}")
         frame, new = _join(frame, joined, design, where=f"{name}: table {design.join!r}")
         covariates += [c for c in new if c not in covariates]
+        check_columns(frame.columns, covariates, where=f"{name}: tables {design.table!r} and {design.join!r}")
     if design.use_features and design.time is not None and config.features.user:
         frame, new = _add_features(frame, design, config, store)
         covariates += new
     frame = _add_outcomes(frame, name, design, config, store)
+    if config.events is not None and design.time is not None:
+        notes += _beyond_the_log(frame, name, design, config.events, engine)
     return Design(
         name=name,
-        frame=_typed(frame, covariates),
+        frame=_typed(frame, covariates, where=name),
         unit=design.unit,
         treatment=design.treatment,
         control=str(labels[0]),
@@ -102,34 +108,35 @@ def build_design(name: str, design: DesignConfig, config: RunConfig, engine: Eng
         covariates=tuple(covariates),
         randomised=design.randomised,
         expected_share=design.expected_share,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
-def _units(name: str, design: DesignConfig, engine: Engine) -> tuple[pd.DataFrame, tuple[Any, ...], tuple[str, ...]]:
+def _units(name: str, design: DesignConfig, engine: Engine) -> tuple[pd.DataFrame, tuple[Any, ...], list[str]]:
+    """One row per unit in the order of the ids, its arm as 0/1; what was dropped is noted."""
     where = f"{name}: table {design.table!r}"
-    columns = [design.unit, design.treatment, *([design.time] if design.time else []), *design.covariates]
+    found = engine.columns(design.table)
+    columns = [design.unit, design.treatment, *([design.time] if design.time else [])]
+    columns += [c for c in design.covariates if design.join is None or c in found]
     columns += [o.column or key for key, o in design.outcomes.items() if o.op is None]
-    check_columns(engine.columns(design.table), columns, where=where)
+    check_columns(found, columns, where=where)
     picked = ", ".join(engine.dialect.quote(c) for c in dict.fromkeys(columns))
     frame = engine.collect(f"SELECT {picked} FROM {engine.dialect.quote(design.table)}")
     check_not_empty(len(frame), where=where)
-    if frame[design.unit].isna().any():
-        raise ColumnError(
-            f"{where}: {int(frame[design.unit].isna().sum())} rows have no {design.unit!r}. Drop them first."
-        )
+    for column, error in ((design.unit, ColumnError), (design.treatment, TreatmentError)):
+        n_missing = int(frame[column].isna().sum())
+        if n_missing:
+            raise error(f"{where}: {n_missing} of {len(frame)} rows have no {column!r}. Drop them first.")
     frame, n_conflicts = assignment_counts(
         frame, unit=design.unit, variant=design.treatment, on_conflict=design.on_conflict
     )
-    notes = (f"{name}: dropped {n_conflicts:,} units seen in more than one arm",) if n_conflicts else ()
-    doubled = int(frame[design.unit].duplicated().sum())
-    if doubled:
-        raise ColumnError(
-            f"{where}: {doubled} rows repeat a {design.unit!r} with other values; expected one row per unit. "
-            "Aggregate the table to its units first."
-        )
+    notes = [f"{name}: dropped {n_conflicts:,} units seen in more than one arm"] if n_conflicts else []
+    frame = _one_row_per_unit(frame, design.unit, where=where).sort_values(design.unit, ignore_index=True)
     if design.treated is not None:
-        frame = frame[frame[design.treatment].isin([design.control, design.treated])].reset_index(drop=True)
+        kept = frame[design.treatment].isin([design.control, design.treated])
+        others = frame.loc[~kept, design.treatment].value_counts()
+        notes += [f"{name}: left out {n:,} units of arm {arm!r}" for arm, n in others.items()]
+        frame = frame[kept].reset_index(drop=True)
     codes, labels = check_treatment(frame[design.treatment], control=design.control)
     if len(labels) != 2:
         raise TreatmentError(
@@ -139,18 +146,29 @@ def _units(name: str, design: DesignConfig, engine: Engine) -> tuple[pd.DataFram
     return frame.assign(**{design.treatment: codes}), labels, notes
 
 
+def _one_row_per_unit(frame: pd.DataFrame, unit: str, *, where: str) -> pd.DataFrame:
+    doubled = int(frame[unit].duplicated().sum())
+    if doubled:
+        raise ColumnError(
+            f"{where}: {doubled} rows repeat a {unit!r} with other values; expected one row per unit. "
+            "Aggregate the table to its units first."
+        )
+    return frame
+
+
 def _join(
     frame: pd.DataFrame, other: pd.DataFrame, design: DesignConfig, *, where: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    check_columns(other.columns, [design.unit], where=where)
-    doubled = int(other[design.unit].duplicated().sum())
-    if doubled:
-        raise ColumnError(f"{where}: {doubled} rows repeat a {design.unit!r}; expected one row per unit.")
+    """Covariates of another table: those that the design names, or all of its columns where it names none."""
+    wanted = [c for c in design.covariates if c not in frame.columns]
+    check_columns(other.columns, [design.unit, *wanted], where=where)
+    if not design.covariates:
+        wanted = [c for c in other.columns if c not in frame.columns]
+    other = _one_row_per_unit(other[[design.unit, *wanted]], design.unit, where=where)
     absent = int((~frame[design.unit].isin(other[design.unit])).sum())
     if absent:
         raise ColumnError(f"{where}: {absent} of {len(frame)} units have no row there. Add them or drop those units.")
-    new = [c for c in other.columns if c not in frame.columns]
-    return frame.merge(other[[design.unit, *new]], on=design.unit, how="left", validate="one_to_one"), new
+    return frame.merge(other, on=design.unit, how="left", validate="one_to_one"), wanted
 
 
 def _add_features(
@@ -215,10 +233,50 @@ def _attach(frame: pd.DataFrame, wide: pd.DataFrame, unit: str, user: str, new: 
     return frame.merge(wide[[user, *new]].rename(columns={user: unit}), on=unit, how="left", validate="one_to_one")
 
 
-def _typed(frame: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
+def _typed(frame: pd.DataFrame, covariates: Sequence[str], *, where: str) -> pd.DataFrame:
     """Text covariates as categories with sorted levels, so that any batch can be coded alike."""
-    text = [c for c in covariates if not pd.api.types.is_numeric_dtype(frame[c])]
-    as_text = {c: frame[c].astype("string").astype(object).where(frame[c].notna(), None) for c in text}
-    return frame.assign(
-        **{c: pd.Categorical(v, categories=sorted({x for x in v if x is not None})) for c, v in as_text.items()}
-    )
+    coded = {}
+    for column in covariates:
+        values = frame[column]
+        if pd.api.types.is_numeric_dtype(values):
+            continue
+        if pd.api.types.is_datetime64_any_dtype(values):
+            raise ColumnError(
+                f"{where}: covariate {column!r} holds times. Make a number of it, such as the days before assignment, "
+                "or leave it out."
+            )
+        text = values.astype("string").astype(object).where(values.notna(), None)
+        levels = sorted({x for x in text if x is not None})
+        if len(levels) > max(_MOST_LEVELS, len(frame) // 10):
+            raise ColumnError(
+                f"{where}: covariate {column!r} has {len(levels):,} different texts in {len(frame):,} rows, as an id "
+                "or a name has. Group them into fewer levels, or leave it out."
+            )
+        coded[column] = pd.Categorical(text, categories=levels)
+    return frame.assign(**coded)
+
+
+def _beyond_the_log(
+    frame: pd.DataFrame, name: str, design: DesignConfig, events: EventsConfig, engine: Engine
+) -> list[str]:
+    """Say where an outcome's window ends clearly after the last event: its units cannot have been seen in full."""
+    q = engine.dialect.quote
+    last = engine.collect(f"SELECT MAX({q(events.time)}) AS t FROM {q(events.table)}")["t"].iloc[0]
+    notes = []
+    for key, outcome in design.outcomes.items():
+        if outcome.window is None or pd.isna(last):
+            continue
+        window = pd.Timedelta(parse_window(outcome.window), unit="us")
+        short = _utc(frame[str(design.time)]) + window - last
+        n_short = int((short > _SLACK * window).sum())
+        if n_short:
+            notes.append(
+                f"{name}: outcome {key!r} looks {outcome.window} ahead, but the last event is {last:%Y-%m-%d %H:%M}: "
+                f"the windows of {n_short:,} of {len(frame):,} units are not over, and what happens in their rest is "
+                "missing. Take a shorter window, or wait."
+            )
+    return notes
+
+
+def _utc(times: pd.Series) -> pd.Series:
+    return pd.to_datetime(times, utc=True).dt.tz_localize(None)

@@ -13,7 +13,7 @@ from causalrec.pipelines.designs import Design
 from causalrec.pipelines.progress import Advance
 from causalrec.results import EffectResult
 
-CROSS_CHECK = "doubly_robust"
+_SECOND_METHOD = "doubly_robust"
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
         progress=advance,
     )
     check = None
-    if settings.cross_check and method != CROSS_CHECK and settings.estimand == "ate":
+    if settings.cross_check and method != _SECOND_METHOD and settings.estimand == "ate":
         check = average_effect(
             frame,
             treatment=design.treatment,
             outcome=outcome,
             covariates=covariates,
             estimand=settings.estimand,
-            method=CROSS_CHECK,
+            method=_SECOND_METHOD,
             confidence_level=config.confidence_level,
             random_state=config.seed,
         ) if covariates else None  # fmt: skip

@@ -58,7 +58,7 @@ def evaluate(run: RunDirectory, *, reporter: Reporter | None = None) -> RunSumma
             session.run.write_info(session.info("evaluate", models=info["models"]))
             tracker.top.log_artifact(partial / REPORT)
     return RunSummary(
-        title=f"{config.name}: evaluated on held-out data",
+        title=f"{config.name}: the ranker and the uplift model on held-out data",
         confidence_level=config.confidence_level,
         rows=rows,
         findings=findings(session.results),
@@ -155,8 +155,8 @@ def _promote(
 ) -> None:
     """Make this run's model the champion when it beats the last one on this run's held-out data.
 
-    A champion that was judged on the same rows keeps the number it has; another one is scored on these rows, some of
-    which it may have been trained on, so that it is never replaced by luck of the draw.
+    Better is a higher score, however little. A champion that was judged on the same rows keeps the number it has;
+    another one is scored on these rows, some of which it may have been trained on, which favours it.
     """
     registered = info["models"].get(kind)
     if registered is None or not session.tracker.active:

@@ -15,9 +15,9 @@ _TABLE = "causalrec_experiment"
 
 @dataclass(frozen=True)
 class ABOutput:
-    """The check of the split and one result per metric."""
+    """The check of the split (None where no split was designed) and one result per metric."""
 
-    ratio: SampleRatioResult
+    ratio: SampleRatioResult | None
     metrics: list[ABResult]
     notes: tuple[str, ...]
 
@@ -29,20 +29,25 @@ def analyse_experiment(design: Design, config: RunConfig, engine: Engine) -> ABO
     engine.register(_TABLE, design.frame[[design.treatment, *metrics]])
     found = collect_moments(engine, _TABLE, list(metrics), by=[design.treatment])
     moments = {labels[int(key[0])]: value for key, value in found.items()}
-    share = design.expected_share
-    weights = {design.control: 1 - share, design.treated: share} if share is not None else None
-    ratio = sample_ratio_test({arm: m.n for arm, m in moments.items()}, weights, threshold=config.abtest.srm_threshold)
     results = compare_arms(
         moments,
         {name: design.outcomes[name].kind for name in metrics},
         control=design.control,
         confidence_level=config.confidence_level,
     )
-    notes: tuple[str, ...] = ()
-    if ratio.mismatch:
-        counts = ", ".join(f"{arm} {count:,}" for arm, count in zip(ratio.arms, ratio.counts, strict=True))
-        notes = (
-            f"sample ratio mismatch: {counts} (p = {ratio.pvalue:.2g}). Assignment or logging is broken; "
-            "do not trust the effects below until the cause is found.",
-        )
-    return ABOutput(ratio, results, notes)
+    share = design.expected_share
+    if share is None:
+        return ABOutput(None, results, ("A/B test: the split is not checked; give experiment.expected_share",))
+    ratio = sample_ratio_test(
+        {arm: m.n for arm, m in moments.items()},
+        {design.control: 1 - share, design.treated: share},
+        threshold=config.abtest.srm_threshold,
+    )
+    if not ratio.mismatch:
+        return ABOutput(ratio, results, ())
+    counts = ", ".join(f"{arm} {count:,}" for arm, count in zip(ratio.arms, ratio.counts, strict=True))
+    warning = (
+        f"sample ratio mismatch: {counts} (p = {ratio.pvalue:.2g}). Assignment or logging is broken; do not trust the "
+        "effects below until the cause is found."
+    )
+    return ABOutput(ratio, results, (warning,))

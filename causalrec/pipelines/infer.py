@@ -67,6 +67,8 @@ def infer(
         for kind, rows in frames.items():
             scored = _score_units(rows, scorers[kind]) if kind == "uplift" else _rank(rows, scorers[kind], run)
             path = output or run.path / "scores" / f"{kind}.parquet"
+            for column, n in scorers[kind].spec.unseen(rows).items():
+                reporter.note(f"{kind}: {n:,} of {len(rows):,} values of {column!r} are new since training: as missing")
             with new_file(path) as scratch:
                 scored.to_parquet(scratch, index=False)
             found[kind] = (path, scored)

@@ -9,18 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from causalrec._validation import list_some, nearest
 from causalrec.config import DataConfig, RunConfig
 from causalrec.datasets import (
     file_digest,
     frame_digest,
-    list_datasets,
     load_dataset,
     online_retail_purchases,
     retailrocket_events,
     simulate_marketplace,
 )
-from causalrec.exceptions import ConfigError, DatasetError
+from causalrec.exceptions import DatasetError
 
 
 @dataclass(frozen=True)
@@ -62,33 +60,20 @@ def load_inputs(config: RunConfig) -> tuple[Inputs, Truth | None]:
 
     Raises
     ------
-    ConfigError
-        For an unknown source or an option that it does not take.
     DatasetError
-        For a missing file, or one whose columns differ.
+        For a missing file, or one whose columns or hash differ.
     """
     data = config.data
     if data.source == "marketplace":
         return _simulated(data, config.seed)
     if data.source == "files":
         return _files(data), None
-    known = list(list_datasets())
-    if data.source not in known:
-        choices = ["marketplace", "files", *known]
-        raise ConfigError(
-            f"data.source is {data.source!r}; expected one of {list_some(choices, 20)}.{nearest(data.source, choices)}"
-        )
     return _public(data), None
 
 
 def _simulated(data: DataConfig, seed: int) -> tuple[Inputs, Truth]:
-    try:
-        market, truth = simulate_marketplace(**{"random_state": seed, **data.options})
-    except TypeError as error:
-        raise ConfigError(
-            f"data.options: {error}. See causalrec.datasets.simulate_marketplace for the options."
-        ) from error
-    tables = {name: getattr(market, name) for name in ("users", "items", "events", "experiment", "campaign")}
+    market, truth = simulate_marketplace(**{"random_state": seed, **data.options})
+    tables = market.tables()
     lineage = tuple(_lineage(name, "simulate_marketplace", frame) for name, frame in tables.items())
     return Inputs(tables, lineage), Truth(truth.users)
 

@@ -28,6 +28,7 @@ from causalrec.results import (
     Result,
     SampleRatioResult,
     format_number,
+    format_pvalue,
 )
 
 _PLOTS: dict[str, Callable[..., Any]] = {
@@ -129,7 +130,7 @@ def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Sectio
     if isinstance(placebo, RefutationResult):
         text.append(
             f"With the treatment permuted {placebo.n_simulations} times, so that it has no effect, the mean estimate "
-            f"is {format_number(placebo.placebo_effect)} (p = {format_number(placebo.pvalue)} for zero). "
+            f"is {format_number(placebo.placebo_effect)} (p = {format_pvalue(placebo.pvalue)} for zero). "
             f"Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
         )
     return Section(
@@ -146,7 +147,7 @@ def _experiment(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Se
     if isinstance(ratio, SampleRatioResult):
         counts = ", ".join(f"{a} {n:,}" for a, n in zip(ratio.arms, ratio.counts, strict=True))
         verdict = "a mismatch: find its cause before reading on" if ratio.mismatch else "as designed"
-        text.append(f"Units: {counts}; sample ratio p = {format_number(ratio.pvalue)}, {verdict}.")
+        text.append(f"Units: {counts}; sample ratio p = {format_pvalue(ratio.pvalue)}, {verdict}.")
     columns = ["metric", "control_mean", "treatment_mean", "estimate", "ci_low", "ci_high", "relative_effect",
                "relative_ci_low", "relative_ci_high", "pvalue", "n_obs", "method"]  # fmt: skip
     table = pd.DataFrame([r.to_dict() for r in tests])[columns]

@@ -32,14 +32,20 @@ class Queries:
 
 @dataclass(frozen=True)
 class RankingData:
-    """Queries for training, validation (the next horizon) and test (the last horizon)."""
+    """Queries for training and, each a horizon later, for early stopping, validation and test."""
 
     train: Queries
+    stopping: Queries
     validation: Queries
     test: Queries
     features: tuple[str, ...]
     item: str
     cutoffs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def queries(self) -> tuple[Queries, ...]:
+        """All parts, the earliest first."""
+        return self.train, self.stopping, self.validation, self.test
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,12 @@ class RankerOutput:
 def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store: FeatureStore) -> RankingData:
     """Cut the log at fixed times, one horizon apart, and compute every feature as of its cutoff."""
     settings = config.ranker
-    spec = CandidateSpec(**{"horizon": settings.horizon, **_candidate_options(config)})
+    spec = _candidate_spec(config)
     d = engine.dialect
     last = engine.collect(f"SELECT MAX({d.quote(events.time)}) AS t FROM {d.quote(events.table)}")["t"].iloc[0]
     end = pd.Timestamp(last).ceil("D")
     step = pd.Timedelta(parse_window(settings.horizon), unit="us")
-    cutoffs = [end - step * i for i in range(settings.train_cutoffs + 2, 0, -1)]
+    cutoffs = [end - step * i for i in range(settings.train_cutoffs + 3, 0, -1)]
     found = build_candidates(
         engine, events.table, cutoffs, spec, user=events.user, item=events.item, time=events.time,
         event_type=events.event_type,
@@ -76,11 +82,17 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
     def part(chosen: Sequence[pd.Timestamp]) -> Queries:
         inside = wide[wide["event_time"].isin(chosen)].reset_index(drop=True)
         lost = found.missed[found.missed["query"].isin(inside["query"].unique())].reset_index(drop=True)
-        silent = found.silent.loc[found.silent["event_time"].isin(chosen), "n_users"]
+        silent = found.users.loc[found.users["event_time"].isin(chosen), "n_silent"]
         return Queries(inside, lost, int(silent.sum()))
 
     texts = tuple(f"{c:%Y-%m-%d}" for c in cutoffs)
-    return RankingData(part(cutoffs[:-2]), part(cutoffs[-2:-1]), part(cutoffs[-1:]), names, events.item, texts)
+    train, (stopping, validation, test) = part(cutoffs[:-3]), (part([cutoff]) for cutoff in cutoffs[-3:])
+    most = int(found.users["n_active"].max())
+    notes = () if most <= spec.max_queries else (
+        f"ranker: {spec.max_queries:,} users a cutoff, drawn by a hash of their id, of up to {most:,} with something "
+        "relevant after it (ranker.candidates.max_queries)",
+    )  # fmt: skip
+    return RankingData(train, stopping, validation, test, names, events.item, texts, notes)
 
 
 def feature_sets(config: RunConfig, events: EventsConfig) -> list[FeatureSet]:
@@ -97,10 +109,10 @@ def feature_sets(config: RunConfig, events: EventsConfig) -> list[FeatureSet]:
 
 
 def train_ranker(data: RankingData, config: RunConfig) -> RankerOutput:
-    """Fit on the training cutoffs, stop early on the validation cutoff."""
+    """Fit on the training cutoffs, stop early on the next, report on the one after that."""
     spec = FrameSpec.of(data.train.frame[list(data.features)])
     model = Ranker(k=config.ranker.k, random_state=config.seed, **config.ranker.params)
-    train, later = data.train.frame, data.validation.frame
+    train, later = data.train.frame, data.stopping.frame
     model.fit(
         spec.apply(train), train["relevance"], query=train["query"],
         eval_set=(spec.apply(later), later["relevance"], later["query"]),
@@ -154,12 +166,9 @@ def _baselines(config: RunConfig, events: EventsConfig, spec: CandidateSpec, eng
     ]
 
 
-def _candidate_options(config: RunConfig) -> dict[str, Any]:
-    options = dict(config.ranker.candidates)
+def _candidate_spec(config: RunConfig) -> CandidateSpec:
+    """Labels reach as far as the next cutoff, never beyond it: the horizon is that of the cutoffs."""
+    options: dict[str, Any] = dict(config.ranker.candidates)
     if config.ranker.target == "purchase":
         options.setdefault("grades", {"purchase": 1})
-    known = set(CandidateSpec.__dataclass_fields__)
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigError(f"unknown key 'ranker.candidates.{unknown[0]}'; expected one of {', '.join(sorted(known))}.")
-    return options
+    return CandidateSpec(**options, horizon=config.ranker.horizon)

@@ -29,8 +29,16 @@ class FrameSpec:
         }
         return cls(tuple(X.columns), levels)
 
+    def unseen(self, frame: pd.DataFrame) -> dict[str, int]:
+        """How many values of a categorical column training never saw, by column; only where there are some."""
+        counts = {
+            column: int((frame[column].notna() & ~frame[column].astype("string").isin(levels)).sum())
+            for column, levels in self.categories.items()
+        }
+        return {column: n for column, n in counts.items() if n}
+
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Pick and code the columns; a level that training never saw counts as missing.
+        """Pick and code the columns; a level that training never saw counts as missing (see :meth:`unseen`).
 
         Raises
         ------

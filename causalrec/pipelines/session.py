@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from causalrec.config import RunConfig
+from causalrec.config import RunConfig, TrackingConfig
 from causalrec.engines import Engine, open_engine
 from causalrec.pipelines.page import draw
 from causalrec.pipelines.progress import Advance, Reporter
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.results import BalanceResult, CurveResult, IdentificationResult, OverlapResult, Result, UpliftBinsResult
-from causalrec.tracking import Stage, Tracker, git_commit, package_versions, result_metrics
+from causalrec.tracking import Stage, Tracker, git_commit, package_versions
 
 _TABLES = (BalanceResult, CurveResult, OverlapResult, UpliftBinsResult)
 
@@ -48,10 +48,9 @@ class Session:
         known = {name: value for name, value in (truths or {}).items() if value == value}
         self.results |= results
         self.truths |= known
-        metrics = {k: v for name, result in results.items() for k, v in result_metrics(name, result).items()}
-        metrics |= {f"{name}_truth": value for name, value in known.items()}
         for each in (stage, self.tracker.top):
-            each.log_metrics(metrics)
+            each.log_results(results)
+            each.log_metrics({f"{name}_truth": value for name, value in known.items()})
         if not self.tracker.active:
             return
         for name, axes in draw(results, known).items():
@@ -81,7 +80,9 @@ class Session:
             return self.tracker.failure
         if not self.config.tracking.enabled:
             return "off (tracking.enabled: false)"
-        return f"{self.config.tracking.uri}, experiment {experiment_name(self.config)!r}; open it with: causalrec ui"
+        uri = self.config.tracking.uri
+        other = "" if uri == TrackingConfig().uri else f" --uri {uri}"
+        return f"{uri}, experiment {experiment_name(self.config)!r}; open it with: causalrec ui{other}"
 
 
 def experiment_name(config: RunConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from causalrec.report import SummaryRow
@@ -18,7 +18,9 @@ from causalrec.results import (
     Result,
     SampleRatioResult,
     format_interval,
+    format_metric,
     format_number,
+    format_pvalue,
 )
 
 MODEL = "ranker"
@@ -58,16 +60,20 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
             raise TypeError(f"{name} is no estimate")
         return SummaryRow.of(stage, what, result, truths.get(name, NAN))
 
-    rows = [row("ranker", f"{_metric(r)}, {r.model}", name) for name, r in ranking(results, "ndcg").items()]
+    rows = [
+        row("ranker", f"{format_metric(r.estimand)}, {r.model}", name) for name, r in ranking(results, "ndcg").items()
+    ]
     labels = {"qini": "Qini: gain over a random order", "auuc": "AUUC: area under the gain curve"}
     rows += [row("uplift", text, name) for name, text in labels.items() if name in results]
+    # Its p-value asks whether the average effect is zero, not whether the score is any good.
+    rows = [replace(r, pvalue=NAN) if r.what == labels["auuc"] else r for r in rows]
     rows += [row("uplift", f"effect in {_top(name)}", name) for name in results if name.startswith("uplift_at_")]
     if EFFECT in results:
         rows.append(row("average effect", _asked(results), EFFECT))
     if CROSS_CHECK in results:
         rows.append(row("average effect", "the same, doubly robust", CROSS_CHECK))
     if PLACEBO in results:
-        rows.append(row("placebo", "the same, treatment permuted", PLACEBO))
+        rows.append(row("placebo", "treatment permuted: mean, middle of the estimates", PLACEBO))
     rows += [row("A/B test", f"{r.metric}, {_lift(r)}", name) for name, r in experiment(results).items()]
     return tuple(rows)
 
@@ -79,7 +85,7 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
     if len(scores) > 1:
         best = max(scores[1:], key=lambda r: r.estimate)
         said.append(
-            f"The ranker reaches {_metric(scores[0])} {format_number(scores[0].estimate)}, against "
+            f"The ranker reaches {format_metric(scores[0].estimand)} {format_number(scores[0].estimate)}, against "
             f"{format_number(best.estimate)} for {best.model}, the best baseline."
         )
     qini = results.get("qini")
@@ -98,7 +104,7 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
     for r in experiment(results).values():
         verdict = _verdict(r, "raises", "lowers", "does not measurably change")
         means = f"{format_number(r.control_mean)} to {format_number(r.treatment_mean)}"
-        said.append(f"{r.treatment} {verdict} {r.metric}: {means}, {_lift(r)}, p = {format_number(r.pvalue)}.")
+        said.append(f"{r.treatment} {verdict} {r.metric}: {means}, {_lift(r)}, p = {format_pvalue(r.pvalue)}.")
     return tuple(said)
 
 
@@ -106,7 +112,7 @@ def _warnings(results: Mapping[str, Result]) -> Iterator[str]:
     """What stands in the way of believing the rest."""
     ratio, balance, placebo = (results.get(name) for name in ("sample_ratio", "balance", PLACEBO))
     if isinstance(ratio, SampleRatioResult) and ratio.mismatch:
-        yield f"Careful: the split of the experiment is not the designed one (p = {format_number(ratio.pvalue)})."
+        yield f"Careful: the split of the experiment is not the designed one (p = {format_pvalue(ratio.pvalue)})."
     if isinstance(balance, BalanceResult) and not balance.balanced:
         worst = format_number(balance.max_abs_smd_after)
         yield f"Careful: treated and control units differ by {worst} standard deviations in some covariate."
@@ -132,11 +138,6 @@ def ranking(results: Mapping[str, Result], metric: str) -> dict[str, RankingResu
 def experiment(results: Mapping[str, Result]) -> dict[str, ABResult]:
     """The results of the A/B test by name."""
     return {name: r for name, r in results.items() if isinstance(r, ABResult)}
-
-
-def _metric(result: RankingResult) -> str:
-    name, _, k = result.estimand.partition("_at_")
-    return f"{name.upper()}@{k}"
 
 
 def _top(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from causalrec._files import new_directory
+from causalrec._validation import list_some, nearest
 from causalrec.config import RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError
@@ -116,9 +117,7 @@ def _asking(config: RunConfig, engine: Engine, store: FeatureStore) -> list[pd.D
         raise ConfigError(f"{config.name}: there are no events to compute features from; add an `events:` section.")
     if config.ranker.enabled:
         ranking = build_ranking(config, events, engine, store)
-        parts += [
-            q.frame[[events.user, events.item, "event_time"]] for q in (ranking.train, ranking.validation, ranking.test)
-        ]
+        parts += [q.frame[[events.user, events.item, "event_time"]] for q in ranking.queries()]
     for design in (config.experiment, config.campaign):
         if design is not None and design.time is not None:
             q = engine.dialect.quote
@@ -137,6 +136,7 @@ def _register(inputs: Inputs, engine: Engine) -> None:
 def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
     with session.stage("data") as (_, stage):
         inputs, truth = load_inputs(session.config)
+        _check_truth(session.config, truth)
         _register(inputs, engine)
         for each in (stage, session.tracker.top):
             for line in inputs.lineage:
@@ -146,6 +146,17 @@ def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
     for text in inputs.notes:
         session.note(text)
     return inputs, truth
+
+
+def _check_truth(config: RunConfig, truth: Truth | None) -> None:
+    known = [] if truth is None else [str(c) for c in truth.units.columns]
+    for name, design in (("experiment", config.experiment), ("campaign", config.campaign)):
+        for outcome, settings in (design.outcomes if design is not None else {}).items():
+            if settings.truth is not None and settings.truth not in known:
+                what = f"expected one of {list_some(known, 20)}" if known else "this data has no known effects"
+                raise ConfigError(
+                    f"{name}.outcomes.{outcome}.truth is {settings.truth!r}; {what}.{nearest(settings.truth, known)}"
+                )
 
 
 def _prepare(session: Session, engine: Engine) -> Prepared:
@@ -160,11 +171,10 @@ def _prepare(session: Session, engine: Engine) -> Prepared:
         ranking = None
         if config.events is not None and config.ranker.enabled:
             ranking = build_ranking(config, config.events, engine, store)
+        for text in (*(n for d in designs.values() for n in d.notes), *(ranking.notes if ranking is not None else ())):
+            session.note(text)
         if config.events is not None:
             stage.set_tags({f"features.{s.name}": s.spec_hash for s in feature_sets(config, config.events)})
-    for design in designs.values():
-        for text in design.notes:
-            session.note(text)
     return Prepared(designs.get("experiment"), designs.get("campaign"), ranking)
 
 
@@ -189,14 +199,10 @@ def _ranker(session: Session, prepared: Prepared) -> dict[str, Any]:
 
 def _uplift(session: Session, prepared: Prepared, truth: Truth | None) -> dict[str, Any]:
     config, design = session.config, prepared.experiment
-    if design is None or not config.uplift.enabled or not design.covariates:
-        why = (
-            "the data has no experiment, and no treatment is made up"
-            if design is None
-            else "uplift.enabled is false"
-            if not config.uplift.enabled
-            else "the experiment has no covariates to predict from"
-        )
+    why = _obstacle(design, enabled=config.uplift.enabled, key="uplift")
+    if why is None and design is not None and not design.covariates:
+        why = "the experiment has no covariates to predict from"
+    if design is None or why is not None:
         session.note(f"uplift skipped: {why}")
         return {}
     with session.stage("uplift") as (_, stage):
@@ -241,18 +247,30 @@ def _effect(session: Session, prepared: Prepared, truth: Truth | None) -> None:
 
 def _experiment(session: Session, prepared: Prepared, truth: Truth | None, engine: Engine) -> None:
     config, design = session.config, prepared.experiment
-    if design is None or not config.abtest.enabled:
-        why = "abtest.enabled is false" if design is not None else "the data has no experiment, and none is made up"
+    why = _obstacle(design, enabled=config.abtest.enabled, key="abtest")
+    if design is None or why is not None:
         session.note(f"A/B test skipped: {why}")
         return
     with session.stage("A/B test") as (_, stage):
         output = analyse_experiment(design, config, engine)
+        ratio: dict[str, Result] = {} if output.ratio is None else {"sample_ratio": output.ratio}
         results = {f"ab_{r.metric}": r for r in output.metrics}
         units = design.frame[design.unit]
         known = {f"ab_{r.metric}": _truth_of(design, r.metric, truth, units) for r in output.metrics}
-        session.record(stage, {"sample_ratio": output.ratio, **results}, known)
+        session.record(stage, ratio | results, known)
     for text in output.notes:
         session.note(text)
+
+
+def _obstacle(design: Design | None, *, enabled: bool, key: str) -> str | None:
+    """Why the stages that read the experiment's arms as randomised cannot run; None when they can."""
+    if design is None:
+        return "the data has no experiment, and no treatment is made up"
+    if not enabled:
+        return f"{key}.enabled is false"
+    if not design.randomised:
+        return "experiment.randomised is false, so the arms differ by more than the treatment; see the average effect"
+    return None
 
 
 def _truth_of(design: Design, outcome: str, truth: Truth | None, units: pd.Series) -> float:

@@ -21,7 +21,7 @@ from causalrec.uplift import TLearner
 
 @dataclass(frozen=True)
 class UpliftOutput:
-    """The fitted model, its out-of-fold results, and the units held out."""
+    """The fitted model, the results on the validation units with their scores, and the units held out."""
 
     scorer: UpliftScorer
     results: dict[str, Result]
@@ -30,24 +30,29 @@ class UpliftOutput:
 
 
 def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
-    """Fit a T-learner on the training units; score them by models of the other folds."""
+    """Fit a T-learner on the training units.
+
+    The results are those of a model that was fitted without the validation units and is scored on them: pooled
+    out-of-fold predictions of several models would have no honest standard error. The model that is kept is fitted on
+    all training units; the units held out are seen by neither.
+    """
     held_out = design.held_out(config.split.test_share, config.seed)
     training = design.frame[~held_out].reset_index(drop=True)
     outcome = design.outcome(config.uplift.outcome)
     learner = TLearner(random_state=config.seed, **config.uplift.params)
-    X, y, treatment = training[list(design.covariates)], training[outcome], training[design.treatment]
-    folds = design.folds(training, config.split.folds, config.seed)
-    uplift = np.full(len(training), np.nan)
-    for fold in range(config.split.folds):
-        inside = folds == fold
-        model = clone(learner).fit(X[~inside], y[~inside], treatment=treatment[~inside])
-        uplift[inside] = model.predict(X[inside])
-    scorer = UpliftScorer.fit(learner, X, y, treatment, unit=design.unit)
+    judged = design.validation(training, config.split.validation_share, config.seed)
+
+    def fit(rows: pd.DataFrame) -> UpliftScorer:
+        X = rows[list(design.covariates)]
+        return UpliftScorer.fit(clone(learner), X, rows[outcome], rows[design.treatment], unit=design.unit)
+
     columns = [design.unit, design.treatment, outcome]
+    validation = training[judged].reset_index(drop=True)
+    scored = validation[columns].assign(uplift=fit(training[~judged]).predict(validation)["uplift"])
     return UpliftOutput(
-        scorer=scorer,
-        results=score_uplift(training, uplift, design.treatment, outcome, config),
-        scored=training[columns].assign(uplift=uplift),
+        scorer=fit(training),
+        results=score_uplift(scored, scored["uplift"].to_numpy(), design.treatment, outcome, config),
+        scored=scored,
         holdout=design.frame.loc[held_out, [*columns, *design.covariates]].reset_index(drop=True),
     )
 

@@ -25,6 +25,7 @@ from causalrec.results import (
     RefutationResult,
     UpliftBinsResult,
     format_interval,
+    format_metric,
     format_number,
 )
 
@@ -240,18 +241,13 @@ def plot_ranking(results: Sequence[RankingResult], *, ax: Any = None) -> Any:
         ax.annotate(format_number(round(float(value), 4)), (end, row), (5, 0), textcoords="offset points",
                     va="center", fontsize="small")  # fmt: skip
     ax.set_yticks(rows, [_short(r.model) for r in results])
-    metric = _metric(results[0])
+    metric = format_metric(results[0].estimand)
     ax.set(xlabel=f"{metric}, from 0 to 1, higher is better")
     ax.set_xlim(0.0, ax.get_xlim()[1] * 1.1)
     return _finish(
         ax, "The ranker beside its baselines",
         f"{metric}: " + ", ".join(f"{r.model} {format_number(r.estimate)}" for r in results) + ".",
     )  # fmt: skip
-
-
-def _metric(result: RankingResult) -> str:
-    name, at, k = result.estimand.partition("_at_")
-    return f"{name.upper() if name in ('ndcg', 'map') else name}{'@' if at else ''}{k}"
 
 
 def _percent(value: float) -> str:

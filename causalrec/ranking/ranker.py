@@ -151,6 +151,9 @@ def _grouped(X: Any, y: Any, query: Any, *, where: str) -> tuple[Any, Any, Any]:
             f"{len(grade)} rows; expected grades >= 0 with at least one positive, else there is nothing to learn from."
         )
     codes, _ = query_codes(query, len(grade))
-    content = pd.util.hash_pandas_object(pd.DataFrame(X), index=False).to_numpy()
+    # Floats as XGBoost sees them: engines may differ in the last bit of a double.
+    frame = pd.DataFrame(X)
+    single = frame.astype(dict.fromkeys(frame.select_dtypes("float64"), np.float32))
+    content = pd.util.hash_pandas_object(single, index=False).to_numpy()
     order = np.lexsort((grade, content, codes))
     return (X.iloc[order] if isinstance(X, pd.DataFrame) else X[order]), grade[order], codes[order]

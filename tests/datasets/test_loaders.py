@@ -43,7 +43,7 @@ SHAPES = {
 @pytest.mark.data
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_set_loads_with_its_known_hash_shape_and_roles(data_dir: Path, name: str) -> None:
-    data = load_dataset(name, data_dir, verify=True)
+    data = load_dataset(name, data_dir)
     assert data.frame.shape == SHAPES[name]
     assert data.digest == hashlib.sha256(data.path.read_bytes()).hexdigest()
     roles = data.roles
@@ -102,7 +102,7 @@ def test_published_figures(data_dir: Path) -> None:
     ],
 )  # fmt: skip
 def test_open_bandit_logs(data_dir: Path, policy: str, campaign: str, items: int, rate: float) -> None:
-    data = load_dataset("open_bandit", data_dir, verify=True, policy=policy, campaign=campaign)
+    data = load_dataset("open_bandit", data_dir, policy=policy, campaign=campaign)
     assert data.frame["click"].mean() == pytest.approx(rate, abs=1e-12)
     assert data.frame["item_id"].nunique() <= items
     if policy == "random":
@@ -186,7 +186,7 @@ def test_the_publishers_file_loads_too(tmp_path: Path, name: str, place: str) ->
     file = tmp_path / (known if place == "data directory" else filename)
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
-    data = load_dataset(name, file if place == "file" else tmp_path)
+    data = load_dataset(name, file if place == "file" else tmp_path, verify=False)
     assert (len(data.frame), data.path) == (rows, file)
 
 
@@ -289,13 +289,15 @@ def test_values_of_another_kind(tmp_path: Path) -> None:
         load_dataset("movielens", tmp_path)
 
 
-def test_a_hash_is_compared_on_request(hillstrom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DatasetError, match=r"sha256 is .*; expected .* or .*another version or damaged"):
-        load_dataset("hillstrom", hillstrom, verify=True)
-    known = loaders._KNOWN["hillstrom"]
+def test_a_known_copy_is_told_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / loaders._HILLSTROM_CSV
+    copy.write_text(HILLSTROM)
+    with pytest.raises(DatasetError, match=r"sha256 is .*; expected 27bab8c5.*another version.*verify=False"):
+        load_dataset("hillstrom", tmp_path)
     digest = hashlib.sha256(HILLSTROM.encode()).hexdigest()
-    monkeypatch.setitem(loaders._KNOWN, "hillstrom", replace(known, url_sha256=digest))
-    assert load_dataset("hillstrom", hillstrom, verify=True).digest == digest  # the publisher's file is as good
+    assert load_dataset("hillstrom", tmp_path, verify=False).digest == digest
+    copy.rename(tmp_path / "my_own.csv")  # a file under another name does not claim to be the known one
+    assert load_dataset("hillstrom", tmp_path / "my_own.csv").digest == digest
 
 
 def test_a_role_that_the_data_lacks_is_not_made_up(tmp_path: Path) -> None:
@@ -348,13 +350,14 @@ def publisher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple
 
 def serve(monkeypatch: pytest.MonkeyPatch, url: str, content: str = HILLSTROM) -> None:
     digest = hashlib.sha256(content.encode()).hexdigest()
-    monkeypatch.setitem(loaders._KNOWN, "hillstrom", replace(loaders._KNOWN["hillstrom"], url=url, url_sha256=digest))
+    known = replace(loaders._KNOWN["hillstrom"], url=url, hashes={url.rpartition("/")[2]: digest})
+    monkeypatch.setitem(loaders._KNOWN, "hillstrom", known)
 
 
 def test_a_missing_file_is_downloaded_once(publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     url, asked, cache = publisher
     serve(monkeypatch, f"{url}/file.csv")
-    first, second = load_dataset("hillstrom", verify=True), load_dataset("hillstrom", verify=True)
+    first, second = load_dataset("hillstrom"), load_dataset("hillstrom")
     assert len(first.frame) == 3
     assert first.path == second.path
     assert cache in first.path.parents

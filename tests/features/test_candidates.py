@@ -47,7 +47,7 @@ def test_queries_relevance_and_what_is_missed(engine: Engine) -> None:
     assert found.rows["event_time"].eq(CUTOFF).all()
     assert found.missed.to_dict("records") == [{"query": "2025-03-01T00:00 ann", "grade": 1}]
     # bob and eve were there before and did nothing relevant in the week after.
-    assert found.silent.to_dict("records") == [{"event_time": CUTOFF, "n_users": 2}]
+    assert found.users.to_dict("records") == [{"event_time": CUTOFF, "n_active": 2, "n_silent": 2}]
 
 
 def test_the_future_decides_relevance_and_nothing_else() -> None:

@@ -305,7 +305,7 @@ def test_placebo_refits_the_propensity_of_each_permutation() -> None:
     "method,addition",
     [
         ("propensity_matching", ""),
-        ("doubly_robust", ", by propensity matching and not by the doubly robust estimator"),
+        ("doubly_robust", ", by propensity matching and not by the doubly robust estimator, and beside its estimate"),
     ],
 )
 def test_placebo_says_which_estimator_it_tried(method: str, addition: str) -> None:
