@@ -150,7 +150,7 @@ def data_real() -> None:
 
 
 def _chosen_run(run: Path | None, config: Path | None, set_: list[str] | None, output_dir: Path) -> RunDirectory:
-    """The run that is named, or the newest one of a config; ``--set`` finds what was trained with the same ``--set``."""
+    """The run that is named, or the newest of a config; ``--set`` finds what was trained with the same ``--set``."""
     from causalrec.config import load_config
     from causalrec.pipelines.rundir import newest_run, open_run
 

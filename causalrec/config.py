@@ -321,7 +321,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, replace the keys given as ``a.b=value``, and validate.
 
     A bare name such as ``"hillstrom"`` that is no file stands for a config that comes with causalrec. Values of
-    overrides are YAML: ``split.folds=5``, ``abtest.metrics=[visit, spend]``, ``campaign=null``,
+    overrides are YAML: ``split.test_share=0.2``, ``abtest.metrics=[visit, spend]``, ``campaign=null``,
     ``experiment.control="no"``. A number picks an entry of a list: ``features.user.0.window=3d``.
 
     Raises

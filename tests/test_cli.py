@@ -205,9 +205,12 @@ def test_options_reach_the_pipelines(run: Callable[..., Outcome], monkeypatch: p
 def test_the_chosen_run_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("causalrec.pipelines.rundir.open_run", lambda path: SimpleNamespace(path=path))
     monkeypatch.setattr("causalrec.pipelines.rundir.newest_run", lambda place, name=None: (place, name))
-    assert cli._chosen_run(tmp_path, None, Path("runs")).path == tmp_path
-    assert cli._chosen_run(None, None, Path("here")) == (Path("here"), None)
-    assert cli._chosen_run(None, CONFIGS / "hillstrom.yaml", Path("x")) == (Path("runs"), "hillstrom")
+    assert cli._chosen_run(tmp_path, None, None, Path("runs")).path == tmp_path
+    assert cli._chosen_run(None, None, None, Path("here")) == (Path("here"), None)
+    hillstrom = CONFIGS / "hillstrom.yaml"
+    assert cli._chosen_run(None, hillstrom, None, Path("x")) == (Path("runs"), "hillstrom")
+    assert cli._chosen_run(None, hillstrom, ["name=a", "output_dir=b"], Path("x")) == (Path("b"), "a")
+    assert cli._chosen_run(None, None, ["output_dir=b"], Path("x")) == (Path("b"), None)
 
 
 def test_the_app_is_a_typer_app() -> None:

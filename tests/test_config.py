@@ -106,7 +106,7 @@ def test_an_unknown_key_is_refused_at_every_depth_and_the_nearest_named(override
 
 
 def test_a_key_like_no_other_is_answered_with_those_that_are_known() -> None:
-    assert "Expected one of 'folds', 'test_share'." in override_message("split.zzz=1")
+    assert "Expected one of 'test_share', 'validation_share'." in override_message("split.zzz=1")
     assert "It takes none." in message(
         {"name": "x", "data": {"source": "files", "tables": {"t": "t.csv"}, "options": {"a": 1}}}
     )
@@ -137,7 +137,7 @@ def test_settings_of_learners_are_those_that_the_learners_take() -> None:
         ("name=a b", "'name'"),
         ("engine.name=sparc", "'engine.name': expected 'local' or 'spark' (found 'sparc')."),
         ("data.source=hilstrom", "there is no source 'hilstrom'. Did you mean 'hillstrom'?"),
-        ("split.folds=1", "'split.folds': expected greater than or equal to 2 (found 1)."),
+        ("split.test_share=1", "'split.test_share': expected less than 1 (found 1)."),
         ("split=3", "'split': expected a mapping of keys (found 3)."),
         ("features.user={op: count}", "'features.user': expected a list (found a dict)."),
         ("features.user.0.window=0d", "expected a positive whole number and a unit"),
@@ -194,8 +194,8 @@ def test_the_average_effect_is_about_the_campaign_where_there_is_one() -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    found = override_message("seed=-1", "split.folds=1", "nam=x")
-    assert all(text in found for text in ("'seed'", "'split.folds'", "unknown key 'nam'"))
+    found = override_message("seed=-1", "split.test_share=1", "nam=x")
+    assert all(text in found for text in ("'seed'", "'split.test_share'", "unknown key 'nam'"))
 
 
 @pytest.mark.parametrize("missing", ["table", "unit", "treatment", "control", "outcomes", "randomised"])
@@ -237,7 +237,7 @@ def test_set_replaces_one_key(override: str, path: tuple[str | int, ...], value:
 
 
 def test_the_last_set_wins_and_leaves_the_rest_as_it_was() -> None:
-    before, after = load_config(MARKETPLACE), load_config(MARKETPLACE, ["seed=1", "seed=2", "split.folds=4"])
+    before, after = load_config(MARKETPLACE), load_config(MARKETPLACE, ["seed=1", "seed=2", "split.test_share=0.4"])
     assert after.seed == 2
     assert after.model_copy(update={"seed": before.seed, "split": before.split}) == before
 
@@ -271,7 +271,7 @@ def test_set_does_not_reach_what_an_anchor_shares(tmp_path: Path) -> None:
         ("features.user.x=3", "'x' picks no entry of a list of 7"),
         ("features.user.7.op=sum", "expected a number from 0 to 6"),
         ("name.x=3", "no keys such as 'x' below the single value 'marketplace'"),
-        ("split={folds: 3, folds: 4}", "the key 'folds' is given twice"),
+        ("split={test_share: 3, test_share: 4}", "the key 'test_share' is given twice"),
     ],
 )
 def test_a_set_that_cannot_be_applied_is_refused(override: str, expected: str) -> None:
@@ -295,7 +295,10 @@ def test_any_set_gives_a_config_or_an_error_of_our_own(text: str) -> None:
         ("name: x\n\tseed: 1\n", "cannot be read as YAML"),
         ("name: [x\n", "cannot be read as YAML"),
         ("name: x\nseed: 1\nseed: 2\n", "the key 'seed' is given twice (line 3, column 1)"),
-        ("name: x\nsplit:\n  folds: 3\n  folds: 4\n", "the key 'folds' is given twice (line 4, column 3)"),
+        (
+            "name: x\nsplit:\n  test_share: 3\n  test_share: 4\n",
+            "the key 'test_share' is given twice (line 4, column 3)",
+        ),
         ("name: x\nevents: {on: x}\n", "put numbers, and words such as no and on, in quotes"),
         ("name: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
     ],

@@ -193,7 +193,7 @@ def study_effect(
         identification = describe(matched._target_estimand, treatment, outcome, estimand)
         if method == "doubly_robust":
             effect = _unmatched_effect(data, treatment, outcome, covariates, method, level, random_state)
-            placebo_method += ", by propensity matching and not by the doubly robust estimator, and beside its estimate"
+            placebo_method += "; by propensity matching, beside its estimate, and not by the doubly robust estimator"
             refuted = matched.match_.estimate
         else:
             effect = _matching_effect(matched, estimand, level)

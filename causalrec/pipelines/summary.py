@@ -60,9 +60,8 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
             raise TypeError(f"{name} is no estimate")
         return SummaryRow.of(stage, what, result, truths.get(name, NAN))
 
-    rows = [
-        row("ranker", f"{format_metric(r.estimand)}, {r.model}", name) for name, r in ranking(results, "ndcg").items()
-    ]
+    scores = ranking(results, "ndcg")
+    rows = [row("ranker", f"{format_metric(r.estimand)}, {r.model}", name) for name, r in scores.items()]
     labels = {"qini": "Qini: gain over a random order", "auuc": "AUUC: area under the gain curve"}
     rows += [row("uplift", text, name) for name, text in labels.items() if name in results]
     # Its p-value asks whether the average effect is zero, not whether the score is any good.

@@ -56,7 +56,7 @@ def test_the_table_answers_every_question_beside_the_truth(trained: RunSummary) 
     assert effect.truth == pytest.approx(truth.mean("tau_email_spend"), rel=1e-12)
     converted = next(r for r in trained.rows if r.what.startswith("converted"))
     assert converted.truth == pytest.approx(truth.mean("tau_conversion"), rel=1e-12)
-    assert rows["placebo", "the same, treatment permuted"].truth == 0.0
+    assert rows["placebo", "treatment permuted: mean, middle of the estimates"].truth == 0.0
 
 
 def test_the_ab_numbers_are_those_of_the_raw_tables(trained: RunSummary) -> None:
@@ -187,7 +187,7 @@ BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], type[CausalRecError
         TreatmentError,
         "3 of 400 units are in more than one arm.*on_conflict",
     ),
-    "missing treatment": (lambda f: f.assign(variant=f["variant"].where(f["age"] < 70)), TreatmentError, "missing"),
+    "missing treatment": (lambda f: f.assign(variant=f["variant"].where(f["age"] < 70)), TreatmentError, "no 'variant'"),
     "text outcome": (lambda f: f.assign(spend="much"), CausalRecError, "not a number"),
     "missing ids": (lambda f: f.assign(user_id=f["user_id"].where(f["age"] < 70)), ColumnError, "have no 'user_id'"),
 }  # fmt: skip
