@@ -19,7 +19,7 @@ from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import Queries, score_ranking
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session, tracked
-from causalrec.pipelines.summary import RunSummary, findings, flat_ranking, summarise
+from causalrec.pipelines.summary import RunSummary, findings, summarise
 from causalrec.pipelines.uplift import score_uplift, true_scores
 from causalrec.ranking import ndcg_at_k
 from causalrec.report import SummaryRow, render_report, write_report
@@ -82,10 +82,9 @@ def _score_ranker(session: Session, run: RunDirectory, info: dict[str, Any]) -> 
         return
     config, scorer, item = session.config, _required(run, "ranker"), info["ranker"]["item"]
     frame, missed = _held_out(run, "ranking"), _held_out(run, "ranking_missed")
+    queries = Queries(frame, missed, info["ranker"]["n_silent"])
     with session.stage("ranker") as (_, stage):
-        session.record(
-            stage, flat_ranking(score_ranking(Queries(frame, missed, info["ranker"]["n_silent"]), scorer, item, config))
-        )
+        session.record(stage, score_ranking(queries, scorer, item, config))
         metric = f"ndcg_at_{config.ranker.k}"
 
         def score(model: Any) -> float:

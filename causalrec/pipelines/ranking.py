@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +15,10 @@ from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, FeatureSet, FeatureStore, build_candidates, parse_window
 from causalrec.pipelines.designs import feature_set, hash_shares
 from causalrec.pipelines.scoring import FrameSpec, RankingScorer
-from causalrec.ranking import Ranker, map_at_k, ndcg_at_k, recall_at_k
-from causalrec.results import RankingResult
+from causalrec.ranking import Ranker, map_at_k, ndcg_at_k, ndcg_difference_at_k, recall_at_k
+from causalrec.results import Result
 
+MODEL = "ranker"
 RECENT, ALL_TIME, LAST_SEEN = "top_sellers_recent", "top_sellers_all_time", "days_since_last_seen"
 
 
@@ -53,7 +54,7 @@ class RankerOutput:
     """The fitted ranker and its results on the validation queries."""
 
     scorer: RankingScorer
-    results: dict[str, list[RankingResult]]
+    results: dict[str, Result]
     history: list[float]
     importances: pd.DataFrame = field(repr=False)
 
@@ -123,32 +124,40 @@ def train_ranker(data: RankingData, config: RunConfig) -> RankerOutput:
     return RankerOutput(scorer, results, model.history_, importances.sort_values("gain", ascending=False))
 
 
-def score_ranking(
-    queries: Queries, scorer: RankingScorer, item: str, config: RunConfig
-) -> dict[str, list[RankingResult]]:
-    """NDCG, MAP and recall of the ranker, recent and all-time top sellers, the user's last items, a random order."""
+def score_ranking(queries: Queries, scorer: RankingScorer, item: str, config: RunConfig) -> dict[str, Result]:
+    """NDCG, MAP and recall of the ranker, recent and all-time top sellers, the user's last items, a random order.
+
+    Named ``ndcg_at_10`` for the ranker, ``ndcg_at_10_random`` and so on for its baselines, and
+    ``ndcg_at_10_over_random`` for the paired difference.
+    """
     frame, k = queries.frame, config.ranker.k
     pair = frame["query"].astype(str) + " " + frame[item].astype(str)
     scores = {
-        "ranker": scorer.predict(frame)["score"].to_numpy(),
-        "recent top sellers": frame[RECENT].to_numpy(),
-        "all-time top sellers": frame[ALL_TIME].to_numpy(),
-        "last seen items": -frame[LAST_SEEN].fillna(np.finfo(np.float64).max).to_numpy(),
+        MODEL: scorer.predict(frame)["score"].to_numpy(),
+        "recent top sellers": frame[RECENT].to_numpy(np.float64),
+        "all-time top sellers": frame[ALL_TIME].to_numpy(np.float64),
+        "last seen items": -frame[LAST_SEEN].fillna(np.finfo(np.float64).max).to_numpy(np.float64),
         "random": hash_shares(pair, config.seed),
     }
-    metrics = {"ndcg": ndcg_at_k, "map": map_at_k, "recall": recall_at_k}
+    y, ids = frame["relevance"], frame["query"]
+    shared: dict[str, Any] = {"k": k, "item": frame[item], "missed": queries.missed}
+    shared["confidence_level"] = config.confidence_level
+    results: dict[str, Result] = {}
+    for metric in (ndcg_at_k, map_at_k, recall_at_k):
+        for model, score in scores.items():
+            found = metric(y, score, ids, model=model, **shared)
+            name = found.estimand if model == MODEL else f"{found.estimand}_{_slug(model)}"
+            n_silent = found.n_without_positives + queries.n_silent
+            results[name] = replace(found, n_without_positives=n_silent)
+    for model, score in scores.items():
+        if model != MODEL:
+            name = f"ndcg_at_{k}_over_{_slug(model)}"
+            results[name] = ndcg_difference_at_k(y, scores[MODEL], score, ids, **shared)
+    return results
 
-    def judge(metric: Callable[..., RankingResult], model: str, score: Any) -> RankingResult:
-        found = metric(
-            frame["relevance"], np.asarray(score, dtype=float), frame["query"], k=k, item=frame[item],
-            missed=queries.missed, model=model, confidence_level=config.confidence_level,
-        )  # fmt: skip
-        return replace(found, n_without_positives=found.n_without_positives + queries.n_silent)
 
-    return {
-        f"{name}_at_{k}": [judge(metric, model, score) for model, score in scores.items()]
-        for name, metric in metrics.items()
-    }
+def _slug(model: str) -> str:
+    return model.replace(" ", "_").replace("-", "_")
 
 
 def _baselines(config: RunConfig, events: EventsConfig, spec: CandidateSpec, engine: Engine) -> list[FeatureSet]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from causalrec.results import (
     format_pvalue,
 )
 
-MODEL = "ranker"
 _PLACEBO_FAILS = 0.001
 EFFECT, CROSS_CHECK, PLACEBO, IDENTIFICATION = (
     "average_effect",
@@ -62,6 +61,9 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
 
     scores = ranking(results, "ndcg")
     rows = [row("ranker", f"{format_metric(r.estimand)}, {r.model}", name) for name, r in scores.items()]
+    best = _best_baseline(results)
+    if best is not None:
+        rows.append(row("ranker", f"ranker − {best[1].model}, paired", best[0]))
     labels = {"qini": "Qini: gain over a random order", "auuc": "AUUC: area under the gain curve"}
     rows += [row("uplift", text, name) for name, text in labels.items() if name in results]
     # Its p-value asks whether the average effect is zero, not whether the score is any good.
@@ -72,7 +74,7 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
     if CROSS_CHECK in results:
         rows.append(row("average effect", "the same, doubly robust", CROSS_CHECK))
     if PLACEBO in results:
-        rows.append(row("placebo", "treatment permuted: mean, middle of the estimates", PLACEBO))
+        rows.append(row("placebo", "treatment permuted: nothing to find", PLACEBO))
     rows += [row("A/B test", f"{r.metric}, {_lift(r)}", name) for name, r in experiment(results).items()]
     return tuple(rows)
 
@@ -80,12 +82,13 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
 def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
     """What the numbers say, one sentence a stage; nothing is claimed that an interval does not carry."""
     said = list(_warnings(results))
-    scores = list(ranking(results, "ndcg").values())
-    if len(scores) > 1:
-        best = max(scores[1:], key=lambda r: r.estimate)
+    scores, best = list(ranking(results, "ndcg").values()), _best_baseline(results)
+    if best is not None:
+        _, baseline, gain = best
+        verdict = _verdict(gain, "above", "below", "not measurably different from")
         said.append(
-            f"The ranker reaches {format_metric(scores[0].estimand)} {format_number(scores[0].estimate)}, against "
-            f"{format_number(best.estimate)} for {best.model}, the best baseline."
+            f"The ranker reaches {format_metric(scores[0].estimand)} {format_number(scores[0].estimate)}, {verdict} "
+            f"{baseline.model}, the best baseline: {_estimate(gain)}."
         )
     qini = results.get("qini")
     if isinstance(qini, EffectResult):
@@ -120,18 +123,20 @@ def _warnings(results: Mapping[str, Result]) -> Iterator[str]:
         yield f"Careful: the estimator finds {found} where the treatment is permuted and has no effect."
 
 
-def flat_ranking(results: Mapping[str, Sequence[RankingResult]]) -> dict[str, Result]:
-    """``ndcg_at_10`` for the ranker, ``ndcg_at_10_random`` and so on for its baselines."""
-    return {
-        metric if r.model == MODEL else f"{metric}_{r.model.replace(' ', '_').replace('-', '_')}": r
-        for metric, group in results.items()
-        for r in group
-    }
-
-
 def ranking(results: Mapping[str, Result], metric: str) -> dict[str, RankingResult]:
     """The results of one ranking metric, the ranker's first."""
     return {n: r for n, r in results.items() if isinstance(r, RankingResult) and n.startswith(f"{metric}_at_")}
+
+
+def _best_baseline(results: Mapping[str, Result]) -> tuple[str, RankingResult, EffectResult] | None:
+    """The paired difference to the baseline with the highest NDCG: its name, that baseline, and the difference."""
+    baselines = list(ranking(results, "ndcg").items())[1:]
+    if not baselines:
+        return None
+    name, best = max(baselines, key=lambda entry: entry[1].estimate)
+    name = name.replace(best.estimand, f"{best.estimand}_over")
+    gain = results.get(name)
+    return (name, best, gain) if isinstance(gain, EffectResult) else None
 
 
 def experiment(results: Mapping[str, Result]) -> dict[str, ABResult]:

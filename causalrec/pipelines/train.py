@@ -29,7 +29,6 @@ from causalrec.pipelines.summary import (
     PLACEBO,
     RunSummary,
     findings,
-    flat_ranking,
     summarise,
 )
 from causalrec.pipelines.uplift import train_uplift, true_scores
@@ -190,7 +189,7 @@ def _ranker(session: Session, prepared: Prepared) -> dict[str, Any]:
         return {}
     with session.stage("ranker") as (_, stage):
         output = train_ranker(data, config)
-        session.record(stage, flat_ranking(output.results))
+        session.record(stage, output.results)
         stage.log_history(f"validation_ndcg_at_{config.ranker.k}", output.history)
         stage.log_frame(output.importances, "tables/importances.json")
         _log_model(session, stage, "ranker", output.scorer, data.train.frame)

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import ndcg_score
 
 from causalrec.exceptions import CausalRecError, ColumnError, EmptyTableError, OutcomeError
-from causalrec.ranking import map_at_k, ndcg_at_k, recall_at_k
+from causalrec.ranking import map_at_k, ndcg_at_k, ndcg_difference_at_k, recall_at_k
 
 METRICS = {"ndcg": ndcg_at_k, "map": map_at_k, "recall": recall_at_k}
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -163,3 +164,35 @@ def test_the_interval_covers_the_mean_of_many_queries():
     found = [ndcg_at_k(y, rng.random(800), query) for _ in range(reps)]
     covered = np.mean([r.ci_low <= truth <= r.ci_high for r in found])
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / reps))
+
+
+def test_a_paired_difference_is_that_of_the_queries() -> None:
+    """Against the difference of the single metrics, and scipy's paired test of the values query by query."""
+    rng = np.random.default_rng(3)
+    n_queries, size = 300, 8
+    query = np.repeat(np.arange(n_queries), size)
+    y = rng.integers(0, 3, len(query)) * (rng.random(len(query)) < 0.4)
+    score = y + rng.normal(0, 1.5, len(y))
+    baseline = y + rng.normal(0, 3.0, len(y))
+    found = ndcg_difference_at_k(y, score, baseline, query, k=3, item=np.tile(np.arange(size), n_queries))
+    singles = [ndcg_at_k(y, s, query, k=3).estimate for s in (score, baseline)]
+    assert found.estimate == pytest.approx(singles[0] - singles[1], abs=1e-12)
+    judged = [q for q in range(n_queries) if y[query == q].any()]
+    values = [
+        [ndcg_at_k(y[query == q], s[query == q], query[query == q], k=3).estimate for q in judged]
+        for s in (score, baseline)
+    ]
+    expected = stats.ttest_rel(*values)
+    assert found.n_obs == len(judged)
+    assert found.estimate / found.std_error == pytest.approx(expected.statistic, rel=1e-9)
+    assert found.pvalue == pytest.approx(2 * stats.norm.sf(abs(expected.statistic)), rel=1e-9)
+    swapped = ndcg_difference_at_k(y, baseline, score, query, k=3)
+    assert swapped.estimate == pytest.approx(-found.estimate, abs=1e-12)
+
+
+def test_a_difference_without_positives_or_between_equals() -> None:
+    with pytest.raises(OutcomeError, match="no query has a positive"):
+        ndcg_difference_at_k([0, 0], [1, 2], [2, 1], [1, 1])
+    same = ndcg_difference_at_k([0, 1, 1, 0], [1, 2, 2, 1], [1, 2, 2, 1], [1, 1, 2, 2])
+    assert (same.estimate, same.std_error) == (0.0, 0.0)
+    assert np.isnan(same.pvalue)

@@ -1,0 +1,235 @@
+"""The uplift stage: who is seen by which model, the true scores by brute force, and no false alarms."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from causalrec.config import OutcomeConfig, RunConfig, parse_config
+from causalrec.datasets import MarketplaceTruth, simulate_marketplace
+from causalrec.evaluation import auuc_score, qini_score, uplift_at_k
+from causalrec.pipelines import inputs
+from causalrec.pipelines.designs import Design
+from causalrec.pipelines.inputs import Truth
+from causalrec.pipelines.summary import RunSummary
+from causalrec.pipelines.train import train
+from causalrec.pipelines.uplift import UpliftOutput, train_uplift, true_scores
+from causalrec.results import EffectResult, dump_results
+
+
+def config_of(seed: int = 7, **uplift: Any) -> RunConfig:
+    params = {"n_estimators": 15, "n_jobs": 1, "min_child_weight": 5.0}
+    return parse_config({"name": "test", "seed": seed, "uplift": {"params": params, **uplift}})
+
+
+def design_of(n: int = 800, seed: int = 0, effect: float = 1.0) -> Design:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"user_id": np.arange(n) + 1000 * seed, "t": rng.integers(0, 2, n)})
+    frame["age"] = rng.normal(size=n)
+    frame["city"] = pd.Categorical(rng.choice(["a", "b", "c"], n))
+    frame["y"] = frame["age"] + effect * frame["age"] * frame["t"] + rng.normal(size=n)
+    frame["z"] = (frame["y"] > 0).astype(float)
+    return Design(
+        name="experiment", frame=frame, unit="user_id", treatment="t", control="old", treated="new",
+        outcomes={"y": OutcomeConfig(kind="mean"), "z": OutcomeConfig(kind="proportion")},
+        covariates=("age", "city"), randomised=True, expected_share=0.5,
+    )  # fmt: skip
+
+
+@cache
+def trained_on_all() -> UpliftOutput:
+    return train_uplift(design_of(), config_of())
+
+
+def spoiled(design: Design, rows: np.ndarray[Any, Any]) -> Design:
+    """Outcomes and arms of the given rows as anyone would have them: made up."""
+    frame, rng = design.frame.copy(), np.random.default_rng(99)
+    frame.loc[rows, "y"] = rng.normal(50, 10, rows.sum())
+    frame.loc[rows, "t"] = rng.permutation(frame.loc[rows, "t"].to_numpy())
+    return Design(**{**vars(design), "frame": frame})
+
+
+# --- who is seen ------------------------------------------------------------------------------------------------
+
+
+def test_units_are_parted_into_held_out_validation_and_the_rest() -> None:
+    found, units = trained_on_all(), set(design_of().frame["user_id"])
+    held_out, scored = set(found.holdout["user_id"]), set(found.scored["user_id"])
+    assert not held_out & scored
+    assert held_out | scored < units
+    assert len(held_out) / len(units) == pytest.approx(0.3, abs=0.06)
+    assert len(scored) / (len(units) - len(held_out)) == pytest.approx(0.3, abs=0.07)
+    assert found.scored["user_id"].is_unique
+    assert list(found.scored.columns) == ["user_id", "t", "y", "uplift"]
+
+
+@pytest.mark.parametrize("part", ["scored", "holdout"])
+def test_the_scores_of_validation_units_do_not_depend_on_what_came_of_them(part: str) -> None:
+    design, first = design_of(), trained_on_all()
+    rows = design.frame["user_id"].isin(getattr(first, part)["user_id"]).to_numpy()
+    second = train_uplift(spoiled(design, rows), config_of())
+    np.testing.assert_array_equal(second.scored["uplift"], first.scored["uplift"])
+    kept = [f.scorer.predict(design.frame)["uplift"] for f in (first, second)]
+    assert kept[0].equals(kept[1]) == (part == "holdout")  # the model that is kept has seen the validation units
+
+
+def test_what_the_model_learns_from_does_change_the_scores() -> None:
+    design, first = design_of(), trained_on_all()
+    seen = ~design.frame["user_id"].isin([*first.scored["user_id"], *first.holdout["user_id"]]).to_numpy()
+    second = train_uplift(spoiled(design, seen), config_of())
+    assert (second.scored["uplift"] != first.scored["uplift"]).mean() > 0.9
+
+
+def test_the_results_are_those_of_the_scored_units() -> None:
+    found = trained_on_all()
+    y, uplift, t = found.scored["y"], found.scored["uplift"], found.scored["t"]
+    expected = {
+        "qini": qini_score(y, uplift, t), "auuc": auuc_score(y, uplift, t), "uplift_at_10pct": uplift_at_k(y, uplift, t),
+    }  # fmt: skip
+    for name, result in expected.items():
+        assert found.results[name].to_dict() == result.to_dict()
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    design = design_of()
+    shuffled = Design(**{**vars(design), "frame": design.frame.sample(frac=1, random_state=1)})
+    first, second = trained_on_all(), train_uplift(shuffled, config_of())
+    assert set(first.scored["user_id"]) == set(second.scored["user_id"])
+    assert set(first.holdout["user_id"]) == set(second.holdout["user_id"])
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(None, "y"), ("z", "z")])
+def test_outcome_and_top_share_are_those_of_the_config(wanted: str | None, expected: str) -> None:
+    found = train_uplift(design_of(), config_of(outcome=wanted, top_share=0.25))
+    y, uplift, t = found.scored[expected], found.scored["uplift"], found.scored["t"]
+    assert found.results["uplift_at_25pct"].to_dict() == uplift_at_k(y, uplift, t, k=0.25).to_dict()
+
+
+# --- the truth of a score ---------------------------------------------------------------------------------------
+
+
+def by_brute_force(uplift: list[float], tau: list[float], share: float) -> dict[str, float]:
+    """Areas under the gain curve, which is straight between units and across ties, and the mean effect in the top."""
+    n, levels = len(tau), sorted(set(uplift), reverse=True)
+    q, gain = [0.0], [0.0]
+    for level in levels:
+        group = [t for u, t in zip(uplift, tau, strict=True) if u == level]
+        q.append(q[-1] + len(group) / n)
+        gain.append(gain[-1] + sum(group) / n)
+    auuc = sum((q[i + 1] - q[i]) * (gain[i + 1] + gain[i]) / 2 for i in range(len(levels)))
+    middle = {level: (q[i] + q[i + 1]) / 2 for i, level in enumerate(levels)}
+    top = [t for u, t in zip(uplift, tau, strict=True) if middle[u] <= max(share, middle[levels[0]])]
+    return {"qini": auuc - gain[-1] / 2, "auuc": auuc, f"uplift_at_{share * 100:g}pct": sum(top) / len(top)}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.floats(-2, 2)), min_size=1, max_size=40),
+    st.sampled_from([0.05, 0.1, 0.5]),
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None, max_examples=80)
+def test_true_scores_are_those_of_brute_force(pairs: list[tuple[int, float]], share: float, random: Any) -> None:
+    uplift, tau = [float(u) for u, _ in pairs], [t for _, t in pairs]
+    order = random.sample(range(len(pairs)), len(pairs))
+    units = pd.DataFrame({"user_id": order, "tau": [tau[i] for i in order]})
+    scored = pd.DataFrame({"user_id": range(len(pairs)), "uplift": uplift})
+    found = true_scores(scored, "user_id", "tau", Truth(units), config_of(top_share=share))
+    assert found == pytest.approx(by_brute_force(uplift, tau, share), rel=1e-9, abs=1e-12)
+
+
+def test_true_scores_by_hand() -> None:
+    """Effects 4, 3, 2, 1 in that order: the gain curve is 0, 1, 1.75, 2.25, 2.5, each over four units."""
+    scored = pd.DataFrame({"user_id": [1, 2, 3, 4], "uplift": [9.0, 7.0, 5.0, 3.0]})
+    truth = Truth(pd.DataFrame({"user_id": [4, 3, 2, 1], "tau": [1.0, 2.0, 3.0, 4.0]}))
+    found = true_scores(scored, "user_id", "tau", truth, config_of(top_share=0.5))
+    auuc = (0 + 1) / 8 + (1 + 1.75) / 8 + (1.75 + 2.25) / 8 + (2.25 + 2.5) / 8
+    assert found == pytest.approx({"qini": auuc - 1.25, "auuc": auuc, "uplift_at_50pct": 3.5})
+    tied = true_scores(scored.assign(uplift=1.0), "user_id", "tau", truth, config_of(top_share=0.5))
+    assert tied == pytest.approx({"qini": 0.0, "auuc": 1.25, "uplift_at_50pct": 2.5})
+
+
+def test_estimates_are_the_truth_where_the_scores_are() -> None:
+    """With outcomes that are the effect in one arm and zero in the other, on average over assignments."""
+    rng = np.random.default_rng(0)
+    tau = rng.normal(size=60)
+    scored = pd.DataFrame({"user_id": range(60), "uplift": rng.integers(0, 9, 60).astype(float)})
+    truth = Truth(pd.DataFrame({"user_id": range(60), "tau": tau}))
+    expected = true_scores(scored, "user_id", "tau", truth, config_of())
+    draws = []
+    for _ in range(800):
+        t = rng.permutation(np.arange(60) % 2)
+        draws.append(float(qini_score(tau * t, scored["uplift"], t, propensity=0.5)))
+    assert np.mean(draws) == pytest.approx(expected["qini"], abs=4 * np.std(draws) / np.sqrt(800))
+
+
+@pytest.mark.parametrize(("truth", "column"), [(None, "tau"), (Truth(pd.DataFrame({"user_id": [1], "tau": [0.1]})), None)])
+def test_without_a_known_effect_there_is_no_true_score(truth: Truth | None, column: str | None) -> None:
+    scored = pd.DataFrame({"user_id": [1], "uplift": [0.5]})
+    assert true_scores(scored, "user_id", column, truth, config_of()) == {}
+
+
+# --- no false alarms --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("effect", ["none at all", "the same for all"])
+def test_the_qini_test_has_its_size_where_nobody_differs(effect: str) -> None:
+    """The model finds an order in noise; on units that it has not seen, the order is shown to be worth nothing."""
+    n_experiments, rejected = 300, 0
+    config = config_of(params={"n_estimators": 5, "n_jobs": 1, "min_child_weight": 5.0})
+    for seed in range(n_experiments):
+        design = design_of(700, seed=seed + 1, effect=0.0)
+        frame = design.frame.assign(y=design.frame["y"] + (effect != "none at all") * design.frame["t"])
+        qini = train_uplift(Design(**{**vars(design), "frame": frame}), config).results["qini"]
+        assert isinstance(qini, EffectResult)
+        rejected += qini.pvalue < 0.05
+    low, high = stats.binom.interval(0.999, n_experiments, 0.05)
+    assert low <= rejected <= high
+
+
+@pytest.mark.slow
+def test_the_qini_test_sees_a_difference_that_is_there() -> None:
+    found = [train_uplift(design_of(2000, seed=s, effect=1.0), config_of()).results["qini"] for s in range(5)]
+    assert all(isinstance(qini, EffectResult) and qini.ci_low > 0 for qini in found)
+
+
+# --- the truth is for judging only ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_another_truth_changes_the_truth_and_nothing_else(
+    trained: RunSummary, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: list[str] = []
+
+    def altered(*args: Any, **kwargs: Any) -> Any:
+        market, truth = simulate_marketplace(*args, **kwargs)
+        rng = np.random.default_rng(0)
+        users = truth.users.copy()
+        changed[:] = [c for c in users if c != "user_id"]
+        for column in changed:
+            shuffled = rng.permutation(users[column].to_numpy())
+            users[column] = shuffled if column == "response_group" else shuffled * 3 + 1
+        return market, MarketplaceTruth(users)
+
+    monkeypatch.setattr(inputs, "simulate_marketplace", altered)
+    other = train(config.model_copy(update={"tracking": config.tracking.model_copy(update={"enabled": False})}))
+    assert {"propensity", "response_group"} < set(changed)
+    assert sum(c.startswith("tau_") for c in changed) == 4
+    assert dump_results(other.results) == dump_results(trained.results)
+    assert other.findings == trained.findings
+    differ = 0
+    for mine, theirs in zip(other.rows, trained.rows, strict=True):
+        cells = [list(row.cells()) for row in (mine, theirs)]
+        known = np.isfinite(theirs.truth) and theirs.stage != "placebo"
+        differ += known
+        assert (mine.truth != theirs.truth) == known or (np.isnan(mine.truth) and np.isnan(theirs.truth))
+        assert cells[0][:5] + cells[0][6:] == cells[1][:5] + cells[1][6:]
+    assert differ == 7  # Qini, AUUC, the top, the effect twice, and two metrics of the A/B test
