@@ -80,7 +80,12 @@ def test_an_event_is_before_or_after_edge_by_edge(shift: pd.Timedelta, before: i
         **EVENTS, **COUNTS,
     )  # fmt: skip
     found = design.frame.set_index("user_id")
-    assert found.loc[1, ["n_before", "n_before_2d", "bought", "spend"]].tolist() == [before, before_2d, after, 5 * after]
+    assert found.loc[1, ["n_before", "n_before_2d", "bought", "spend"]].tolist() == [
+        before,
+        before_2d,
+        after,
+        5 * after,
+    ]
     assert found.loc[0, ["n_before", "n_before_2d", "bought", "spend"]].tolist() == [0, 0, 0, 0]
     assert design.covariates == ("n_before", "n_before_2d")
 
@@ -207,7 +212,9 @@ def test_only_the_units_and_outcomes_that_reach_too_far_are_noted() -> None:
 
 
 def test_a_join_without_named_covariates_takes_all_columns() -> None:
-    users = pd.DataFrame({"user_id": [5, 4, 3, 2, 1, 0], "age": [55, 54, 53, 52, 51, 50], "city": list("aabbcc"), "y": -1})
+    users = pd.DataFrame(
+        {"user_id": [5, 4, 3, 2, 1, 0], "age": [55, 54, 53, 52, 51, 50], "city": list("aabbcc"), "y": -1}
+    )
     design = build({"units": units_of(), "users": users}, {"join": "users"})
     assert design.covariates == ("age", "city")
     assert design.frame["age"].tolist() == [50, 51, 52, 53, 54, 55]
@@ -243,12 +250,12 @@ def test_doubled_units_are_refused_in_either_table() -> None:
 
 def test_a_joined_table_without_the_covariate_names_it() -> None:
     users = pd.DataFrame({"user_id": range(6), "ages": 30})
-    with pytest.raises(ColumnError, match="'users'.*'age'.*Did you mean 'ages'"):
+    with pytest.raises(ColumnError, match=r"'users'.*'age'.*Did you mean 'ages'"):
         build({"units": units_of(), "users": users}, {"join": "users", "covariates": ["age"]})
 
 
 def test_features_with_the_name_of_a_covariate_are_refused() -> None:
-    with pytest.raises(ColumnError, match="'n_before'.*rename"):
+    with pytest.raises(ColumnError, match=r"'n_before'.*rename"):
         build({"units": units_of(n_before=1.0), "events": log_of((1, T, "view", 0.0))},
               {"time": "at", "covariates": ["n_before"]}, **EVENTS, **COUNTS)  # fmt: skip
 
@@ -325,7 +332,9 @@ def test_times_as_covariates_are_refused(zone: str | None) -> None:
         build({"units": units_of()}, {"covariates": ["at"], "time": "at"})
 
 
-@pytest.mark.parametrize(("n", "n_levels", "refused"), [(60, 50, False), (60, 51, True), (600, 60, False), (600, 61, True)])
+@pytest.mark.parametrize(
+    ("n", "n_levels", "refused"), [(60, 50, False), (60, 51, True), (600, 60, False), (600, 61, True)]
+)
 def test_texts_that_look_like_ids_are_refused(n: int, n_levels: int, refused: bool) -> None:
     units = units_of(n, x=[f"level {i % n_levels}" for i in range(n)])
     if not refused:
@@ -347,8 +356,8 @@ def test_the_order_of_rows_changes_nothing(seed: int) -> None:
     log = log_of(*((int(u), T + d * DAY, "view", 1.0) for u, d in rng.integers(0, 30, (100, 2)) * [[1, 0.4]]))
     tables = {"units": units, "users": users, "events": log}
     shuffled = {k: v.sample(frac=1, random_state=seed + i) for i, (k, v) in enumerate(tables.items())}
-    asked = {"time": "at", "join": "users", "covariates": ["x", "age"],
-                 "outcomes": {**Y, "z": {"kind": "mean", "op": "sum", "column": "revenue", "window": "3d"}}}  # fmt: skip
+    spend = {"kind": "mean", "op": "sum", "column": "revenue", "window": "3d"}
+    asked = {"time": "at", "join": "users", "covariates": ["x", "age"], "outcomes": {**Y, "z": spend}}
     first, second = (build(each, asked, **EVENTS, **COUNTS) for each in (tables, shuffled))
     pd.testing.assert_frame_equal(first.frame, second.frame)
     assert first.frame["user_id"].tolist() == list(range(30))

@@ -1,4 +1,4 @@
-"""The average effect of a design: covariates without gaps, the method that the design allows, and whose effect it is."""
+"""The average effect of a design: covariates without gaps, the method that the design allows, whose effect it is."""
 
 from __future__ import annotations
 

@@ -91,10 +91,14 @@ def test_a_split_as_designed_is_not_noted(n: int, share: float, expected_share: 
     treated = round(n * share)
     counts, expected = [n - treated, treated], [n * (1 - expected_share), n * expected_share]
     exact = stats.binomtest(counts[0], n, 1 - expected_share).pvalue
-    assert found.ratio.pvalue == pytest.approx(stats.chisquare(counts, expected).pvalue if n >= 1000 else exact, rel=1e-9)
+    assert found.ratio.pvalue == pytest.approx(
+        stats.chisquare(counts, expected).pvalue if n >= 1000 else exact, rel=1e-9
+    )
 
 
-@pytest.mark.parametrize(("share", "threshold", "broken"), [(0.56, 0.001, True), (0.53, 0.001, False), (0.53, 0.05, True)])
+@pytest.mark.parametrize(
+    ("share", "threshold", "broken"), [(0.56, 0.001, True), (0.53, 0.001, False), (0.53, 0.05, True)]
+)
 def test_a_broken_split_is_noted_and_the_numbers_are_there(share: float, threshold: float, broken: bool) -> None:
     design = design_of(share=share)
     found = analyse(design, srm_threshold=threshold)

@@ -91,8 +91,10 @@ def test_the_results_are_those_of_the_scored_units() -> None:
     found = trained_on_all()
     y, uplift, t = found.scored["y"], found.scored["uplift"], found.scored["t"]
     expected = {
-        "qini": qini_score(y, uplift, t), "auuc": auuc_score(y, uplift, t), "uplift_at_10pct": uplift_at_k(y, uplift, t),
-    }  # fmt: skip
+        "qini": qini_score(y, uplift, t),
+        "auuc": auuc_score(y, uplift, t),
+        "uplift_at_10pct": uplift_at_k(y, uplift, t),
+    }
     for name, result in expected.items():
         assert found.results[name].to_dict() == result.to_dict()
 
@@ -169,7 +171,9 @@ def test_estimates_are_the_truth_where_the_scores_are() -> None:
     assert np.mean(draws) == pytest.approx(expected["qini"], abs=4 * np.std(draws) / np.sqrt(800))
 
 
-@pytest.mark.parametrize(("truth", "column"), [(None, "tau"), (Truth(pd.DataFrame({"user_id": [1], "tau": [0.1]})), None)])
+@pytest.mark.parametrize(
+    ("truth", "column"), [(None, "tau"), (Truth(pd.DataFrame({"user_id": [1], "tau": [0.1]})), None)]
+)
 def test_without_a_known_effect_there_is_no_true_score(truth: Truth | None, column: str | None) -> None:
     scored = pd.DataFrame({"user_id": [1], "uplift": [0.5]})
     assert true_scores(scored, "user_id", column, truth, config_of()) == {}
@@ -183,7 +187,7 @@ def test_without_a_known_effect_there_is_no_true_score(truth: Truth | None, colu
 def test_the_qini_test_has_its_size_where_nobody_differs(effect: str) -> None:
     """The model finds an order in noise; on units that it has not seen, the order is shown to be worth nothing."""
     n_experiments, rejected = 300, 0
-    config = config_of(params={"n_estimators": 5, "n_jobs": 1, "min_child_weight": 5.0})
+    config = config_of(top_share=0.3, params={"n_estimators": 5, "n_jobs": 1, "min_child_weight": 5.0})
     for seed in range(n_experiments):
         design = design_of(700, seed=seed + 1, effect=0.0)
         frame = design.frame.assign(y=design.frame["y"] + (effect != "none at all") * design.frame["t"])
