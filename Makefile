@@ -19,7 +19,7 @@ UV_VERSION := 0.13.9
         test test-slow lint format bench lock clean
 
 help:  ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  CONFIG=configs/hillstrom.yaml chooses a run; SET=\"seed=1 data.options.n_users=50000\" changes keys."
 

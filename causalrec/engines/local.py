@@ -210,7 +210,11 @@ class LocalEngine:
     def _failing(self, kind: type[EngineError] | type[DatasetError], what: str) -> Iterator[None]:
         try:
             yield
-        except self._error as error:
+        except (self._error, RuntimeError) as error:
+            if "Query interrupted" in str(error) or "KeyboardInterrupt" in str(error):
+                raise KeyboardInterrupt from error  # DuckDB's word for an interrupt, which is nobody's mistake
+            if isinstance(error, RuntimeError) and not isinstance(error, self._error):
+                raise
             raise kind(f"{what}: {error}") from error
 
     def __enter__(self) -> Self:

@@ -103,8 +103,10 @@ def _at_cutoff(
         users = _sample(active, spec.max_queries)
         if users.empty:
             raise EmptyTableError(
-                f"no user with events before {cutoff} has a relevant event in the {spec.horizon} after it. "
-                "Take a longer ranker.horizon, fewer ranker.train_cutoffs, or more data."
+                f"no user with events before {cutoff:%Y-%m-%d} has a relevant event in the {spec.horizon} after it; "
+                f"{_span(engine, events, time)}. Cutoffs go back from its end, a ranker.horizon each: take a shorter "
+                "one or fewer ranker.train_cutoffs if the log is short, a longer horizon if events are rare, and look "
+                "for dates that are wrong."
             )
         top = [
             engine.collect(
@@ -131,6 +133,12 @@ def _at_cutoff(
     })  # fmt: skip
     lost = found.loc[~inside, ["query", "relevance"]].rename(columns={"relevance": "grade"})
     return candidates, lost, (cutoff.as_unit("us"), len(active), known - len(active))
+
+
+def _span(engine: Engine, events: str, time: str) -> str:
+    q = engine.dialect.quote
+    found = engine.collect(f"SELECT MIN({q(time)}) AS first, MAX({q(time)}) AS last FROM {q(events)}").iloc[0]
+    return f"the log goes from {found['first']:%Y-%m-%d} to {found['last']:%Y-%m-%d}"
 
 
 def _sample(users: pd.Series, limit: int) -> pd.Series:

@@ -22,7 +22,7 @@ from causalrec._validation import (
     list_some,
     nearest,
 )
-from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
+from causalrec.exceptions import CausalRecError, ColumnError, OverlapError, TreatmentError
 from causalrec.observational.matching import (
     balance_table,
     check_estimand,
@@ -52,7 +52,8 @@ _ERROR = {
 class EffectStudy:
     """All that :func:`study_effect` found.
 
-    ``balance`` and ``overlap`` are None without covariates. With ``method="difference_in_means"`` nothing is
+    ``balance`` and ``overlap`` are None without covariates, ``overlap`` also where chance separates the arms of a
+    randomised design. With ``method="difference_in_means"`` nothing is
     adjusted, so that the balance is that of the groups as they are.
     """
 
@@ -243,10 +244,19 @@ def _unmatched_effect(
     return _effect(found, how, len(data), "ate", level)
 
 
-def _as_they_are(data: pd.DataFrame, t: IntArray, covariates: Sequence[str]) -> tuple[BalanceResult, OverlapResult]:
-    """Balance and overlap of the groups of a randomised design, which nothing adjusts."""
+def _as_they_are(
+    data: pd.DataFrame, t: IntArray, covariates: Sequence[str]
+) -> tuple[BalanceResult, OverlapResult | None]:
+    """Balance and overlap of the groups of a randomised design, which nothing adjusts.
+
+    A rare level that chance put into one arm leaves no propensity to show, and does the estimate no harm.
+    """
     X, names = design_matrix(data[list(covariates)], all_levels=True)
-    return balance_table(X, names, t, None, estimand="ate", method="no adjustment"), overlap(fit_propensity(X, t), t)
+    balance = balance_table(X, names, t, None, estimand="ate", method="no adjustment")
+    try:
+        return balance, overlap(fit_propensity(X, t), t)
+    except OverlapError:
+        return balance, None
 
 
 def _after_matching(data: pd.DataFrame, matched: PropensityMatching, estimand: str) -> BalanceResult:

@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import BoolArray, FloatArray
-from causalrec._validation import check_columns, check_not_empty, check_treatment, list_some
+from causalrec._validation import check_columns, check_not_empty, check_treatment, list_some, nearest
 from causalrec.abtest import assignment_counts
-from causalrec.config import AggregationConfig, DesignConfig, EventsConfig, OutcomeConfig, RunConfig
+from causalrec.config import DesignConfig, OutcomeConfig, RunConfig
 from causalrec.engines import Engine
-from causalrec.exceptions import ColumnError, OutcomeError, TreatmentError
-from causalrec.features import Aggregation, FeatureSet, FeatureStore, parse_window
+from causalrec.exceptions import ColumnError, TreatmentError
+from causalrec.features import FeatureStore
+from causalrec.pipelines.feature_sets import feature_set
+from causalrec.pipelines.outcomes import add_outcomes
+from causalrec.pipelines.scoring import as_text
 
 _MOST_LEVELS = 50
-_SLACK = 0.1  # of a window: a log rarely ends with an event at the very end of it
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,6 @@ def hash_shares(ids: pd.Series, seed: int) -> FloatArray:
     return np.asarray(hashes.to_numpy(np.uint64) / np.float64(2**64), dtype=np.float64)
 
 
-def feature_set(
-    name: str, keys: Sequence[str], aggregations: Sequence[AggregationConfig], config: RunConfig
-) -> FeatureSet:
-    """The feature set of an entity, from the config's aggregations over the event log."""
-    events = config.events
-    if events is None:
-        raise ColumnError(f"features.{name} are configured but there are no events: add an `events:` section.")
-    return FeatureSet(
-        name=f"{config.name}_{name}",
-        keys=tuple(keys),
-        source=events.table,
-        time_column=events.time,
-        aggregations=tuple(Aggregation(**a.model_dump()) for a in aggregations),
-    )
-
-
 def build_design(name: str, design: DesignConfig, config: RunConfig, engine: Engine, store: FeatureStore) -> Design:
     """Join units, covariates, features as of the design's time and outcomes after it.
 
@@ -94,9 +80,8 @@ def build_design(name: str, design: DesignConfig, config: RunConfig, engine: Eng
     if design.use_features and design.time is not None and config.features.user:
         frame, new = _add_features(frame, design, config, store)
         covariates += new
-    frame = _add_outcomes(frame, name, design, config, store)
-    if config.events is not None and design.time is not None:
-        notes += _beyond_the_log(frame, name, design, config.events, engine)
+    frame, more = add_outcomes(frame, name, design, config, store)
+    notes += more
     return Design(
         name=name,
         frame=_typed(frame, covariates, where=name),
@@ -127,11 +112,25 @@ def _units(name: str, design: DesignConfig, engine: Engine) -> tuple[pd.DataFram
         n_missing = int(frame[column].isna().sum())
         if n_missing:
             raise error(f"{where}: {n_missing} of {len(frame)} rows have no {column!r}. Drop them first.")
+    n_rows = len(frame)
     frame, n_conflicts = assignment_counts(
         frame, unit=design.unit, variant=design.treatment, on_conflict=design.on_conflict
     )
     notes = [f"{name}: dropped {n_conflicts:,} units seen in more than one arm"] if n_conflicts else []
+    if len(frame) < n_rows and not n_conflicts:
+        notes.append(f"{name}: dropped {n_rows - len(frame):,} rows that repeat another in every column")
     frame = _one_row_per_unit(frame, design.unit, where=where).sort_values(design.unit, ignore_index=True)
+    if pd.api.types.is_bool_dtype(frame[design.treatment]):
+        # Words that YAML and CSV readers turn into truth values on their own.
+        frame[design.treatment] = frame[design.treatment].map({True: "true", False: "false"})
+        design = design.model_copy(update={"control": _word(design.control), "treated": _word(design.treated)})
+    arms = frame[design.treatment].unique().tolist()
+    for arm in (design.control, design.treated):
+        if arm is not None and arm not in arms:
+            hint = nearest(str(arm), [str(a) for a in arms])
+            raise TreatmentError(
+                f"{where}: {arm!r} is not among the arms {list_some(arms)} of {design.treatment!r}.{hint}"
+            )
     if design.treated is not None:
         kept = frame[design.treatment].isin([design.control, design.treated])
         others = frame.loc[~kept, design.treatment].value_counts()
@@ -144,6 +143,13 @@ def _units(name: str, design: DesignConfig, engine: Engine) -> tuple[pd.DataFram
             f"{design.control!r} as {name}.treated."
         )
     return frame.assign(**{design.treatment: codes}), labels, notes
+
+
+def _word(arm: str | int | None) -> str | None:
+    """How a boolean arm is written in a config: false, no, 0 or the text of one of them."""
+    if arm is None:
+        return None
+    return {"0": "false", "no": "false", "1": "true", "yes": "true"}.get(str(arm).lower(), str(arm).lower())
 
 
 def _one_row_per_unit(frame: pd.DataFrame, unit: str, *, where: str) -> pd.DataFrame:
@@ -183,49 +189,6 @@ def _add_features(
     return _attach(frame, wide, design.unit, user, new), new
 
 
-def _add_outcomes(
-    frame: pd.DataFrame, name: str, design: DesignConfig, config: RunConfig, store: FeatureStore
-) -> pd.DataFrame:
-    frame = frame.rename(columns={o.column: key for key, o in design.outcomes.items() if o.op is None and o.column})
-    later = {key: o for key, o in design.outcomes.items() if o.op is not None}
-    if later:
-        if design.time is None or config.events is None:
-            raise ColumnError(f"{name}: outcomes from events need {name}.time and an `events:` section.")
-        user = config.events.user
-        wanted = [
-            AggregationConfig(op=o.op, column=o.column, window=o.window, where=o.where, name=key)
-            for key, o in later.items()
-            if o.op is not None
-        ]
-        spine = frame[[design.unit, design.time]].rename(columns={design.unit: user})
-        outcomes = feature_set(f"{name}_outcomes", [user], wanted, config)
-        wide = store.outcome_frame(spine, outcomes, event_time=design.time)
-        frame = _attach(frame, wide, design.unit, user, list(later))
-    for key, outcome in design.outcomes.items():
-        frame[key] = _outcome_values(frame[key], outcome, where=f"{name}: outcome {key!r}")
-    return frame
-
-
-def _outcome_values(values: pd.Series, outcome: OutcomeConfig, *, where: str) -> pd.Series:
-    try:
-        numbers = values.astype("float64")
-    except (TypeError, ValueError) as error:
-        raise OutcomeError(f"{where} is not a number: {error}. Convert it first.") from error
-    n_bad = int((~np.isfinite(numbers)).sum())
-    if n_bad:
-        raise OutcomeError(
-            f"{where}: {n_bad} of {len(numbers)} values are missing or infinite. Drop those units or say what a "
-            "missing value means; causalrec does not guess."
-        )
-    if outcome.kind == "mean":
-        return numbers
-    if outcome.op is not None:
-        return (numbers > 0).astype("float64")
-    if not numbers.isin([0.0, 1.0]).all():
-        raise OutcomeError(f"{where} is a proportion but holds {list_some(sorted(set(numbers))[:9])}; expected 0 or 1.")
-    return numbers
-
-
 def _attach(frame: pd.DataFrame, wide: pd.DataFrame, unit: str, user: str, new: list[str]) -> pd.DataFrame:
     clash = [c for c in new if c in frame.columns]
     if clash:
@@ -238,45 +201,24 @@ def _typed(frame: pd.DataFrame, covariates: Sequence[str], *, where: str) -> pd.
     coded = {}
     for column in covariates:
         values = frame[column]
-        if pd.api.types.is_numeric_dtype(values):
-            continue
-        if pd.api.types.is_datetime64_any_dtype(values):
+        name = f"{where}: covariate {column!r}"
+        if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
             raise ColumnError(
-                f"{where}: covariate {column!r} holds times. Make a number of it, such as the days before assignment, "
-                "or leave it out."
+                f"{name} holds times. Make a number of it, such as the days before assignment, or leave it out."
             )
-        text = values.astype("string").astype(object).where(values.notna(), None)
+        if pd.api.types.is_numeric_dtype(values):
+            n_infinite = int(np.isinf(values.to_numpy(np.float64, na_value=np.nan)).sum())
+            if n_infinite:
+                raise ColumnError(f"{name} has {n_infinite} infinite values. Correct them, or make them missing.")
+            continue
+        text = as_text(values)
         levels = sorted({x for x in text if x is not None})
+        if not levels:
+            raise ColumnError(f"{name} has no value in any of {len(frame):,} rows. Leave it out.")
         if len(levels) > max(_MOST_LEVELS, len(frame) // 10):
             raise ColumnError(
-                f"{where}: covariate {column!r} has {len(levels):,} different texts in {len(frame):,} rows, as an id "
-                "or a name has. Group them into fewer levels, or leave it out."
+                f"{name} has {len(levels):,} different texts in {len(frame):,} rows, as an id or a name has. Group "
+                "them into fewer levels, or leave it out."
             )
         coded[column] = pd.Categorical(text, categories=levels)
     return frame.assign(**coded)
-
-
-def _beyond_the_log(
-    frame: pd.DataFrame, name: str, design: DesignConfig, events: EventsConfig, engine: Engine
-) -> list[str]:
-    """Say where an outcome's window ends clearly after the last event: its units cannot have been seen in full."""
-    q = engine.dialect.quote
-    last = engine.collect(f"SELECT MAX({q(events.time)}) AS t FROM {q(events.table)}")["t"].iloc[0]
-    notes = []
-    for key, outcome in design.outcomes.items():
-        if outcome.window is None or pd.isna(last):
-            continue
-        window = pd.Timedelta(parse_window(outcome.window), unit="us")
-        short = _utc(frame[str(design.time)]) + window - last
-        n_short = int((short > _SLACK * window).sum())
-        if n_short:
-            notes.append(
-                f"{name}: outcome {key!r} looks {outcome.window} ahead, but the last event is {last:%Y-%m-%d %H:%M}: "
-                f"the windows of {n_short:,} of {len(frame):,} units are not over, and what happens in their rest is "
-                "missing. Take a shorter window, or wait."
-            )
-    return notes
-
-
-def _utc(times: pd.Series) -> pd.Series:
-    return pd.to_datetime(times, utc=True).dt.tz_localize(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from causalrec.report import summary_header
 from causalrec.results import format_number
 
 _PLAIN_WIDTH = 140
+_NARROW = 118
+_FIRST_COLUMNS, _LAST_COLUMNS = 2, 3
 
 
 class ConsoleReporter:
@@ -61,45 +64,60 @@ class ConsoleReporter:
 
 def print_summary(summary: RunSummary, console: Console) -> None:
     """The table of a run, its findings, and where everything is."""
-    table = Table(title=summary.title, title_justify="left", title_style="bold", header_style="bold", expand=False)
-    for name in summary_header(summary.confidence_level):
-        numeric = name not in ("stage", "what")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    stage = None
-    for row in summary.rows:
-        cells = list(map(escape, row.cells()))
-        if row.stage != stage and stage is not None:
-            table.add_section()
-        table.add_row("" if row.stage == stage else cells[0], *cells[1:])
-        stage = row.stage
     console.print()
-    console.print(table)
+    console.print(_summary_table(summary, narrow=console.width < _NARROW))
     for sentence in summary.findings:
         console.print(f"  {escape(sentence)}", soft_wrap=True)
     console.print()
-    console.print(f"run      {escape(str(summary.path))}", soft_wrap=True)
-    if summary.report is not None:
-        console.print(f"report   {escape(str(summary.report))}", soft_wrap=True)
-    console.print(f"tracking {escape(summary.tracking)}", soft_wrap=True)
+    report = "made by: causalrec evaluate" if summary.report is None else str(summary.report)
+    for name, text in (("run", str(summary.path)), ("report", report), ("tracking", summary.tracking)):
+        console.print(f"{name:<8} {escape(text)}", soft_wrap=True)
+
+
+def _summary_table(summary: RunSummary, *, narrow: bool) -> Table:
+    """A row per question; where the terminal is narrow, stages are headings and only the numbers that matter stay."""
+    header = summary_header(summary.confidence_level)
+    no_truth = all(math.isnan(row.truth) for row in summary.rows)
+    shown = [i for i, name in enumerate(header) if not (name == "truth" and no_truth)]
+    if narrow:
+        shown = [i for i in shown if header[i] not in ("stage", "p-value", "n")]
+    table = Table(title=escape(summary.title), title_justify="left", title_style="bold", header_style="bold")
+    for i in shown:
+        numeric = header[i] not in ("stage", "what")
+        table.add_column(header[i], justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    stage = None
+    for row in summary.rows:
+        cells = [escape(cell) for cell in row.cells()]
+        if row.stage != stage:
+            table.add_section()
+            if narrow:
+                table.add_row(f"[bold]{cells[0]}[/bold]")
+        elif not narrow:
+            cells[0] = ""
+        table.add_row(*(cells[i] for i in shown))
+        stage = row.stage
+    return table
 
 
 def print_features(found: Sequence[Materialized], console: Console) -> None:
     """What was materialised."""
-    table = Table("features", "rows", "days computed", "days reused", "directory", header_style="bold")
+    table = Table("features", "rows", "days computed", "days reused", header_style="bold")
     for each in found:
-        table.add_row(each.path.parent.name, f"{each.rows:,}", str(each.days_computed), str(each.days_reused),
-                      escape(str(each.path)))  # fmt: skip
+        table.add_row(each.path.parent.name, f"{each.rows:,}", str(each.days_computed), str(each.days_reused))
     console.print(table)
+    for each in found:
+        console.print(escape(str(each.path)), soft_wrap=True)
 
 
 def print_inference(found: Inference, console: Console) -> None:
     """A first look at the scores, and where they are."""
     for name, (path, frame) in found.outputs.items():
         table = Table(title=f"{name}: the first of {len(frame):,} rows", title_justify="left", header_style="bold")
-        for column in frame.columns:
-            table.add_column(str(column))
-        for row in frame.head(5).itertuples(index=False, name=None):
-            table.add_row(*(escape(format_number(v)) for v in row))
+        shown = frame[frame.columns[:_FIRST_COLUMNS].union(frame.columns[-_LAST_COLUMNS:], sort=False)]
+        for column in shown.columns:
+            table.add_column(escape(str(column)), overflow="fold")
+        for row in shown.head(5).itertuples(index=False, name=None):
+            table.add_row(*(escape(format_number(v) if isinstance(v, float) else str(v)) for v in row))
         console.print(table)
         console.print(f"written to {escape(str(path))}", soft_wrap=True)
 

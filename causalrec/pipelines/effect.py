@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -83,12 +84,20 @@ def complete_covariates(design: Design) -> tuple[pd.DataFrame, tuple[str, ...], 
         if not missing.any():
             continue
         if isinstance(frame[column].dtype, pd.CategoricalDtype):
-            frame[column] = frame[column].cat.add_categories("(missing)").fillna("(missing)")
+            level = _free("(missing)", frame[column].cat.categories)
+            frame[column] = frame[column].cat.add_categories(level).fillna(level)
             notes.append(f"{column}: {int(missing.sum()):,} missing values as a level of their own")
         else:
             frame[column] = frame[column].fillna(0.0)
-            indicator = f"{column}_missing"
+            indicator = _free(f"{column}_missing", frame.columns)
             frame[indicator] = missing.astype("int64")
             covariates.append(indicator)
             notes.append(f"{column}: {int(missing.sum()):,} missing values set to 0, with the indicator {indicator}")
     return frame, tuple(covariates), tuple(notes)
+
+
+def _free(name: str, taken: Iterable[object]) -> str:
+    """The name, with as many underscores behind it as keep it apart from those taken."""
+    while name in set(taken):
+        name += "_"
+    return name

@@ -58,7 +58,7 @@ def evaluate(run: RunDirectory, *, reporter: Reporter | None = None) -> RunSumma
             session.run.write_info(session.info("evaluate", models=info["models"]))
             tracker.top.log_artifact(partial / REPORT)
     return RunSummary(
-        title=f"{config.name}: the ranker and the uplift model on held-out data",
+        title=f"{config.name}: ranker and uplift on held-out data, effects on all units",
         confidence_level=config.confidence_level,
         rows=rows,
         findings=findings(session.results),

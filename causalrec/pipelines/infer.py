@@ -29,8 +29,9 @@ def infer(
 ) -> Inference:
     """Score a batch of units (uplift) or of candidates (ranking); without one, what the run held out.
 
-    A batch holds the columns that the model was trained on, other columns are kept; which model applies is seen by
-    the columns. Ranked candidates need ``query`` besides, and come back as the first k of each query.
+    A batch holds the columns that the model was trained on; which model applies is seen by the columns. Units come back
+    in their order, with the columns that are no covariates. Ranked candidates need ``query`` besides, and come back as
+    the first k of each query.
 
     Parameters
     ----------
@@ -94,8 +95,7 @@ def _applicable(frame: pd.DataFrame, scorers: dict[str, Any], batch: Path) -> li
 def _score_units(frame: pd.DataFrame, scorer: UpliftScorer) -> pd.DataFrame:
     scores = scorer.predict(frame)
     kept = [c for c in frame.columns if c not in scorer.spec.columns and c not in scores.columns]
-    scored = pd.concat([frame[kept].reset_index(drop=True), scores], axis=1)
-    return scored.sort_values("uplift", ascending=False, kind="stable").reset_index(drop=True)
+    return pd.concat([frame[kept].reset_index(drop=True), scores], axis=1)
 
 
 def _rank(frame: pd.DataFrame, scorer: RankingScorer, run: RunDirectory) -> pd.DataFrame:

@@ -149,6 +149,7 @@ def _experiment(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Se
         verdict = "a mismatch: find its cause before reading on" if ratio.mismatch else "as designed"
         text.append(f"Units: {counts}; sample ratio p = {format_pvalue(ratio.pvalue)}, {verdict}.")
     columns = ["metric", "control_mean", "treatment_mean", "estimate", "ci_low", "ci_high", "relative_effect",
-               "relative_ci_low", "relative_ci_high", "pvalue", "n_obs", "method"]  # fmt: skip
+               "relative_ci_low", "relative_ci_high", "pvalue", "n_obs"]  # fmt: skip
     table = pd.DataFrame([r.to_dict() for r in tests])[columns]
+    text += [f"{r.metric}: {r.method}." for r in tests]
     return Section("A/B test", tuple(text), _shown(figures, "ab_test"), {"Metrics": table})

@@ -13,7 +13,8 @@ from causalrec.config import EventsConfig, RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, FeatureSet, FeatureStore, build_candidates, parse_window
-from causalrec.pipelines.designs import feature_set, hash_shares
+from causalrec.pipelines.designs import hash_shares
+from causalrec.pipelines.feature_sets import feature_sets
 from causalrec.pipelines.scoring import FrameSpec, RankingScorer
 from causalrec.ranking import Ranker, map_at_k, ndcg_at_k, ndcg_difference_at_k, recall_at_k
 from causalrec.results import Result
@@ -65,7 +66,7 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
     spec = _candidate_spec(config)
     d = engine.dialect
     last = engine.collect(f"SELECT MAX({d.quote(events.time)}) AS t FROM {d.quote(events.table)}")["t"].iloc[0]
-    end = pd.Timestamp(last).ceil("D")
+    end = pd.Timestamp(last).floor("D") + pd.Timedelta(days=1)  # the last day is seen in full, also at midnight
     step = pd.Timedelta(parse_window(settings.horizon), unit="us")
     cutoffs = [end - step * i for i in range(settings.train_cutoffs + 3, 0, -1)]
     found = build_candidates(
@@ -94,19 +95,6 @@ def build_ranking(config: RunConfig, events: EventsConfig, engine: Engine, store
         "relevant after it (ranker.candidates.max_queries)",
     )  # fmt: skip
     return RankingData(train, stopping, validation, test, names, events.item, texts, notes)
-
-
-def feature_sets(config: RunConfig, events: EventsConfig) -> list[FeatureSet]:
-    """The configured feature sets, one per entity."""
-    return [
-        feature_set(name, keys, aggregations, config)
-        for name, keys, aggregations in (
-            ("user", [events.user], config.features.user),
-            ("item", [events.item], config.features.item),
-            ("user_item", [events.user, events.item], config.features.user_item),
-        )
-        if aggregations
-    ]
 
 
 def train_ranker(data: RankingData, config: RunConfig) -> RankerOutput:

@@ -14,6 +14,13 @@ from causalrec.ranking import Ranker
 from causalrec.uplift import TLearner
 
 
+def as_text(values: pd.Series) -> pd.Series:
+    """Values as text, missing ones as None; whole numbers that a reader made floats (for a gap) are whole again."""
+    if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
+        values = values.astype("Int64")
+    return values.astype("string").astype(object).where(values.notna(), None)
+
+
 @dataclass(frozen=True)
 class FrameSpec:
     """The columns that a model was fitted on, so that any batch is brought into the same form."""
@@ -32,7 +39,7 @@ class FrameSpec:
     def unseen(self, frame: pd.DataFrame) -> dict[str, int]:
         """How many values of a categorical column training never saw, by column; only where there are some."""
         counts = {
-            column: int((frame[column].notna() & ~frame[column].astype("string").isin(levels)).sum())
+            column: int((frame[column].notna() & ~as_text(frame[column]).isin(levels)).sum())
             for column, levels in self.categories.items()
         }
         return {column: n for column, n in counts.items() if n}
@@ -50,8 +57,9 @@ class FrameSpec:
         for column in self.columns:
             values = frame[column]
             if column in self.categories:
-                text = values.astype("string").astype(object).where(values.notna(), None)
-                coded[column] = pd.Series(pd.Categorical(text, categories=list(self.categories[column])))
+                text = as_text(values)
+                known = text.where(text.isin(self.categories[column]), None)
+                coded[column] = pd.Series(pd.Categorical(known, categories=list(self.categories[column])))
             else:
                 try:
                     coded[column] = values.astype("float64").reset_index(drop=True)

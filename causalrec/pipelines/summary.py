@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from scipy import stats
 
 from causalrec.report import SummaryRow
 from causalrec.results import (
@@ -53,8 +56,7 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
     def row(stage: str, what: str, name: str) -> SummaryRow:
         result = results[name]
         if isinstance(result, RefutationResult):
-            return SummaryRow(stage, what, result.placebo_effect, result.ci_low, result.ci_high, result.pvalue, 0.0,
-                              result.n_simulations)  # fmt: skip
+            return _placebo_row(stage, what, result)
         if not isinstance(result, EffectResult):
             raise TypeError(f"{name} is no estimate")
         return SummaryRow.of(stage, what, result, truths.get(name, NAN))
@@ -68,13 +70,13 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
     rows += [row("uplift", text, name) for name, text in labels.items() if name in results]
     # Its p-value asks whether the average effect is zero, not whether the score is any good.
     rows = [replace(r, pvalue=NAN) if r.what == labels["auuc"] else r for r in rows]
-    rows += [row("uplift", f"effect in {_top(name)}", name) for name in results if name.startswith("uplift_at_")]
+    rows += [row("uplift", _top(results, name), name) for name in results if name.startswith("uplift_at_")]
     if EFFECT in results:
         rows.append(row("average effect", _asked(results), EFFECT))
     if CROSS_CHECK in results:
         rows.append(row("average effect", "the same, doubly robust", CROSS_CHECK))
     if PLACEBO in results:
-        rows.append(row("placebo", "treatment permuted: nothing to find", PLACEBO))
+        rows.append(row("placebo", "treatment permuted: mean effect", PLACEBO))
     rows += [row("A/B test", f"{r.metric}, {_lift(r)}", name) for name, r in experiment(results).items()]
     return tuple(rows)
 
@@ -144,8 +146,22 @@ def experiment(results: Mapping[str, Result]) -> dict[str, ABResult]:
     return {name: r for name, r in results.items() if isinstance(r, ABResult)}
 
 
-def _top(name: str) -> str:
-    return f"the top {name.removeprefix('uplift_at_').removesuffix('pct')}% by predicted uplift"
+def _top(results: Mapping[str, Result], name: str) -> str:
+    """Ties at the cut are taken whole, so the share may be another one than was asked for."""
+    top, whole = results[name], results.get("qini")
+    share = float(name.removeprefix("uplift_at_").removesuffix("pct"))
+    if isinstance(top, EffectResult) and isinstance(whole, EffectResult):
+        taken = 100 * top.n_obs / whole.n_obs
+        share = share if abs(taken - share) < 1 else round(taken)
+    return f"effect in the top {share:g}% by predicted uplift"
+
+
+def _placebo_row(stage: str, what: str, result: RefutationResult) -> SummaryRow:
+    """The mean of the draws with its own interval; their spread stands in the result and the figure."""
+    n = result.n_simulations
+    half = float(stats.t.isf((1 - result.confidence_level) / 2, n - 1)) * result.placebo_std / math.sqrt(n)
+    mean = result.placebo_effect
+    return SummaryRow(stage, what, mean, mean - half, mean + half, result.pvalue, 0.0, n)
 
 
 def _asked(results: Mapping[str, Result]) -> str:
@@ -156,8 +172,8 @@ def _asked(results: Mapping[str, Result]) -> str:
 
 
 def _lift(result: ABResult) -> str:
-    if result.relative_effect != result.relative_effect:
-        return "no relative effect"
+    if not math.isfinite(result.relative_effect) or not math.isfinite(result.relative_ci_high):
+        return "no bounded relative effect"
     return f"{result.relative_effect:+.1%} [{result.relative_ci_low:+.1%}, {result.relative_ci_high:+.1%}]"
 
 

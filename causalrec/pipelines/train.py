@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from causalrec._files import new_directory
-from causalrec._validation import list_some, nearest
+from causalrec._validation import check_columns, check_not_empty, list_some, nearest
 from causalrec.config import RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError
@@ -17,9 +17,10 @@ from causalrec.features import FeatureStore, Materialized
 from causalrec.pipelines.designs import Design, build_design
 from causalrec.pipelines.effect import estimate_effect
 from causalrec.pipelines.experiment import analyse_experiment
+from causalrec.pipelines.feature_sets import feature_sets
 from causalrec.pipelines.inputs import Inputs, Truth, load_inputs
 from causalrec.pipelines.progress import Reporter, SilentReporter
-from causalrec.pipelines.ranking import RankingData, build_ranking, feature_sets, train_ranker
+from causalrec.pipelines.ranking import RankingData, build_ranking, train_ranker
 from causalrec.pipelines.rundir import RunDirectory, new_run_path
 from causalrec.pipelines.session import Session, opened_engine, tracked
 from causalrec.pipelines.summary import (
@@ -93,6 +94,7 @@ def build_features(config: RunConfig, *, reporter: Reporter | None = None) -> li
         with reporter.stage("data"):
             inputs, _ = load_inputs(config)
             _register(inputs, engine)
+            _check_tables(config, inputs, engine)
         store = FeatureStore(engine, config.features.directory)
         if config.events is None or not feature_sets(config, config.events):
             raise ConfigError(f"{config.name}: no features are configured; add an `events:` and a `features:` section.")
@@ -132,17 +134,44 @@ def _register(inputs: Inputs, engine: Engine) -> None:
         engine.register(name, table)
 
 
+def _check_tables(config: RunConfig, inputs: Inputs, engine: Engine) -> list[str]:
+    """Raise where the config names a table or an event column that is not there; note the events of nobody."""
+    named = [("events.table", config.events.table)] if config.events is not None else []
+    for key, design in (("experiment", config.experiment), ("campaign", config.campaign)):
+        if design is not None:
+            named += [(f"{key}.table", design.table), *([(f"{key}.join", design.join)] if design.join else [])]
+    for key, table in named:
+        if table not in inputs.tables:
+            known = list_some(inputs.tables, 20)
+            raise ConfigError(f"{key} is {table!r}; the tables are {known}.{nearest(table, inputs.tables)}")
+    if config.events is None:
+        return []
+    events = config.events
+    asked = [events.user, events.time, *([events.item, events.event_type] if config.ranker.enabled else [])]
+    check_columns(engine.columns(events.table), asked, where=f"events: table {events.table!r}")
+    q = engine.dialect.quote
+    sums = ", ".join(f"SUM(CASE WHEN {q(c)} IS NULL THEN 1 ELSE 0 END) AS n{i}" for i, c in enumerate(asked))
+    counts = engine.collect(f"SELECT COUNT(*) AS n, {sums} FROM {q(events.table)}").iloc[0]
+    check_not_empty(int(counts["n"]), where=f"events: table {events.table!r}")
+    return [
+        f"events: {int(counts[f'n{i}']):,} of {int(counts['n']):,} rows have no {column!r}; nothing is counted for them"
+        for i, column in enumerate(asked)
+        if counts[f"n{i}"]
+    ]
+
+
 def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
     with session.stage("data") as (_, stage):
         inputs, truth = load_inputs(session.config)
         _check_truth(session.config, truth)
         _register(inputs, engine)
+        notes = [*inputs.notes, *_check_tables(session.config, inputs, engine)]
         for each in (stage, session.tracker.top):
             for line in inputs.lineage:
                 each.log_dataset(
                     line.table, line.source, line.digest, line.columns, line.rows, context="training"
                 )  # fmt: skip
-    for text in inputs.notes:
+    for text in notes:
         session.note(text)
     return inputs, truth
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.base import clone
 from causalrec._typing import FloatArray
 from causalrec.config import RunConfig
 from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
+from causalrec.exceptions import OutcomeError, TreatmentError
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.inputs import Truth
 from causalrec.pipelines.scoring import UpliftScorer
@@ -39,6 +41,12 @@ def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
     held_out = design.held_out(config.split.test_share, config.seed)
     training = design.frame[~held_out].reset_index(drop=True)
     outcome = design.outcome(config.uplift.outcome)
+    if design.frame[outcome].nunique() == 1:
+        raise OutcomeError(
+            f"outcome {outcome!r} of {design.name} is {design.frame[outcome].iloc[0]:g} for all {len(design.frame):,} "
+            "units, so there is no effect to learn. Check its `where` and window and the dates of the log, or set "
+            "uplift.enabled: false."
+        )
     learner = TLearner(random_state=config.seed, **config.uplift.params)
     judged = design.validation(training, config.split.validation_share, config.seed)
 
@@ -63,13 +71,16 @@ def score_uplift(
     """Qini, AUUC, the effect in the top share, the Qini curve and the effect by group of predicted uplift."""
     y, arm = frame[outcome].to_numpy(), frame[treatment].to_numpy()
     level = config.confidence_level
-    return {
+    results: dict[str, Result] = {
         "qini": qini_score(y, uplift, arm, confidence_level=level),
         "auuc": auuc_score(y, uplift, arm, confidence_level=level),
-        top_name(config): uplift_at_k(y, uplift, arm, k=config.uplift.top_share, confidence_level=level),
         "qini_curve": qini_curve(y, uplift, arm, confidence_level=level, label=label),
         "uplift_bins": uplift_by_bin(y, uplift, arm, confidence_level=level),
     }
+    # Few units, or many of equal score, may leave one arm out of the top: then there is no effect in it to report.
+    with contextlib.suppress(TreatmentError):
+        results[top_name(config)] = uplift_at_k(y, uplift, arm, k=config.uplift.top_share, confidence_level=level)
+    return results
 
 
 def true_scores(

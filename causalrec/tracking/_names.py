@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from causalrec.results import Result
+from causalrec.results import RefutationResult, Result
 
 _PACKAGES = (
     "causalrec",
@@ -30,6 +30,8 @@ def result_metrics(name: str, result: Result) -> dict[str, float]:
     """A result's numbers as metrics: the estimate under the name itself, the rest behind it."""
     skip = ("confidence_level", "k", "threshold")
     renamed = {"estimate": name, "n_obs": f"{name}_n"}
+    if isinstance(result, RefutationResult):
+        renamed = {"placebo_effect": name, "placebo_std": f"{name}_std", "estimate": f"{name}_refuted_estimate"}
     return {
         renamed.get(key, f"{name}_{key}"): float(value)
         for key, value in result.to_dict().items()

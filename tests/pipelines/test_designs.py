@@ -160,14 +160,12 @@ def test_an_outcome_takes_its_values_from_the_column_that_it_names() -> None:
     assert "spent" not in design.covariates
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="a column can be renamed to one outcome only")
 def test_two_outcomes_may_read_one_column() -> None:
     outcomes = {"any": {"kind": "proportion", "column": "y"}, "mean": {"kind": "mean", "column": "y"}}
     found = build({"units": units_of(y=[0, 1, 0, 1, 1, 1])}, {"outcomes": outcomes}).frame
     assert found["any"].tolist() == found["mean"].tolist() == [0, 1, 0, 1, 1, 1]
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the clash of names is not seen, and pandas stumbles over it")
 @pytest.mark.parametrize("name", ["age", "arm", "joined"])
 def test_an_outcome_with_the_name_of_another_column_is_refused_by_name(name: str) -> None:
     users = pd.DataFrame({"user_id": np.arange(6), "joined": 1.0})
@@ -347,7 +345,7 @@ def test_texts_that_look_like_ids_are_refused(n: int, n_levels: int, refused: bo
 # --- the order of rows ------------------------------------------------------------------------------------------
 
 
-@given(seed=st.integers(0, 2**32 - 1))
+@given(seed=st.integers(0, 2**31))
 @settings(max_examples=8, deadline=None)
 def test_the_order_of_rows_changes_nothing(seed: int) -> None:
     rng = np.random.default_rng(3)

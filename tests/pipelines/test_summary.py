@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from causalrec.pipelines.summary import findings, summarise
 from causalrec.results import (
@@ -135,7 +136,7 @@ def test_a_p_value_of_zero_is_never_written_as_zero() -> None:
 
 
 def test_no_relative_effect_is_said_so() -> None:
-    assert ", no relative effect, p" in said({"ab_spend": ab_of(UP, relative=NAN)}, "spend")
+    assert ", no bounded relative effect, p" in said({"ab_spend": ab_of(UP, relative=NAN)}, "spend")
 
 
 @given(low=st.floats(-5, 5), width=st.floats(0, 5))
@@ -235,10 +236,10 @@ def test_the_rows_come_in_the_order_of_the_stages() -> None:
         ("ranker", "ranker − recent top sellers, paired"),
         ("uplift", "Qini: gain over a random order"),
         ("uplift", "AUUC: area under the gain curve"),
-        ("uplift", "effect in the top 12.5% by predicted uplift"),
+        ("uplift", "effect in the top 100% by predicted uplift"),
         ("average effect", "emailed on spend (att)"),
         ("average effect", "the same, doubly robust"),
-        ("placebo", "treatment permuted: nothing to find"),
+        ("placebo", "treatment permuted: mean effect"),
         ("A/B test", "spend, +5.0% [+2.0%, +8.0%]"),
     ]
 
@@ -250,10 +251,12 @@ def test_every_row_holds_the_numbers_of_its_result() -> None:
     assert isinstance(effect, EffectResult)
     row = rows["emailed on spend (att)"]
     assert (row.estimate, row.ci_low, row.ci_high, row.pvalue, row.n) == (*UP, 1234)
-    placebo = rows["treatment permuted: nothing to find"]
-    assert (placebo.estimate, placebo.ci_low, placebo.ci_high, placebo.pvalue, placebo.truth, placebo.n) == (
-        0.03, -0.2, 0.2, 0.7, 0.0, 100,
-    )  # fmt: skip
+    placebo = rows["treatment permuted: mean effect"]
+    assert (placebo.estimate, placebo.pvalue, placebo.truth, placebo.n) == (0.03, 0.7, 0.0, 100)
+    refutation = results["placebo"]
+    assert isinstance(refutation, RefutationResult)
+    mean = stats.t(99, loc=0.03, scale=refutation.placebo_std / 10)  # the interval of the mean, not of the draws
+    assert (placebo.ci_low, placebo.ci_high) == pytest.approx(mean.interval(0.95), rel=1e-9)
     assert np.isnan(rows["AUUC: area under the gain curve"].pvalue)  # it tests the average effect, not the order
     assert rows["Qini: gain over a random order"].pvalue == UP[3]
 
@@ -264,7 +267,7 @@ def test_the_truth_stands_only_where_it_is_known() -> None:
     assert truths.pop("Qini: gain over a random order") == 0.4
     assert truths.pop("spend, +5.0% [+2.0%, +8.0%]") == 0.6
     assert truths.pop("the same, doubly robust") == 0.0
-    assert truths.pop("treatment permuted: nothing to find") == 0.0  # by construction
+    assert truths.pop("treatment permuted: mean effect") == 0.0  # by construction
     assert np.isnan(list(truths.values())).all()
 
 

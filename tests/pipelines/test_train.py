@@ -56,7 +56,7 @@ def test_the_table_answers_every_question_beside_the_truth(trained: RunSummary) 
     assert effect.truth == pytest.approx(truth.mean("tau_email_spend"), rel=1e-12)
     converted = next(r for r in trained.rows if r.what.startswith("converted"))
     assert converted.truth == pytest.approx(truth.mean("tau_conversion"), rel=1e-12)
-    assert rows["placebo", "treatment permuted: nothing to find"].truth == 0.0
+    assert rows["placebo", "treatment permuted: mean effect"].truth == 0.0
 
 
 def test_the_ab_numbers_are_those_of_the_raw_tables(trained: RunSummary) -> None:
@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], type[CausalRecError
     "missing column": (lambda f: f.rename(columns={"spend": "spent"}), ColumnError, "'spend'.*Did you mean 'spent'"),
     "empty table": (lambda f: f.iloc[:0], EmptyTableError, "0 rows"),
     "one arm only": (lambda f: f[f["variant"] == "old"], TreatmentError, "only 'old' in"),
-    "neither 0/1 nor two arms": (lambda f: f.assign(variant=f["age"]), TreatmentError, "control='old' is not among"),
+    "neither 0/1 nor two arms": (lambda f: f.assign(variant=f["age"]), TreatmentError, "'old' is not among the arms"),
     "three arms": (
         lambda f: f.assign(variant=f["variant"].where(f["age"] < 60, "third")),
         TreatmentError,
