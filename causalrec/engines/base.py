@@ -17,12 +17,13 @@ from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias, cast, runtim
 
 import pandas as pd
 
-from causalrec._validation import list_some
-from causalrec.exceptions import ColumnError, DatasetError, EngineError
+from causalrec._validation import list_some, optional_import
+from causalrec.exceptions import ColumnError, DatasetError, EngineError, TimeError
 
 Kind: TypeAlias = Literal["integer", "float", "string", "boolean", "timestamp", "timestamptz", "date", "other"]
 PathSource: TypeAlias = "str | Path | Sequence[str | Path]"
 
+_ZONE = r":\d\d(\.\d+)?\s*(Z|UTC|[+-]\d\d(:?\d\d)?)$"
 _GLOB_MARKS = frozenset("*?[")
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 _DELIMITERS = ",;\t|"
@@ -180,6 +181,35 @@ class Files:
             return csv_header(path, self.delimiter)
         except (OSError, EOFError, UnicodeError, csv.Error, pa.ArrowException) as error:
             raise DatasetError(f"{path}: unreadable as {self.format}: {error}") from error
+
+
+def check_csv_times(files: Files) -> None:
+    """Raise :class:`TimeError` where a column of CSV files has times with a zone and times without.
+
+    Both engines would read the latter as UTC, hours off where the writer meant the local time.
+    """
+    duckdb = optional_import("duckdb", extra="all")
+    quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files.paths)
+    source = (
+        f"[{quoted}], header = true, delim = '{files.delimiter}', quote = '\"', escape = '\"', union_by_name = true"
+    )
+    with duckdb.connect(":memory:") as connection:
+        try:
+            described = connection.execute(f"DESCRIBE SELECT * FROM read_csv({source})").fetchall()
+            zoned = [row[0] for row in described if row[1] == "TIMESTAMP WITH TIME ZONE"]
+            for column in zoned:
+                c = '"' + column.replace('"', '""') + '"'
+                n_zoned, n = connection.execute(
+                    f"SELECT COUNT(*) FILTER (regexp_matches(trim({c}), '{_ZONE}')), COUNT({c}) "
+                    f"FROM read_csv({source}, all_varchar = true)"
+                ).fetchone()
+                if n_zoned < n:
+                    raise TimeError(
+                        f"{files.paths[0]}: {n - n_zoned:,} of {n:,} times in column {column!r} have no zone and the "
+                        "others have one. Give all of them a zone, or none of them (then they are UTC)."
+                    )
+        except duckdb.Error as error:
+            raise DatasetError(f"{files.paths[0]}: unreadable as csv: {error}") from error
 
 
 def csv_header(path: Path, delimiter: str) -> list[str]:

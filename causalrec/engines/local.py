@@ -17,6 +17,7 @@ from causalrec.engines.base import (
     Dialect,
     Files,
     Kind,
+    check_csv_times,
     check_source_columns,
     unknown_table,
 )
@@ -148,6 +149,7 @@ class LocalEngine:
         listed = "[" + ", ".join(self.dialect.literal(str(p)) for p in files.paths) + "]"
         options = f", hive_partitioning = {str(files.base is not None).lower()}, union_by_name = true"
         if files.format == "csv":
+            check_csv_times(files)
             mark = self.dialect.literal(files.delimiter)
             options += f""", header = true, delim = {mark}, quote = '"', escape = '"'"""
         above = {part.split("=")[0] for part in files.base.absolute().parts if "=" in part} if files.base else set()

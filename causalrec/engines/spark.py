@@ -23,6 +23,7 @@ from causalrec.engines.base import (
     Dialect,
     Files,
     Kind,
+    check_csv_times,
     check_source_columns,
     csv_header,
     unknown_table,
@@ -241,6 +242,7 @@ class SparkEngine:
                 others = [self.dialect.quote(c) for c in frame.columns]
                 frame = frame.selectExpr(*(f"{time} AS {q}" if c == q else c for c in others))
             return frame
+        check_csv_times(files)
         reader = reader.options(
             header=True, inferSchema=True, multiLine=True, quote='"', escape='"', mode="FAILFAST", sep=files.delimiter
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrec._validation import optional_import
+from causalrec._validation import list_some, optional_import
 from causalrec.exceptions import OverlapError
 from causalrec.observational.matching import Match, design_matrix, fit_propensity, match_nearest, one_thread
 from causalrec.results import IdentificationResult
@@ -58,7 +58,13 @@ class PropensityMatching(CausalEstimator):
         self.covariates_ = [c for c in data.columns if c in adjust]
         self.X_, self.names_ = design_matrix(data[self.covariates_])
         self.treatment_ = data[self._target_estimand.treatment_variable[0]].to_numpy(np.int64)
-        self.propensity_ = fit_propensity(self.X_, self.treatment_)
+        try:
+            self.propensity_ = fit_propensity(self.X_, self.treatment_)
+        except OverlapError as error:
+            alone = [str(n) for n, x in zip(self.names_, self.X_.T, strict=True) if _one_arm_only(x, self.treatment_)]
+            if not alone:
+                raise
+            raise OverlapError(f"{error} Values that only one arm has: {list_some(alone)}.") from error
         return self
 
     def estimate_effect(
@@ -80,6 +86,11 @@ class PropensityMatching(CausalEstimator):
     def construct_symbolic_estimator(self, estimand: Any) -> str:  # noqa: ARG002 - DoWhy's signature
         """What DoWhy prints for the estimator."""
         return "nearest neighbour on the propensity score"
+
+
+def _one_arm_only(x: Any, treatment: Any) -> bool:
+    """Whether an indicator is 1 in units of one arm alone."""
+    return bool(np.isin(x, (0.0, 1.0)).all()) and len(np.unique(treatment[x == 1.0])) == 1
 
 
 def causal_model(frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str]) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from causalrec.engines import Engine, LocalEngine, open_engine
-from causalrec.exceptions import CausalRecError, ColumnError, DatasetError, EngineError, StoreError
+from causalrec.exceptions import CausalRecError, ColumnError, DatasetError, EngineError, StoreError, TimeError
 
 FRAME = pd.DataFrame({"user": [1, 2, 3], "Café, 'x' \"y\" `z`": ["a", None, "ü"], "spend": [1.5, None, -2.0]})
 
@@ -392,3 +392,25 @@ def test_engines_load_no_pyspark() -> None:
 
 def test_all_errors_are_one_family() -> None:
     assert issubclass(EngineError, CausalRecError)
+
+
+@pytest.mark.parametrize(
+    ("times", "mixed"),
+    [
+        (["2025-01-01 10:00:00", "2025-01-01T10:00:00+01:00"], True),
+        (["2025-01-01T10:00:00Z", "2025-01-02 10:00"], True),
+        (["2025-01-01T10:00:00Z", "2025-01-01T10:00:00.5+01:00", ""], False),
+        (["2025-01-01 10:00:00", "2025-03-30 02:30:00"], False),
+        (["2025-01-01", "2025-01-02"], False),
+    ],
+)
+def test_a_csv_column_of_times_has_zones_or_none(engine: Engine, tmp_path: Path, times: list[str], mixed: bool) -> None:
+    """Read as UTC, the times without a zone would be hours off, and nothing would say so."""
+    path = tmp_path / "log.csv"
+    path.write_text("who;at\n" + "".join(f"a;{t}\n" for t in times), encoding="utf-8")
+    if mixed:
+        with pytest.raises(TimeError, match=r"log\.csv: 1 of 2 times in column 'at' have no zone.*Give all of them"):
+            engine.register("log", path)
+        return
+    engine.register("log", path)
+    assert engine.columns("log")["at"] in ("timestamp", "timestamptz", "date")
