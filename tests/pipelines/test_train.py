@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -285,23 +287,21 @@ def test_interrupted_or_failed_at_any_stage_nothing_half_written_is_left(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.5, 2, 4, 6, 8, 11])
+@pytest.mark.parametrize("seconds", [2, 4, 6, 8, 10, 12])
 def test_sigint_at_any_moment(seconds: float, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "causalrec.cli", "train", "--config", str(REPO / "configs" / "marketplace.yaml")]
+    command = [sys.executable, "-m", "causalrec", "train", "--config", str(REPO / "configs" / "marketplace.yaml")]
     started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     started.send_signal(signal.SIGINT)
     _, stderr = started.communicate(timeout=60)
-    if started.returncode == 0:
-        pytest.skip("the run was done before the signal")
     assert started.returncode == 130, stderr
     assert "Traceback" not in stderr
     left = list((tmp_path / "runs").glob("*")) + list((tmp_path / "runs").glob(".*"))
     assert not left
     if (tmp_path / "mlflow.db").exists():
-        client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-        experiments = [e.experiment_id for e in client.search_experiments()]
-        assert {r.info.status for r in client.search_runs(experiments)} <= {"KILLED", "FAILED", "FINISHED"}
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+            found = {status for (status,) in store.execute("SELECT status FROM runs")}
+        assert found <= {"KILLED", "FINISHED"}
 
 
 @pytest.mark.data
