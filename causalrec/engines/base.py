@@ -52,10 +52,6 @@ class Dialect(ABC):
         """The naive UTC timestamp of an integer of microseconds."""
 
     @abstractmethod
-    def last_value(self, expression: str, window: str) -> str:
-        """The last value of a window frame that is not null; ``window`` is all that stands after ``OVER``."""
-
-    @abstractmethod
     def count_distinct(self, expression: str, window: str) -> str:
         """The number of distinct values of a window frame that are not null."""
 

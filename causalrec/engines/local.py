@@ -53,10 +53,6 @@ class DuckDBDialect(Dialect):
         """The naive UTC timestamp of an integer of microseconds."""
         return f"make_timestamp({expression})"
 
-    def last_value(self, expression: str, window: str) -> str:
-        """``IGNORE NULLS`` stands inside the call."""
-        return f"last_value({expression} IGNORE NULLS) OVER {window}"
-
     def count_distinct(self, expression: str, window: str) -> str:
         """``DISTINCT`` is allowed in a frame."""
         return f"count(DISTINCT {expression}) OVER {window}"

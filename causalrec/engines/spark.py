@@ -94,10 +94,6 @@ class SparkDialect(Dialect):
         """The naive UTC timestamp of an integer of microseconds."""
         return f"CAST(timestamp_micros({expression}) AS TIMESTAMP_NTZ)"
 
-    def last_value(self, expression: str, window: str) -> str:
-        """``IGNORE NULLS`` stands after the call."""
-        return f"last_value({expression}) IGNORE NULLS OVER {window}"
-
     def count_distinct(self, expression: str, window: str) -> str:
         """``DISTINCT`` is not allowed in a frame, but a set is."""
         return f"CAST(size(collect_set({expression}) OVER {window}) AS BIGINT)"
