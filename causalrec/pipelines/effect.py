@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from causalrec.config import RunConfig
-from causalrec.exceptions import CausalRecError
+from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.observational import EffectStudy, average_effect, study_effect
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.progress import Advance
@@ -55,17 +55,20 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
         progress=advance,
     )
     check = None
-    if settings.cross_check and method != _SECOND_METHOD and settings.estimand == "ate":
-        check = average_effect(
-            frame,
-            treatment=design.treatment,
-            outcome=outcome,
-            covariates=covariates,
-            estimand=settings.estimand,
-            method=_SECOND_METHOD,
-            confidence_level=config.confidence_level,
-            random_state=config.seed,
-        ) if covariates else None  # fmt: skip
+    if settings.cross_check and method != _SECOND_METHOD and settings.estimand == "ate" and covariates:
+        try:
+            check = average_effect(
+                frame,
+                treatment=design.treatment,
+                outcome=outcome,
+                covariates=covariates,
+                estimand=settings.estimand,
+                method=_SECOND_METHOD,
+                confidence_level=config.confidence_level,
+                random_state=config.seed,
+            )
+        except OverlapError as error:  # a second opinion that cannot be had is no reason to withhold the first
+            notes = (*notes, f"no doubly robust cross-check: {error}")
     units = frame[design.unit]
     if settings.estimand != "ate":
         units = units[frame[design.treatment] == (settings.estimand == "att")]

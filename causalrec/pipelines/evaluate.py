@@ -172,9 +172,7 @@ def _promote(
         theirs = float(champion[1]["value"]) if same_rows else _score_champion(session, name, score)
     if mine > theirs:
         session.tracker.set_champion(name, version, {"metric": metric, "value": repr(mine), "held_out": digest})
-    verdict = (
-        "is the champion" if mine > theirs else f"does not beat the champion, version {champion[0] if champion else ''}"
-    )
+    verdict = "is the champion" if mine > theirs else "does not beat the champion"
     against = "" if champion is None else f", against {theirs:.4g} of version {champion[0]}"
     session.note(f"model {name}, version {version}, {verdict} ({metric} {mine:.4g}{against})")
 

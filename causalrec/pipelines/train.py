@@ -60,7 +60,7 @@ def train(config: RunConfig, *, reporter: Reporter | None = None) -> RunSummary:
     target = new_run_path(config.output_dir, config.name)
     with (
         tracked(config, reporter, "train", {"run": target.name}) as tracker,
-        new_directory(target, replace=True) as partial,
+        new_directory(target) as partial,
     ):
         session = Session(config, reporter, tracker, RunDirectory(partial))
         with opened_engine(config) as engine:
@@ -219,7 +219,7 @@ def _ranker(session: Session, prepared: Prepared) -> dict[str, Any]:
     with session.stage("ranker") as (_, stage):
         output = train_ranker(data, config)
         session.record(stage, output.results)
-        stage.log_history(f"validation_ndcg_at_{config.ranker.k}", output.history)
+        stage.log_history(f"stopping_ndcg_at_{config.ranker.k}", output.history)
         stage.log_frame(output.importances, "tables/importances.json")
         _log_model(session, stage, "ranker", output.scorer, data.train.frame)
     return {"ranker": output.scorer}

@@ -166,6 +166,16 @@ def test_own_files_run_and_skip_what_they_lack(experiment_config: Callable[..., 
     assert any(note.startswith("ranker skipped: the data has no event log") for note in summary.notes)
 
 
+def test_few_units_lose_the_cross_check_and_nothing_else(experiment_config: Callable[..., RunConfig]) -> None:
+    """Cross-fitting needs 30 units of each arm; the difference in means and the A/B test do not."""
+    config = experiment_config(frame_of(50), average_effect={"n_placebo": 20}, uplift={"enabled": False})
+    summary = train(config)
+    assert any(
+        "no doubly robust cross-check: doubly_robust fits its models on 3 folds" in note for note in summary.notes
+    )
+    assert {r.stage for r in summary.rows} == {"average effect", "placebo", "A/B test"}
+
+
 def test_without_treatment_no_effect_is_made_up(tmp_path: Path) -> None:
     config = small_marketplace(tmp_path, tracking={"enabled": False}, experiment=None, campaign=None)
     config = config.model_copy(update={"uplift": config.uplift.model_copy(update={"outcome": None})})
