@@ -52,8 +52,20 @@ class Dialect(ABC):
         """The naive UTC timestamp of an integer of microseconds."""
 
     @abstractmethod
-    def count_distinct(self, expression: str, window: str) -> str:
-        """The number of distinct values of a window frame that are not null."""
+    def wall_clock(self, expression: str, time_zone: str) -> str:
+        """What the clocks of an IANA time zone show, as a timestamp without zone, at an integer of microseconds."""
+
+    @abstractmethod
+    def count_distinct(self, expression: str, over: str = "") -> str:
+        """The number of distinct values that are not null, of a group or of the frame of an ``OVER`` clause."""
+
+    @abstractmethod
+    def deviation(self, expression: str) -> str:
+        """The standard deviation (n - 1) of a group's numbers, which must be finite; their order does not matter."""
+
+    @abstractmethod
+    def steps(self, start: int, stop: int, step: int) -> str:
+        """In a list of columns: a row for each of ``start, start + step, …`` below ``stop``."""
 
     @abstractmethod
     def row_hash(self, expressions: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from causalrec.engines.base import Engine
 from causalrec.exceptions import ColumnError, OutcomeError
 from causalrec.moments import Moments
 
-_LARGEST = "1e150"  # its square is still a number
+LARGEST = "1e150"  # its square is still a number
 _SECOND_GRID = "4.440892098500626e-16"  # 2^-51
 
 
@@ -78,7 +78,7 @@ def _moments_sql(table: str, columns: Sequence[str], by: Sequence[str]) -> str:
         return ", ".join(text for part in parts for text in part)
 
     # A comparison with NaN or null is never true here: both engines take NaN for the largest number.
-    values = [f"CASE WHEN ABS(CAST({c} AS DOUBLE)) <= {_LARGEST} THEN CAST({c} AS DOUBLE) END AS x{i}"
+    values = [f"CASE WHEN ABS(CAST({c} AS DOUBLE)) <= {LARGEST} THEN CAST({c} AS DOUBLE) END AS x{i}"
               for i, c in enumerate(columns)]  # fmt: skip
     # Written out twice: DuckDB would keep a shared one in memory.
     table = f"(SELECT {listed([f'{b} AS {k}' for b, k in zip(by, keys, strict=True)], values)} FROM {table})"
@@ -103,14 +103,19 @@ def _moments_sql(table: str, columns: Sequence[str], by: Sequence[str]) -> str:
     )
 
 
+def rounded_sql(term: str, grid: str) -> str:
+    """A term that is smaller than the grid, rounded to a multiple of the grid's last digit."""
+    return f"({term} + {grid} - {grid})"
+
+
 def _exact_sums(name: str, term: str, grid: str) -> str:
     """Sums of the two parts of a term that is at most ``grid / 4n`` in each of n rows.
 
     Adding and taking away the grid g rounds to a multiple of its last digit, at least ``g * 2^-54``; n of those stay
     below 2^53 multiples, so their sum has no rounding. The remainder, at most ``g * 2^-53``, is treated so again.
     """
-    head = f"({term} + {grid} - {grid})"
-    rest = f"(({term} - {head}) + {grid} * fine - {grid} * fine)"
+    head = rounded_sql(term, grid)
+    rest = rounded_sql(f"({term} - {head})", f"{grid} * fine")
     return f"SUM({head}) AS h{name}, SUM({rest}) AS l{name}"
 
 
@@ -119,7 +124,7 @@ def _check_bad(row: dict[str, Any], columns: Sequence[str], key: tuple[Any, ...]
         if row[f"b{i}"]:
             raise OutcomeError(
                 f"metric {column!r}, group {key}: {int(row[f'b{i}'])} of {row['n']} values are missing, infinite or "
-                f"beyond {_LARGEST}. Drop those rows or fill them in a way that you can defend."
+                f"beyond {LARGEST}. Drop those rows or fill them in a way that you can defend."
             )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import ColumnError, ConfigError, TimeError
@@ -32,7 +32,7 @@ def parse_window(window: str) -> int:
     >>> parse_window("30d")
     2592000000000
     """
-    match = re.fullmatch(r"(\d+)([smhdw])", str(window))
+    match = re.fullmatch(r"([0-9]+)([smhdw])", str(window))
     if not match or int(match[1]) == 0:
         raise TimeError(f"window is {window!r}; expected a positive whole number and a unit s, m, h, d or w, as '30d'.")
     length = int(match[1]) * _UNITS[match[2]] * 1_000_000
@@ -41,9 +41,79 @@ def parse_window(window: str) -> int:
     return length
 
 
+def check_name(name: str) -> None:
+    """Raise :class:`ConfigError` unless a declaration's name can name a directory."""
+    if not re.fullmatch(r"[^\W_][\w\- ]*", str(name)):
+        raise ConfigError(f"feature set name {name!r}: expected letters, digits, '_' and '-': it names a directory.")
+
+
+def check_feature_names(names: Sequence[str], *, where: str) -> None:
+    """Raise :class:`ConfigError` where features cannot be told apart, or from the columns that queries use inside."""
+    inside = [name for name in names if name.startswith("__")]
+    if inside:
+        raise ConfigError(
+            f"{where}: the name {inside[0]!r} starts with '__', as columns of the queries do; take another."
+        )
+    labels = [name.lower() for name in names]
+    doubled = sorted({x for x in labels if labels.count(x) > 1})
+    if doubled:
+        raise ConfigError(
+            f"{where}: the name {doubled[0]!r} appears twice (SQL does not tell upper and lower case apart); give "
+            "name= to one of them."
+        )
+
+
+def as_tuple(values: Any, *, where: str) -> tuple[Any, ...]:
+    """A sequence as a tuple; a text, which is a sequence of letters, is refused with :class:`ConfigError`."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"{where} is {values!r}; expected a tuple.")
+    return tuple(values)
+
+
+def _sql_by_name(values: Any, *, where: str) -> dict[str, str]:
+    """A mapping of names to SQL, copied; :class:`ConfigError` for anything else."""
+    texts = isinstance(values, Mapping) and all(
+        isinstance(text, str) and text.strip() for text in (*values.keys(), *values.values())
+    )
+    if not texts:
+        raise ConfigError(f'{where} is {values!r}; expected names and the SQL of each, as {{"amount": "price * n"}}.')
+    return dict(values)
+
+
+def content_hash(values: Mapping[str, Any]) -> str:
+    """sha256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+class Declaration(Protocol):
+    """What every kind of declaration has: :class:`FeatureSet`, or features of the calendar or of attributes."""
+
+    @property
+    def name(self) -> str:
+        """What it is called; it names a directory too."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that the spine must have beside its time; none where all rows of a time are alike."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Column names in order."""
+
+    @property
+    def spec_hash(self) -> str:
+        """sha256 of the declaration: any change of meaning changes it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The declaration as plain values."""
+
+
 @dataclass(frozen=True)
 class Aggregation:
     """One windowed aggregate of events, such as purchases of the last 30 days.
+
+    A sum of integers is an integer, and one that leaves 64 bits an error of the engine: sum a derived column,
+    ``CAST(x AS DOUBLE)``, where that can be.
 
     Parameters
     ----------
@@ -94,8 +164,24 @@ class Aggregation:
 class FeatureSet:
     """Aggregates of one event table by the same keys; see :class:`causalrec.features.FeatureStore`.
 
-    ``order_by`` breaks ties between events of equal time for first and last (nulls come first); the other columns
-    break what ties remain, so that a result does not depend on the order of rows. First and last skip nulls.
+    Parameters
+    ----------
+    name : str
+        Names a directory too.
+    keys : tuple of str
+        Columns whose events belong together.
+    source : str
+        The event table, by the name under which the engine knows it.
+    time_column : str
+        When an event happened.
+    aggregations : tuple of Aggregation
+    order_by : tuple of str, optional
+        Breaks ties between events of equal time for first and last (nulls come first); the other columns break what
+        ties remain, so that a result does not depend on the order of rows. First and last skip nulls.
+    derived : mapping of str to str, optional
+        Columns made from those of the events by SQL, to be used like them: ``{"amount": "price * quantity"}``.
+    computed : mapping of str to str, optional
+        Features made from the aggregations by SQL: ``{"ctr": "clicks / NULLIF(views, 0)"}``.
 
     Raises
     ------
@@ -108,52 +194,49 @@ class FeatureSet:
     ('events_count_3d',)
     """
 
+    kind: ClassVar[str] = "events"
+
     name: str
     keys: tuple[str, ...]
     source: str
     time_column: str
     aggregations: tuple[Aggregation, ...]
     order_by: tuple[str, ...] = field(default=())
+    # A mapping has no hash; two sets that differ only here are told apart by ==.
+    derived: Mapping[str, str] = field(default_factory=dict, hash=False)
+    computed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         for part in ("keys", "aggregations", "order_by"):
-            values = getattr(self, part)
-            if isinstance(values, str) or not isinstance(values, Sequence):
-                raise ConfigError(f"feature set {self.name!r}: {part} is {values!r}; expected a tuple.")
-            object.__setattr__(self, part, tuple(values))
-        if not re.fullmatch(r"[^\W_][\w\- ]*", self.name):
-            raise ConfigError(
-                f"feature set name {self.name!r}: expected letters, digits, '_' and '-': it names a directory."
-            )
+            object.__setattr__(self, part, as_tuple(getattr(self, part), where=f"feature set {self.name!r}: {part}"))
         if not self.keys or not self.aggregations:
             raise ConfigError(f"feature set {self.name!r} needs at least one key and one aggregation.")
-        labels = [a.label.lower() for a in self.aggregations]
-        doubled = sorted({x for x in labels if labels.count(x) > 1})
-        if doubled:
-            raise ConfigError(
-                f"feature set {self.name!r}: the name {doubled[0]!r} appears twice (SQL does not tell upper and lower "
-                "case apart); give name= to one of them."
+        for part in ("derived", "computed"):
+            object.__setattr__(
+                self, part, _sql_by_name(getattr(self, part), where=f"feature set {self.name!r}: {part}")
             )
+        check_feature_names(self.feature_names, where=f"feature set {self.name!r}")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Column names in order."""
-        return tuple(a.label for a in self.aggregations)
+        """Column names in order: the aggregations, then what is computed from them."""
+        return (*(a.label for a in self.aggregations), *self.computed)
 
     @property
     def spec_hash(self) -> str:
         """sha256 of the declaration: any change of meaning changes it."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        return content_hash(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The declaration as plain values."""
-        return asdict(self)
+        return {"kind": self.kind, **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FeatureSet:
         """Build from plain values, as read from YAML or JSON. Raises :class:`ConfigError` for unknown keys."""
         try:
             aggregations = tuple(Aggregation(**a) for a in values["aggregations"])
-            return cls(**{**values, "aggregations": aggregations})
+            return cls(**{**{k: v for k, v in values.items() if k != "kind"}, "aggregations": aggregations})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"a feature set cannot be built from {values!r}: {error}.") from error

@@ -1,27 +1,31 @@
-"""A feature set as one SQL text, the same for every engine but for the dialect's named hooks.
-
-Events and the rows that ask for features are put in one table, sorted by key and time once, and every feature is a
-window over it: ``[t - w, t)`` is RANGE BETWEEN w PRECEDING AND 1 PRECEDING on integer microseconds.
-"""
+"""What the queries of a feature set have in common: checks against its source, and the events as SQL."""
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from causalrec._validation import check_columns
 from causalrec.engines import Dialect, Engine, Kind
+from causalrec.engines.moments import LARGEST
 from causalrec.exceptions import ColumnError, ConfigError, EngineError, TimeError
+from causalrec.features.attributes import AttributeFeatures
+from causalrec.features.days import DAY_US
 from causalrec.features.spec import OUTCOME_OPERATIONS, Aggregation, FeatureSet, parse_window
 
-ROW = "__row"
-_DAY_US = 86_400_000_000
-_NUMERIC = ("integer", "float", "boolean")
-_AGGREGATES = {"count": "COUNT", "mean": "AVG", "min": "MIN", "max": "MAX", "std": "STDDEV_SAMP"}
+_LINE = "\n"
+_QUOTED = re.compile(r"""'(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+_OTHER_ROWS = re.compile(r"\(\s*(select|with|from|values|table)\b|\bover\b", re.IGNORECASE)
+NUMERIC = ("integer", "float", "boolean")
+_NEED_NUMBERS = ("sum", "mean", "std")
+_NEED_ORDER = ("min", "max")
+_NOT_BY_DAY = ("n_unique", "std")  # a day's part does not say what the whole is
 
 
-def check_features(features: FeatureSet, engine: Engine) -> None:
-    """Raise where a set does not fit its event table.
+def check_events(features: FeatureSet, engine: Engine) -> dict[str, Kind]:
+    """The columns of a set's events, derived ones among them, with the kind of each.
 
     Raises
     ------
@@ -30,36 +34,118 @@ def check_features(features: FeatureSet, engine: Engine) -> None:
     TimeError
         For times that are no timestamps.
     ConfigError
-        For a condition that the engine cannot plan, with its message.
+        For SQL that the engine cannot plan, with its message, or a derived column whose name is taken.
     """
     where = f"feature set {features.name!r}, table {features.source!r}"
-    events = engine.columns(features.source)
+    kinds = _with_derived(features, engine, where=where)
     needed = [*features.keys, features.time_column, *features.order_by]
-    check_columns(events, [*needed, *(a.column for a in features.aggregations if a.column)], where=where)
-    check_time_kind(events[features.time_column], features.time_column, where=where)
+    check_columns(kinds, [*needed, *(a.column for a in features.aggregations if a.column)], where=where)
+    check_time_kind(kinds[features.time_column], features.time_column, where=where)
     for aggregation in features.aggregations:
-        kind = events[aggregation.column] if aggregation.column else "integer"
-        if aggregation.op in ("sum", "mean", "std") and kind not in _NUMERIC:
-            raise ColumnError(f"{where}: {aggregation.op} needs numbers, but {aggregation.column!r} is {kind}.")
-    for condition in dict.fromkeys(a.where for a in features.aggregations if a.where):
-        _check_condition(condition, features.source, engine, where=where)
+        _check_kind(aggregation, kinds, where=where)
+    _check_conditions(features, engine, where=where)
+    _check_computed(features, engine, where=where)
+    return kinds
 
 
-def _check_condition(condition: str, source: str, engine: Engine, *, where: str) -> None:
-    view = f"condition_{uuid.uuid4().hex[:8]}"
+def _with_derived(features: FeatureSet, engine: Engine, *, where: str) -> dict[str, Kind]:
+    kinds = engine.columns(features.source)
+    taken = {c.lower() for c in kinds} & {name.lower() for name in features.derived}
+    if taken:
+        raise ConfigError(f"{where}: derived column {min(taken)!r} is in the table already; give it another name.")
+    source = engine.dialect.quote(features.source)
+    return {**kinds, **_check_sql(features.derived, source, engine, where=where, what="derived column")}
+
+
+def _check_conditions(features: FeatureSet, engine: Engine, *, where: str) -> None:
+    conditions = {a.where: a.where for a in features.aggregations if a.where is not None}
+    source = source_sql(features, engine.dialect)
+    kinds = _check_sql(conditions, source, engine, where=where, what="condition")
+    for condition, kind in kinds.items():
+        if kind != "boolean":
+            raise ConfigError(f"{where}: the condition {condition!r} is {kind}; expected something true or false.")
+
+
+def _check_computed(features: FeatureSet, engine: Engine, *, where: str) -> None:
+    """Plan what is computed over features of the right types, as plain aggregates of the whole table give them."""
+    if not features.computed:
+        return
+    d = engine.dialect
+    made = ", ".join(f"{_plain_aggregate(a, d)} AS {d.quote(a.label)}" for a in features.aggregations)
+    plain = f"(SELECT {made} FROM {source_sql(features, d)} src)"
+    _check_sql(features.computed, plain, engine, where=where, what="computed feature")
+
+
+def _plain_aggregate(aggregation: Aggregation, d: Dialect) -> str:
+    if aggregation.op in ("count", "n_unique"):
+        return "COUNT(*)"
+    if aggregation.op in ("recency", "mean", "std"):
+        return "MAX(0e0)"
+    return f"MAX({d.quote(str(aggregation.column))})"
+
+
+def _check_sql(texts: Mapping[str, str], table: str, engine: Engine, *, where: str, what: str) -> dict[str, Kind]:
+    """Kinds of SQL texts over a table, by name; :class:`ConfigError` for the first that cannot be planned.
+
+    Each must make sense both in brackets and without: ``a) OR (b`` has a meaning in brackets that nobody wrote.
+    """
+    if not texts:
+        return {}
+    for name, text in texts.items():
+        if _OTHER_ROWS.search(_QUOTED.sub("''", text)):
+            raise ConfigError(
+                f"{where}: the {what} {name!r} has a subquery or a window and so sees other rows, perhaps later ones; "
+                "expected SQL on the columns of one row."
+            )
+    view = f"check_{uuid.uuid4().hex[:12]}"
     try:
-        engine.create_view(view, f"SELECT 1 AS one FROM {engine.dialect.quote(source)} WHERE ({condition})")
+        engine.create_view(view, f"SELECT {', '.join(f'{text}{_LINE}' for text in texts.values())} FROM {table} src")
+        # Beside the table's own columns, so that an aggregate, which makes one row of many, is refused.
+        named = ", ".join(f"{bracketed(text)} AS __c{i}" for i, text in enumerate(texts.values()))
+        engine.create_view(view, f"SELECT *, {named} FROM {table} src")
+        kinds = engine.columns(view)
     except EngineError as error:
-        raise ConfigError(f"{where}: the condition {condition!r} is not understood: {error}") from error
-    engine.drop(view)
+        if len(texts) > 1:
+            for name, text in texts.items():
+                _check_sql({name: text}, table, engine, where=where, what=what)
+        name = next(iter(texts))
+        raise ConfigError(f"{where}: the {what} {name!r} is not understood: {error}") from error
+    finally:
+        engine.drop(view)
+    return {name: kinds[f"__c{i}"] for i, name in enumerate(texts)}
 
 
-def check_keys(features: FeatureSet, spine: Mapping[str, Kind], events: Mapping[str, Kind]) -> None:
-    """Raise :class:`ColumnError` where a key has another type in the spine than in the events."""
-    for key in features.keys:
-        if spine[key] != events[key]:
+def bracketed(sql: str) -> str:
+    """A user's SQL as one operand; a comment in it ends with its line."""
+    return f"({sql}{_LINE})"
+
+
+def _check_kind(aggregation: Aggregation, kinds: Mapping[str, Kind], *, where: str) -> None:
+    op, column = aggregation.op, aggregation.column
+    if column is None:
+        return
+    if op in _NEED_NUMBERS and kinds[column] not in NUMERIC:
+        raise ColumnError(f"{where}: {op} needs numbers, but {column!r} is {kinds[column]}.")
+    if op in _NEED_ORDER and kinds[column] == "other":
+        raise ColumnError(f"{where}: {op} needs numbers, text or times, but {column!r} is of none of these types.")
+
+
+def check_outcomes(features: FeatureSet) -> None:
+    """Raise :class:`ColumnError` where an aggregation cannot look ahead."""
+    for a in features.aggregations:
+        if a.window is None or a.op not in OUTCOME_OPERATIONS:
             raise ColumnError(
-                f"feature set {features.name!r}: key {key!r} is {spine[key]} in the spine and {events[key]} in table "
+                f"outcome {a.label!r}: op {a.op!r}, window {a.window!r}; an outcome needs a window and one of "
+                f"{', '.join(OUTCOME_OPERATIONS)}."
+            )
+
+
+def check_keys(features: FeatureSet | AttributeFeatures, spine: Mapping[str, Kind], table: Mapping[str, Kind]) -> None:
+    """Raise :class:`ColumnError` where a key has another type in the spine than in the declaration's table."""
+    for key in features.keys:
+        if spine[key] != table[key]:
+            raise ColumnError(
+                f"feature set {features.name!r}: key {key!r} is {spine[key]} in the spine and {table[key]} in table "
                 f"{features.source!r}, so that equal keys could be missed. Convert one of them first."
             )
 
@@ -73,84 +159,124 @@ def check_time_kind(kind: str, column: str, *, where: str) -> None:
         )
 
 
-def feature_sql(features: FeatureSet, spine: str, event_time: str, engine: Engine, *, ahead: bool = False) -> str:
-    """The query that gives one row per spine row, numbered ``__row``, with all features of the set.
+def source_sql(features: FeatureSet, d: Dialect) -> str:
+    """The event table with its derived columns."""
+    table = d.quote(features.source)
+    if not features.derived:
+        return table
+    derived = ", ".join(f"{bracketed(sql)} AS {d.quote(name)}" for name, sql in features.derived.items())
+    return f"(SELECT *, {derived} FROM {table})"
 
-    ``ahead=True`` looks at ``[t, t + w)`` instead, for outcomes. Events with a null key or time are left out.
+
+def reach_of(aggregations: Sequence[Aggregation]) -> int | None:
+    """The longest window in microseconds; None for all time."""
+    windows = [a.window for a in aggregations]
+    return max(parse_window(w) for w in windows if w) if all(windows) else None
+
+
+def days_of(aggregation: Aggregation) -> int:
+    """The days of a window, the last one perhaps in part; 0 for all time."""
+    return -(-parse_window(aggregation.window) // DAY_US) if aggregation.window else 0
+
+
+def is_daily(aggregation: Aggregation) -> bool:
+    """Whether its value at a midnight follows from those of whole days."""
+    whole = aggregation.window is None or parse_window(aggregation.window) % DAY_US == 0
+    return whole and aggregation.op not in _NOT_BY_DAY
+
+
+@dataclass(frozen=True)
+class Values:
+    """The columns of a set's events under names of our own: their own could be anything.
+
+    Attributes
+    ----------
+    features : FeatureSet
+    kinds : mapping of str to Kind
+        Of the events' columns.
+    dialect : Dialect
     """
-    d = engine.dialect
-    kinds = engine.columns(features.source)
-    numbered = list(enumerate(features.aggregations))
-    # Names of our own from here on: a column of the events may be called anything.
-    keys = [f"__k{i}" for i in range(len(features.keys))]
-    named = ", ".join(f"{d.quote(k)} AS {name}" for k, name in zip(features.keys, keys, strict=True))
-    columns = ", ".join(keys)
-    time = d.epoch_us(d.quote(features.time_column))
-    values = ", ".join(f"{_value(a, d, kinds)} AS __v{i}" for i, a in numbered)
-    numbers = ", ".join(f"__v{i}" for i, _ in numbered)
-    nulls = ", ".join(f"NULL AS __v{i}" for i, _ in numbered)
-    windows = ", ".join(f"{_windowed(i, a, d, columns, ahead=ahead)} AS __f{i}" for i, a in numbered)
-    known = " AND ".join(f"{d.quote(c)} IS NOT NULL" for c in (*features.keys, features.time_column))
-    looked_up = [i for i, a in numbered if a.op in ("first", "last")]
-    order = f", row_number() OVER ({_total_order(features, kinds, d, time)}) AS __o" if looked_up else ""
-    o, no_o = (", __o", ", NULL AS __o") if looked_up else ("", "")
-    final = ", ".join(f"{f'j{i}.__v{i}' if i in looked_up else f'w.__f{i}'} AS {d.quote(a.label)}" for i, a in numbered)
-    joins = " ".join(
-        f"LEFT JOIN e AS j{i} ON {' AND '.join(f'j{i}.{k} = w.{k}' for k in keys)} AND j{i}.__o = w.__f{i}"
-        for i in looked_up
-    )
-    return (
-        f"WITH e AS (SELECT {named}, {time} AS __t, {values}{order} FROM {d.quote(features.source)} WHERE {known}), "
-        f"u AS (SELECT {columns}, __t, {numbers}{o}, CAST(NULL AS BIGINT) AS {ROW} FROM e "
-        f"UNION ALL SELECT {named}, {d.epoch_us(d.quote(event_time))} AS __t, {nulls}{no_o}, {ROW} "
-        f"FROM {d.quote(spine)}), "
-        f"a AS (SELECT {columns}, {ROW}, {windows} FROM u), "
-        f"w AS (SELECT * FROM a WHERE {ROW} IS NOT NULL) "
-        f"SELECT w.{ROW} AS {ROW}, {final} FROM w {joins}"
-    )
+
+    features: FeatureSet
+    kinds: Mapping[str, Kind]
+    dialect: Dialect
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the key columns."""
+        return [f"__k{i}" for i in range(len(self.features.keys))]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the values."""
+        return [f"__v{i}" for i in range(len(self._expressions()))]
+
+    @property
+    def time(self) -> str:
+        """The time of an event in microseconds, as SQL over the table itself."""
+        return self.dialect.epoch_us(self._own(self.features.time_column))
+
+    def name(self, aggregation: Aggregation) -> str:
+        """The column that an aggregation is taken of; its time where it has none."""
+        expression = self._expression(aggregation)
+        return "__e" if expression is None else f"__v{self._expressions().index(expression)}"
+
+    def floats(self) -> list[str]:
+        """Columns whose sums or deviations are taken in floating point."""
+        wanted = [a for a in self.features.aggregations if a.op in _NEED_NUMBERS and self.is_float(a)]
+        return list(dict.fromkeys(self.name(a) for a in wanted))
+
+    def is_float(self, aggregation: Aggregation) -> bool:
+        """Whether the aggregation adds floats; sums of integers and booleans are exact anyway."""
+        return aggregation.op == "std" or self.kinds[str(aggregation.column)] == "float"
+
+    def select(self, conditions: str = "", *, asked: str | None = None, ordered: bool = False) -> str:
+        """The events that have a key and a time (``__e``) and meet more conditions.
+
+        With ``asked``, only those whose keys that table has; ``ordered`` numbers each key's events as ``__o``.
+        """
+        features = self.features
+        named = zip(features.keys, self.keys, strict=True)
+        columns = [f"{self._own(key)} AS {name}" for key, name in named]
+        columns += [f"{self.time} AS __e", *(f"{text} AS __v{i}" for i, text in enumerate(self._expressions()))]
+        if ordered:
+            columns.append(f"row_number() OVER ({self._total_order()}) AS __o")
+        known = " AND ".join(f"{self._own(c)} IS NOT NULL" for c in (*features.keys, features.time_column))
+        if asked is not None:
+            same = " AND ".join(f"a.{name} = {self._own(k)}" for k, name in zip(features.keys, self.keys, strict=True))
+            known += f" AND EXISTS (SELECT 1 FROM {asked} a WHERE {same})"
+        source = source_sql(features, self.dialect)
+        return f"SELECT {', '.join(columns)} FROM {source} src WHERE {known}{conditions}"
+
+    def _own(self, column: str) -> str:
+        return f"src.{self.dialect.quote(column)}"
+
+    def _total_order(self) -> str:
+        """Events of a key in time, ties broken until only equal rows are left. Engines put nulls apart: say where."""
+        features = self.features
+        known = (*features.keys, features.time_column, *features.order_by)
+        rest = [c for c in self.kinds if c not in known]
+        ties = "".join(f", {self._own(c)} ASC NULLS FIRST" for c in (*features.order_by, *rest))
+        return f"PARTITION BY {', '.join(map(self._own, features.keys))} ORDER BY {self.time}{ties}"
+
+    def _expressions(self) -> list[str]:
+        found = [self._expression(a) for a in self.features.aggregations]
+        return list(dict.fromkeys(e for e in found if e is not None))
+
+    def _expression(self, aggregation: Aggregation) -> str | None:
+        """What an event adds to an aggregate; null if it does not count."""
+        value = self._number(aggregation) if aggregation.op in _NEED_NUMBERS else None
+        if value is None and aggregation.column:
+            value = self._own(aggregation.column)
+        if aggregation.where is None:
+            return value
+        return f"CASE WHEN {bracketed(aggregation.where)} THEN {value or self.time} END"
+
+    def _number(self, aggregation: Aggregation) -> str:
+        kind = "DOUBLE" if self.is_float(aggregation) else "BIGINT"
+        return f"CAST({self._own(str(aggregation.column))} AS {kind})"
 
 
-def _total_order(features: FeatureSet, kinds: Mapping[str, Kind], d: Dialect, time: str) -> str:
-    """Events of a key in time, ties broken until only equal rows are left. Engines differ on where nulls go: say it."""
-    keys = ", ".join(map(d.quote, features.keys))
-    rest = [c for c in kinds if c not in (*features.keys, features.time_column, *features.order_by)]
-    ties = "".join(f", {d.quote(c)} ASC NULLS FIRST" for c in (*features.order_by, *rest))
-    return f"PARTITION BY {keys} ORDER BY {time}{ties}"
-
-
-def _value(aggregation: Aggregation, d: Dialect, kinds: Mapping[str, Kind]) -> str:
-    """What an event adds to an aggregate; null if it does not count."""
-    value = "1"
-    if aggregation.column:
-        value = d.quote(aggregation.column)
-        if aggregation.op in ("sum", "mean", "std"):
-            kind = kinds[aggregation.column]
-            value = f"CAST({value} AS {'DOUBLE' if kind == 'float' else 'BIGINT'})"
-    return f"CASE WHEN ({aggregation.where}) THEN {value} END" if aggregation.where else value
-
-
-def _windowed(i: int, aggregation: Aggregation, d: Dialect, keys: str, *, ahead: bool) -> str:
-    over = f"(PARTITION BY {keys} ORDER BY __t RANGE BETWEEN {_frame(aggregation, ahead=ahead)})"
-    v = f"__v{i}"
-    if aggregation.op in _AGGREGATES:
-        return f"{_AGGREGATES[aggregation.op]}({v}) OVER {over}"
-    if aggregation.op == "sum":
-        return f"COALESCE(SUM({v}) OVER {over}, 0)"
-    if aggregation.op == "n_unique":
-        return d.count_distinct(v, over)
-    seen = f"CASE WHEN {v} IS NOT NULL THEN"
-    if aggregation.op == "recency":
-        return f"(__t - MAX({seen} __t END) OVER {over}) / {_DAY_US}e0"
-    return f"{'MAX' if aggregation.op == 'last' else 'MIN'}({seen} __o END) OVER {over}"
-
-
-def _frame(aggregation: Aggregation, *, ahead: bool) -> str:
-    if not ahead:
-        start = f"{parse_window(aggregation.window)} PRECEDING" if aggregation.window else "UNBOUNDED PRECEDING"
-        return f"{start} AND 1 PRECEDING"
-    if aggregation.window is None or aggregation.op not in OUTCOME_OPERATIONS:
-        raise ColumnError(
-            f"outcome {aggregation.label!r}: op {aggregation.op!r}, window {aggregation.window!r}; an outcome needs "
-            f"a window and one of {', '.join(OUTCOME_OPERATIONS)}."
-        )
-    return f"CURRENT ROW AND {parse_window(aggregation.window) - 1} FOLLOWING"
+def is_wild(value: str) -> str:
+    """Whether a number is infinite, NaN (which both engines take for the largest) or too large to be split."""
+    return f"NOT ABS({value}) <= {LARGEST}"

@@ -22,7 +22,7 @@ def test_windows(window: str, microseconds: int) -> None:
     assert parse_window(window) == microseconds
 
 
-@pytest.mark.parametrize("window", ["0d", "-1d", "3x", "1.5d", "d", "3 d", "", "3D", "1d2h", "999999999999d"])
+@pytest.mark.parametrize("window", ["0d", "-1d", "3x", "1.5d", "d", "3 d", "", "3D", "1d2h", "١d", "999999999999d"])
 def test_windows_that_are_none(window: str) -> None:
     with pytest.raises(TimeError, match="window"):
         Aggregation("count", window=window)
@@ -43,6 +43,10 @@ def test_windows_that_are_none(window: str) -> None:
             ConfigError, "'n' appears twice",
         ),
         (lambda: replace(BASE, name="../up"), ConfigError, "names a directory"),
+        (lambda: replace(BASE, computed={"spend_sum_7d": "1"}), ConfigError, "'spend_sum_7d' appears twice"),
+        (lambda: replace(BASE, derived={"amount": ""}), ConfigError, "derived is .*expected names and the SQL"),
+        (lambda: replace(BASE, derived=["a * b"]), ConfigError, "derived is .*expected names and the SQL"),
+        (lambda: replace(BASE, aggregations=(replace(SPEND, name="__t"),)), ConfigError, "'__t' starts with '__'"),
         (lambda: FeatureSet.from_dict({"name": "x"}), ConfigError, "cannot be built"),
         (lambda: FeatureSet.from_dict({**BASE.to_dict(), "colour": 1}), ConfigError, "colour"),
     ],
@@ -58,6 +62,9 @@ def test_labels() -> None:
 
 
 def test_a_set_goes_to_plain_values_and_back() -> None:
+    whole = replace(BASE, derived={"amount": "price * n"}, computed={"half": "spend_sum_7d / 2", "a": "1"})
+    assert FeatureSet.from_dict(whole.to_dict()) == whole
+    assert whole.feature_names[-2:] == ("half", "a")
     plain = BASE.to_dict()
     assert (
         FeatureSet.from_dict({**plain, "keys": list(plain["keys"]), "aggregations": list(plain["aggregations"])})
@@ -76,6 +83,8 @@ def test_any_change_of_meaning_changes_the_hash() -> None:
         replace(BASE, time_column="ts"),
         replace(BASE, order_by=("seq",)),
         replace(BASE, aggregations=(SPEND,)),
+        replace(BASE, derived={"amount": "price * n"}),
+        replace(BASE, computed={"amount": "price * n"}),
         *(replace(BASE, aggregations=(replace(SPEND, **change), BASE.aggregations[1])) for change in spends),
     ]
     hashes = {s.spec_hash for s in [BASE, *changed]}
