@@ -21,7 +21,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
     target = Path(path).expanduser().absolute()
     scratch = _beside(target)
     try:
-        with _writing(target):
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             yield scratch
             scratch.replace(target)
@@ -42,12 +42,12 @@ def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
         raise StoreError(f"{target} exists already; choose a new directory, or remove it first.")
     scratch, old = _beside(target), _beside(target)
     try:
-        with _writing(target):
+        with writing(target):
             scratch.mkdir(parents=True)
             (scratch / ".probe").touch()
             (scratch / ".probe").unlink()
         yield scratch
-        with _writing(target):
+        with writing(target):
             if replace and target.exists():
                 target.replace(old)
             scratch.replace(target)
@@ -65,7 +65,8 @@ def _beside(target: Path) -> Path:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def writing(target: Path) -> Iterator[None]:
+    """Turn an error of the system into a :class:`StoreError` that says what to do."""
     try:
         yield
     except OSError as error:

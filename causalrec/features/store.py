@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import json
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from causalrec._files import new_file
-from causalrec._validation import check_columns, list_some
 from causalrec.engines import Engine
-from causalrec.engines.arrow import arrow_table
-from causalrec.exceptions import ColumnError, StoreError, TimeError
-from causalrec.features.spec import FeatureSet, parse_window
-from causalrec.features.sql import ROW, check_features, check_keys, check_time_kind, feature_sql
-
-_REGISTRY = "registry.json"
-_DAY_US = 86_400_000_000
-
-
-@dataclass(frozen=True)
-class Materialized:
-    """What a call of :meth:`FeatureStore.materialize` did."""
-
-    path: Path
-    spec_hash: str
-    rows: int
-    days_computed: int
-    days_reused: int
+from causalrec.exceptions import StoreError
+from causalrec.features.days import day_name, day_range, parse_day
+from causalrec.features.diff import FeatureDiff, diff_versions
+from causalrec.features.frames import join_features
+from causalrec.features.materialize import Materialized, Progress, materialize
+from causalrec.features.reading import Days, read_days
+from causalrec.features.registry import Record, Version, find_version, list_versions
+from causalrec.features.spec import Declaration, FeatureSet
 
 
 class FeatureStore:
@@ -67,12 +49,16 @@ class FeatureStore:
 
     def __init__(self, engine: Engine, root: str | Path | None = None) -> None:
         self.engine = engine
-        self.root = None if root is None else Path(root)
+        self.root = None if root is None else Path(root).expanduser()
 
     def training_frame(
-        self, spine: pd.DataFrame, features: FeatureSet | Sequence[FeatureSet], *, event_time: str = "event_time"
-    ) -> pd.DataFrame:
+        self, spine: Any, features: Declaration | Sequence[Declaration], *, event_time: str = "event_time"
+    ) -> Any:
         """The spine with the value of each feature as of its row's time; rows and order stay as they are.
+
+        The spine is a pandas, Polars or Arrow table, or a Spark DataFrame on Spark, and the result is of the same
+        kind; the name of a table that the engine knows gives the engine's own frame. A Spark DataFrame is never
+        collected.
 
         Raises
         ------
@@ -83,161 +69,130 @@ class FeatureStore:
         ConfigError
             For a condition that is no SQL.
         """
-        return self._joined(spine, features, event_time, ahead=False)
+        return join_features(self.engine, spine, features, event_time)
 
     def outcome_frame(
-        self, spine: pd.DataFrame, outcomes: FeatureSet, *, event_time: str = "event_time"
-    ) -> pd.DataFrame:
+        self, spine: Any, outcomes: FeatureSet | Sequence[FeatureSet], *, event_time: str = "event_time"
+    ) -> Any:
         """The mirror for labels: aggregates of the events in ``[t, t + w)``; every outcome needs a window."""
-        return self._joined(spine, outcomes, event_time, ahead=True)
+        return join_features(self.engine, spine, outcomes, event_time, ahead=True)
 
-    def materialize(self, features: FeatureSet, spine: pd.DataFrame, *, event_time: str = "event_time") -> Materialized:
-        """Write features of the spine's rows as Parquet by (UTC) day; days that are there and unchanged are left alone.
+    def materialize(
+        self,
+        features: Declaration,
+        start: object = None,
+        end: object = None,
+        *,
+        entities: Any = None,
+        spine: Any = None,
+        event_time: str = "event_time",
+        progress: Progress | None = None,
+    ) -> Materialized:
+        """Keep daily features as Parquet: as of each UTC midnight in ``[start, end)``, or the rows of a spine.
 
-        A day counts as unchanged while the declaration, that day's spine rows and the events that its windows can reach
-        hash as before, so events of later days leave it alone. A day's file is replaced in one step, and so is the
-        registry, which never names a day that is not whole; a run that was cut off is completed by the next.
+        Each declaration has a directory ``root/<name>/<version>``, where the version is the beginning of its
+        ``spec_hash``, so that a changed declaration leaves the former one's files alone. A day is left alone too,
+        while the declaration, its rows and the events that its windows can reach hash as before on this engine: an
+        event that comes late changes the days whose windows reach it, and one of a new key the days where the key is
+        now known.
+
+        Days are computed in batches, and each is committed whole: who reads meanwhile sees the former values of all
+        its days or the new ones of all. A run that is cut off loses one batch, and the next completes it. Several
+        processes may materialise at once.
+
+        Parameters
+        ----------
+        features : declaration
+        start, end : str, date or timestamp
+            UTC midnights; ``end`` is not included.
+        entities : table, optional
+            Of the keys to keep at each midnight. By default all keys with an event before it, or all keys of an
+            attribute table.
+        spine : table, optional
+            Rows to keep instead, by the UTC day of their time.
+        event_time : str
+            The column of the time.
+        progress : callable, optional
+            Called with the number of days that are done and that were asked for.
 
         Raises
         ------
         StoreError
-            Without a root, or if the registry or a day cannot be read or written.
-        ColumnError, TimeError, ConfigError
-            As :meth:`training_frame`.
+            Without a root, if something there cannot be read or written, or if other columns are kept there.
+        TimeError
+            For days that are no midnights, missing or in the wrong order, or a spine without times.
+        ColumnError, ConfigError
+            As :meth:`training_frame`; for both ways to ask at once, or features of the time alone without a spine.
+
+        Notes
+        -----
+        A day holds what was asked for last: after other entities or another spine, those of the days that were asked.
+        :meth:`load` reads the files that the registry names. Whoever reads the directory itself may see a day's former
+        and new files together: for the moment of a commit, or, where it was killed, until the next run.
         """
-        base = self._base(features)
-        days = _utc_days(spine, event_time)
-        entries = dict(self._registry(base).get("days", {}))
-        history = self._history(features)
-        stamps, stale = {}, {}
-        for day, rows in spine.groupby(days, sort=True):
-            name = str(day)[:10]
-            stamps[name] = _stamp(features, rows, history, pd.Timestamp(day))
-            if entries.get(name, {}).get("input_hash") != stamps[name] or not _day_file(base, name).is_file():
-                stale[name] = rows
-        if stale:
-            wide = self.training_frame(pd.concat(stale.values()), features, event_time=event_time)
-            self._write(base, features, {k: v for k, v in entries.items() if k not in stale})
-            names = np.repeat(list(stale), [len(rows) for rows in stale.values()])
-            schema = {str(c): str(t) for c, t in wide.dtypes.items()}
-            for name in stale:
-                frame = wide[names == name]
-                _write_day(_day_file(base, name), frame)
-                entries[name] = {"input_hash": stamps[name], "rows": len(frame), "schema": schema}
-            self._write(base, features, entries)
-        total = sum(entries[name]["rows"] for name in stamps)
-        return Materialized(base, features.spec_hash, total, len(stale), len(stamps) - len(stale))
+        return materialize(
+            self.engine, self._version(features), features, start, end,
+            entities=entities, spine=spine, event_time=event_time, progress=progress,
+        )  # fmt: skip
 
-    def load(self, features: FeatureSet) -> pd.DataFrame:
-        """Read all materialised days of a feature set. Raises :class:`StoreError` when there are none."""
-        base = self._base(features)
-        days = sorted(self._registry(base).get("days", {}))
-        if not days:
-            raise StoreError(f"feature set {features.name!r} is not materialised in {base}; call materialize first.")
-        try:
-            return pd.concat([pd.read_parquet(_day_file(base, d)) for d in days], ignore_index=True)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"a day of {base} cannot be read: {error}. Call materialize again.") from error
+    def load(
+        self,
+        features: Declaration | str,
+        *,
+        start: object = None,
+        end: object = None,
+        version: str | None = None,
+    ) -> Any:
+        """Read materialised days in ``[start, end)``, by default all, as the engine's own frame.
 
-    def _joined(
-        self, spine: pd.DataFrame, features: FeatureSet | Sequence[FeatureSet], event_time: str, *, ahead: bool
-    ) -> pd.DataFrame:
-        sets = [features] if isinstance(features, FeatureSet) else list(features)
-        check_columns(spine.columns, [event_time, *(k for s in sets for k in s.keys)], where="spine")
-        names = [n for s in sets for n in s.feature_names]
-        clash = [n for n in names if n in spine.columns or names.count(n) > 1]
-        if clash:
-            raise ColumnError(
-                f"feature names {list_some(sorted(set(clash)))} are taken already; give them another name=."
-            )
-        if spine[event_time].isna().any():
-            raise TimeError(f"spine: {int(spine[event_time].isna().sum())} rows have no {event_time!r}.")
-        found = [self._computed(spine, each, event_time, ahead=ahead) for each in sets]
-        return pd.concat([spine, *(frame.set_axis(spine.index) for frame in found)], axis=1)
+        A pandas frame is sorted by time and keys. A name stands for the version that was updated last, or for the one
+        whose id begins with ``version``.
 
-    def _computed(self, spine: pd.DataFrame, features: FeatureSet, event_time: str, *, ahead: bool) -> pd.DataFrame:
-        """The features of one set, a row per spine row. What is asked for more than once is computed once."""
-        columns = list(dict.fromkeys([*features.keys, event_time]))
-        asked = spine[columns].drop_duplicates()
-        place = spine.groupby(columns, sort=False, dropna=False, observed=True).ngroup().to_numpy()
-        table = f"spine_{uuid.uuid4().hex[:8]}"
-        self.engine.register(table, asked.assign(**{ROW: np.arange(len(asked))}))
-        try:
-            kinds = self.engine.columns(table)
-            check_time_kind(kinds[event_time], event_time, where="spine")
-            check_features(features, self.engine)
-            check_keys(features, kinds, self.engine.columns(features.source))
-            found = self.engine.collect(feature_sql(features, table, event_time, self.engine, ahead=ahead))
-        finally:
-            self.engine.drop(table)
-        return found.set_index(ROW).reindex(place)[list(features.feature_names)]
+        Raises
+        ------
+        StoreError
+            For a name or version that is not there, days without rows, or files that cannot be read.
+        TimeError
+            For bounds that are no midnights.
+        """
+        if start is not None and end is not None:
+            day_range(start, end)
+        first, last = (
+            None if bound is None else day_name(parse_day(bound, name=name))
+            for bound, name in ((start, "start"), (end, "end"))
+        )
+        chosen = self._version(features) if version is None else self._found(features, version)
+        return read_days(self.engine, [Days(chosen, first, last)], lambda tables, of: self._frame(tables[0], of[0]))
 
-    def _base(self, features: FeatureSet) -> Path:
+    def _frame(self, table: str, record: Record) -> Any:
+        q = self.engine.dialect.quote
+        order = ", ".join(map(q, [record.event_time, *record.keys]))
+        ordered = "" if self.engine.name == "spark" else f" ORDER BY {order}"
+        return self.engine.frame(f"SELECT * FROM {q(table)}{ordered}")
+
+    def list(self) -> pd.DataFrame:
+        """What is materialised: a row per version, with its days, rows and size; one that is damaged says so."""
+        return list_versions(self._directory())
+
+    def diff(self, name: Declaration | str, old: str, new: str) -> FeatureDiff:
+        """Compare two versions, given by their ids or the beginnings of them.
+
+        Raises
+        ------
+        StoreError
+            For a name or version that is not there, or files that cannot be read.
+        """
+        return diff_versions(self.engine, self._found(name, old), self._found(name, new))
+
+    def _directory(self) -> Path:
         if self.root is None:
             raise StoreError("this FeatureStore has no root directory; give one: FeatureStore(engine, root).")
-        return self.root / features.name / features.spec_hash[:8]
+        return self.root
 
-    def _registry(self, base: Path) -> dict[str, Any]:
-        path = base / _REGISTRY
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-        except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"{path} cannot be read: {error}. Remove it; materialize makes it anew.") from error
+    def _version(self, features: Declaration | str) -> Version:
+        if isinstance(features, str):
+            return self._found(features, None)
+        return Version(self._directory() / features.name / features.spec_hash[:8])
 
-    def _write(self, base: Path, features: FeatureSet, entries: dict[str, Any]) -> None:
-        days = dict(sorted(entries.items()))
-        record = {"features": features.to_dict(), "spec_hash": features.spec_hash, "days": days}
-        with new_file(base / _REGISTRY) as scratch:
-            scratch.write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-    def _history(self, features: FeatureSet) -> list[tuple[int, int, int]]:
-        """Day since 1970, count and sum of hashes of the events, by day."""
-        check_features(features, self.engine)
-        d = self.engine.dialect
-        hashed = d.row_hash([d.quote(c) for c in self.engine.columns(features.source)])
-        time = d.quote(features.time_column)
-        found = self.engine.collect(
-            f"SELECT d, COUNT(*) AS n, CAST(SUM(h) AS VARCHAR(64)) AS h FROM (SELECT CAST(FLOOR({d.epoch_us(time)} / "
-            f"{_DAY_US}e0) AS BIGINT) AS d, {hashed} AS h FROM {d.quote(features.source)} WHERE {time} IS NOT NULL) x "
-            "GROUP BY d ORDER BY d"
-        )
-        return [(int(d), int(n), int(h)) for d, n, h in found.itertuples(index=False)]
-
-
-def _utc_days(spine: pd.DataFrame, event_time: str) -> pd.DatetimeIndex:
-    """The day of each row, as naive UTC midnight."""
-    check_columns(spine.columns, [event_time], where="spine")
-    times = spine[event_time]
-    if times.isna().any():
-        raise TimeError(f"spine: {int(times.isna().sum())} rows have no {event_time!r}.")
-    if not pd.api.types.is_datetime64_any_dtype(times):
-        if not times.map(lambda t: isinstance(t, datetime.date)).all():
-            check_time_kind(str(times.dtype), event_time, where="spine")
-        times = pd.to_datetime(times, utc=True)
-    days = pd.DatetimeIndex(times)
-    return (days if days.tz is None else days.tz_convert("UTC").tz_localize(None)).floor("D")
-
-
-def _stamp(features: FeatureSet, rows: pd.DataFrame, history: Sequence[tuple[int, int, int]], day: pd.Timestamp) -> str:
-    """A hash of all that the features of a day depend on."""
-    last = day.value // (_DAY_US * 1000)  # .value is in nanoseconds whatever the unit
-    windows = [a.window for a in features.aggregations]
-    reach = -(-max(parse_window(w) for w in windows if w) // _DAY_US) if all(windows) else None
-    seen = [(n, h) for d, n, h in history if d <= last and (reach is None or d >= last - reach)]
-    content = int(pd.util.hash_pandas_object(rows, index=False).to_numpy(np.uint64).sum())
-    parts = (
-        features.spec_hash, sum(n for n, _ in seen), sum(h for _, h in seen), content, len(rows),
-        [(str(c), str(t)) for c, t in rows.dtypes.items()],
-    )  # fmt: skip
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _day_file(base: Path, day: str) -> Path:
-    return base / f"day={day}" / "part.parquet"
-
-
-def _write_day(path: Path, frame: pd.DataFrame) -> None:
-    import pyarrow.parquet as pq
-
-    with new_file(path) as scratch:
-        pq.write_table(arrow_table("features", frame), scratch)
+    def _found(self, features: Declaration | str, version: str | None) -> Version:
+        return find_version(self._directory(), features if isinstance(features, str) else features.name, version)

@@ -1,36 +1,43 @@
-"""Features on disk: only what changed is computed, and a run that is killed leaves nothing half done."""
+"""Features on disk: only what changed is computed, whichever engine writes and whoever else is at it."""
 
 from __future__ import annotations
 
+import datetime
 import json
-import os
-import signal
-import subprocess
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from causalrec.engines import Engine, LocalEngine
-from causalrec.exceptions import CausalRecError, ColumnError, StoreError, TimeError
-from causalrec.features import Aggregation, FeatureSet, FeatureStore
+from causalrec.exceptions import CausalRecError, ColumnError, ConfigError, StoreError, TimeError
+from causalrec.features import Aggregation, FeatureSet, FeatureStore, materialize
+from causalrec.features.attributes import AttributeFeatures
+from causalrec.features.calendar import CalendarFeatures
 
 START = pd.Timestamp("2025-03-01")
 FEATURES = FeatureSet(
     "spend", ("user",), "events", "at",
-    (Aggregation("sum", "v", "2d", name="spend"), Aggregation("last", "shop", "2d", name="shop")),
+    (Aggregation("sum", "v", "2d", name="spend"), Aggregation("last", "shop", "36h", name="shop")),
 )  # fmt: skip
+WEEK = ("2025-03-01", "2025-03-08")
 
 
 def make_events(days: int = 6) -> pd.DataFrame:
+    """Events of users 0 to 4, who are all known after the first day."""
     rng, n = np.random.default_rng(3), 40 * days
     at = START + pd.to_timedelta(rng.integers(0, days * 24, n), "h").astype("timedelta64[us]")
     v, shop = rng.normal(0, 1, n).round(2), rng.choice(["x", "y"], n)
     return pd.DataFrame({"user": rng.integers(0, 5, n), "at": at, "v": v, "shop": shop})
+
+
+def event(at: str, *, user: int = 1) -> pd.DataFrame:
+    return pd.DataFrame({"user": [user], "at": pd.to_datetime([at]).as_unit("us"), "v": [5.0], "shop": ["z"]})
 
 
 def make_spine(days: int = 6) -> pd.DataFrame:
@@ -43,38 +50,75 @@ def opened(engine: Engine, root: Path, events: pd.DataFrame | None = None) -> Fe
     return FeatureStore(engine, root)
 
 
-def by_row(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values(["event_time", "user"], ignore_index=True)
+def as_pandas(frame: Any) -> pd.DataFrame:
+    """A frame of either engine, by time and user."""
+    if not isinstance(frame, pd.DataFrame):
+        frame = frame.toArrow().to_pandas()
+    times = frame["event_time"].astype("datetime64[us]")
+    return frame.assign(event_time=times).sort_values(["event_time", "user"], ignore_index=True)
 
 
-def test_what_is_kept_is_what_is_computed(engine: Engine, tmp_path: Path) -> None:
-    store, spine = opened(engine, tmp_path), make_spine()
-    done = store.materialize(FEATURES, spine)
-    assert (done.rows, done.days_computed, done.days_reused) == (30, 6, 0)
-    pd.testing.assert_frame_equal(by_row(store.load(FEATURES)), by_row(store.training_frame(spine, FEATURES)))
-    again = store.materialize(FEATURES, spine)
-    assert (again.rows, again.days_computed, again.days_reused) == (30, 0, 6)
-    registry = json.loads((done.path / "registry.json").read_text())
-    assert registry["spec_hash"] == FEATURES.spec_hash
-    assert registry["days"]["2025-03-01"]["rows"] == 5
-    assert registry["days"]["2025-03-01"]["schema"]["spend"] == "float64"
-    assert FeatureSet.from_dict(registry["features"]) == FEATURES
-    assert sorted(p.name for p in done.path.iterdir()) == [*(f"day=2025-03-0{d}" for d in range(1, 7)), "registry.json"]
+def entries(path: Path) -> dict[str, Any]:
+    """What the registry says of each day of March."""
+    registry = path / "registry.json"
+    days = json.loads(registry.read_text())["days"] if registry.exists() else {}
+    return {day.removeprefix("2025-03-"): entry for day, entry in days.items()}
 
 
-def computed(store: FeatureStore, spine: pd.DataFrame, features: FeatureSet = FEATURES) -> set[str]:
-    """Materialise, and say which days' files are new."""
-    base = store._base(features)
-    before = {p: p.stat().st_ino for p in base.glob("day=*/part.parquet")}
-    done = store.materialize(features, spine)
-    after = {p: p.stat().st_ino for p in base.glob("day=*/part.parquet")}
-    new = {p.parent.name.removeprefix("day=2025-03-") for p in after if after[p] != before.get(p)}
+def computed(store: FeatureStore, *days: str, features: Any = FEATURES, **options: Any) -> set[str]:
+    """Materialise, and say which days are new; what is kept must be what training_frame says."""
+    assert store.root is not None
+    path = store.root / features.name / features.spec_hash[:8]
+    before = entries(path)
+    done = store.materialize(features, *days, **options)
+    new = {day for day, entry in entries(path).items() if entry != before.get(day)}
     assert done.days_computed == len(new)
-    pd.testing.assert_frame_equal(
-        by_row(store.load(features)).drop_duplicates(ignore_index=True),
-        by_row(store.training_frame(spine, features)).drop_duplicates(ignore_index=True),
-    )
+    if store.engine.name == "spark":
+        return new  # what it computes is tested below, once
+    kept = as_pandas(store.load(features))
+    asked = kept.drop(columns=list(features.feature_names))
+    pd.testing.assert_frame_equal(kept, store.training_frame(asked, features), check_dtype=False)
     return new
+
+
+def march(first: int, last: int) -> set[str]:
+    return {f"{day:02d}" for day in range(first, last + 1)}
+
+
+def test_each_midnight_has_the_keys_that_are_known(engine: Engine, tmp_path: Path) -> None:
+    store, events = opened(engine, tmp_path, pd.concat([make_events(), event("2025-03-04", user=7)])), []
+    done = store.materialize(FEATURES, *WEEK, progress=lambda *days: events.append(days))
+    # Nobody at the midnight of the first event, 5 users on the five days after, user 7 from the day after the fourth.
+    assert (done.rows, done.days_computed, done.days_reused) == (5 * 6 + 3, 7, 0)
+    assert events == [(0, 7), (7, 7)]
+    kept = as_pandas(store.load(FEATURES))
+    assert kept.groupby(kept["event_time"].dt.day)["user"].apply(list).to_dict() == {
+        2: [0, 1, 2, 3, 4], 3: [0, 1, 2, 3, 4], 4: [0, 1, 2, 3, 4],
+        5: [0, 1, 2, 3, 4, 7], 6: [0, 1, 2, 3, 4, 7], 7: [0, 1, 2, 3, 4, 7],
+    }  # fmt: skip
+    wide = store.training_frame(kept[["user", "event_time"]], FEATURES)
+    pd.testing.assert_frame_equal(kept, wide)
+    again = store.materialize(FEATURES, *WEEK, progress=lambda *days: events.append(days))
+    assert (again.rows, again.days_computed, again.days_reused) == (33, 0, 7)
+    assert events[2:] == [(7, 7)]
+
+
+def test_the_registry_says_how_it_came_about(engine: Engine, tmp_path: Path) -> None:
+    path = opened(engine, tmp_path).materialize(FEATURES, *WEEK).path
+    assert path == tmp_path / "spend" / FEATURES.spec_hash[:8]
+    registry = json.loads((path / "registry.json").read_text())
+    assert registry["spec_hash"] == FEATURES.spec_hash
+    assert FeatureSet.from_dict(registry["declaration"]) == FEATURES
+    assert registry["engine"] == engine.name
+    assert registry["schema"] == {"user": "int64", "event_time": "timestamp[us]", "spend": "double", "shop": "string"}
+    assert list(registry["days"]) == [f"2025-03-0{day}" for day in range(1, 8)]
+    assert registry["days"]["2025-03-01"]["files"] == []
+    second = registry["days"]["2025-03-02"]
+    assert second["rows"] == 5
+    assert second["bytes"] == sum((path / file).stat().st_size for file in second["files"])
+    visible = {p.name for p in path.iterdir() if not p.name.startswith(".")}
+    assert visible == {*(f"day=2025-03-0{day}" for day in range(2, 8)), "registry.json"}
+    assert not list(path.glob(".*.tmp"))
 
 
 def test_only_days_that_can_change_are_computed(tmp_path: Path) -> None:
@@ -82,104 +126,249 @@ def test_only_days_that_can_change_are_computed(tmp_path: Path) -> None:
         check_what_is_computed(engine, tmp_path)
 
 
+@pytest.mark.spark
+def test_only_days_that_can_change_are_computed_on_spark(tmp_path: Path, spark_session: Any) -> None:
+    from causalrec.engines import SparkEngine
+
+    with SparkEngine(session=spark_session) as engine:
+        store = opened(engine, tmp_path)
+        assert computed(store, *WEEK) == march(1, 7)
+        assert computed(store, *WEEK) == set()
+        engine.register("events", pd.concat([make_events().sample(frac=1), event("2025-03-03 10:00")]))
+        assert computed(store, *WEEK) == {"04", "05"}
+
+
 def check_what_is_computed(engine: Engine, root: Path) -> None:
-    store, spine, events = opened(engine, root), make_spine(), make_events()
-    assert computed(store, spine) == {"01", "02", "03", "04", "05", "06"}
-    assert computed(store, spine.sample(frac=1, random_state=0)) == set()
+    events = make_events()
+    store = opened(engine, root, events)
+    assert computed(store, *WEEK) == march(1, 7)
+    engine.register("events", events.sample(frac=1, random_state=0))
+    assert store.materialize(FEATURES, *WEEK).days_computed == 0
+    # An event on the third is seen for two days: at the midnights of the fourth and the fifth.
+    late = event("2025-03-03 10:00")
+    engine.register("events", pd.concat([events, late]))
+    assert computed(store, *WEEK) == {"04", "05"}
+    # One at a midnight is not before it.
+    engine.register("events", pd.concat([events, late, event("2025-03-05")]))
+    assert computed(store, *WEEK) == {"06", "07"}
+    engine.register("events", pd.concat([events, late, event("2025-03-05"), event("2025-03-20")]))
+    assert store.materialize(FEATURES, *WEEK).days_computed == 0
+    # A new key is there on all days after.
+    engine.register("events", pd.concat([events, late, event("2025-03-03 11:00", user=9)]))
+    assert computed(store, *WEEK) == march(4, 7)
+    # More days than before.
+    assert computed(store, "2025-03-05", "2025-03-10") == {"08", "09"}
+    assert len(as_pandas(store.load(FEATURES, start="2025-03-08"))) == 12
+
+
+def test_without_a_limit_a_window_reaches_all_later_days(tmp_path: Path) -> None:
+    features = replace(FEATURES, aggregations=(Aggregation("sum", "v"), Aggregation("count", window="1d")))
+    with LocalEngine() as engine:
+        store = opened(engine, tmp_path)
+        assert computed(store, *WEEK, features=features) == march(1, 7)
+        engine.register("events", pd.concat([make_events(), event("2025-03-03 10:00")]))
+        assert computed(store, *WEEK, features=features) == march(4, 7)
+
+
+def test_entities_are_kept_also_before_they_are_known(engine: Engine, tmp_path: Path) -> None:
+    store, entities = opened(engine, tmp_path), pd.DataFrame({"user": [1, 99, 1]})
+    assert computed(store, *WEEK, entities=entities) == march(1, 7)
+    kept = as_pandas(store.load(FEATURES))
+    assert kept["user"].tolist() == [1, 99] * 7
+    assert kept.loc[kept["user"] == 99, "spend"].tolist() == [0.0] * 7
+    engine.register("people", entities.iloc[::-1])
+    assert store.materialize(FEATURES, *WEEK, entities="people").days_computed == 0
+    engine.register("people", pd.DataFrame({"user": [1, 98]}))
+    assert computed(store, *WEEK, entities="people") == march(1, 7)
+    with pytest.raises(ColumnError, match="entities: 1 rows have no value of a key"):
+        store.materialize(FEATURES, *WEEK, entities=pd.DataFrame({"user": [1, None]}))
+    with pytest.raises(ColumnError, match="missing column 'user'"):
+        store.materialize(FEATURES, *WEEK, entities=pd.DataFrame({"usr": [1]}))
+
+
+def test_a_spine_is_kept_by_its_utc_days(engine: Engine, tmp_path: Path) -> None:
+    store, spine = opened(engine, tmp_path), make_spine()
+    assert computed(store, spine=spine) == march(1, 6)
+    assert store.materialize(FEATURES, spine=spine.sample(frac=1, random_state=0)).days_computed == 0
     moved = spine.copy()
     moved.loc[moved["event_time"].dt.day == 4, "user"] += 1
-    assert computed(store, moved) == {"04"}
-    # An event of the third day is seen for two days: from noon of the third to noon of the fifth.
-    late = pd.DataFrame({"user": [1], "at": [START + pd.Timedelta("2D")], "v": [5.0], "shop": ["z"]})
-    engine.register("events", pd.concat([events, late]))
-    assert computed(store, moved) == {"03", "04", "05"}
-    engine.register("events", pd.concat([events, late, late.assign(at=START + pd.Timedelta("9D"))]))
-    assert computed(store, moved) == set()
-    assert computed(store, moved, replace(FEATURES, aggregations=(Aggregation("sum", "v", name="spend"),))) == {
-        "01", "02", "03", "04", "05", "06",
-    }  # fmt: skip
+    engine.register("asked", moved)
+    assert computed(store, spine="asked") == {"04"}
+    # At noon an event of the third is seen from the third to the fifth.
+    engine.register("events", pd.concat([make_events(), event("2025-03-03")]))
+    assert computed(store, spine="asked") == {"03", "04", "05"}
+    # Days that are not asked for are left alone.
+    assert computed(store, spine=moved[moved["event_time"].dt.day != 2]) == set()
+    assert len(as_pandas(store.load(FEATURES))) == 30
+    late = pd.Series(pd.to_datetime(["2025-03-09 00:30"])).dt.tz_localize("Asia/Tokyo")
+    path = store.materialize(FEATURES, spine=pd.DataFrame({"user": [1], "event_time": late})).path
+    assert (path / "day=2025-03-08").is_dir()
+    assert as_pandas(store.load(FEATURES))["event_time"].iloc[-1] == pd.Timestamp("2025-03-08 15:30")
 
 
-def test_a_day_that_is_lost_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.spark
+def test_spark_frames_are_kept_and_given(tmp_path: Path, spark_session: Any) -> None:
+    from causalrec.engines import SparkEngine
+
+    with SparkEngine(session=spark_session) as engine:
+        store = opened(engine, tmp_path)
+        spine = spark_session.createDataFrame(pa.Table.from_pandas(make_spine()))
+        assert store.materialize(FEATURES, spine=spine).rows == 30
+        kept = store.load(FEATURES, start="2025-03-02", end=datetime.date(2025, 3, 4))
+        assert kept.columns == ["user", "event_time", "spend", "shop"]
+        assert kept.count() == 10
+
+
+@pytest.mark.spark
+def test_each_engine_reads_what_the_other_wrote(tmp_path: Path, spark_session: Any) -> None:
+    from causalrec.engines import SparkEngine
+
+    with LocalEngine() as local, SparkEngine(session=spark_session) as spark:
+        engines: Sequence[Engine] = (local, spark)
+        for writer, reader in (engines, engines[::-1]):
+            root = tmp_path / writer.name
+            path = opened(writer, root).materialize(FEATURES, *WEEK).path
+            wrote, read = (as_pandas(FeatureStore(engine, root).load(FEATURES)) for engine in (writer, reader))
+            pd.testing.assert_frame_equal(wrote, read)
+            reader.register("kept", path)
+            assert list(reader.columns("kept")) == ["user", "event_time", "spend", "shop", "day"]
+            by_day = reader.collect("SELECT day, COUNT(*) AS n FROM kept GROUP BY day ORDER BY day")
+            assert by_day["day"].tolist() == list(pd.date_range("2025-03-02", "2025-03-07"))
+            assert by_day["n"].tolist() == [5] * 6
+            # Both see the same input; each trusts its own hashes only.
+            assert opened(reader, root).materialize(FEATURES, *WEEK).days_computed == 7
+        both = [as_pandas(FeatureStore(local, tmp_path / e.name).load(FEATURES)) for e in engines]
+        pd.testing.assert_frame_equal(*both)
+
+
+def test_attributes_are_kept_for_all_keys(engine: Engine, tmp_path: Path) -> None:
+    items = pd.DataFrame({"user": [1, 2], "color": ["red", "blue"]})
+    engine.register("items", items)
+    store, features = FeatureStore(engine, tmp_path), AttributeFeatures("item", ("user",), "items", ("color",))
+    assert computed(store, "2025-03-01", "2025-03-04", features=features) == march(1, 3)
+    assert as_pandas(store.load(features))["color"].tolist() == ["red", "blue"] * 3
+    assert store.materialize(features, "2025-03-01", "2025-03-04").days_computed == 0
+    engine.register("items", items.assign(color="red"))
+    assert computed(store, "2025-03-01", "2025-03-04", features=features) == march(1, 3)
+
+
+def test_features_of_the_time_alone_need_a_spine(engine: Engine, tmp_path: Path) -> None:
+    store, features = FeatureStore(engine, tmp_path), CalendarFeatures("when", ("weekday",))
+    with pytest.raises(ConfigError, match=r"no keys.*spine="):
+        store.materialize(features, *WEEK)
+    assert store.materialize(features, spine=make_spine()).rows == 30
+    assert as_pandas(store.load(features))["weekday"].tolist() == np.repeat([6, 7, 1, 2, 3, 4], 5).tolist()
+
+
+def test_names_and_places_may_be_odd(engine: Engine, tmp_path: Path) -> None:
+    name = 'o\'k `x` "y"'
+    engine.register("events", make_events().rename(columns={"shop": name}))
+    features = FeatureSet(
+        "my set-1", (name, "doubled"), "events", "at", (Aggregation("sum", "v", name="${v}"),),
+        derived={"doubled": "2 * user"},
+    )  # fmt: skip
+    store = FeatureStore(engine, tmp_path / "a=b" / "x[1] {z} 'q' ü")
+    assert store.materialize(features, *WEEK).rows == 6 * 10
+    kept = store.load(features) if engine.name == "local" else store.load(features).toArrow().to_pandas()
+    assert list(kept.columns) == [name, "doubled", "event_time", "${v}"]
+    assert set(kept["doubled"]) == {0, 2, 4, 6, 8}
+    assert store.diff(features, features.spec_hash, features.spec_hash).features[0].n_compared == 60
+
+
+def test_a_changed_declaration_leaves_the_former_version(tmp_path: Path) -> None:
+    changed = replace(FEATURES, aggregations=(Aggregation("sum", "v", name="spend"),))
     with LocalEngine() as engine:
-        store, spine = opened(engine, tmp_path), make_spine()
-        path = store.materialize(FEATURES, spine).path
-        (path / "day=2025-03-02" / "part.parquet").unlink()
-        with pytest.raises(StoreError, match=r"cannot be read.*materialize again"):
-            store.load(FEATURES)
-        assert store.materialize(FEATURES, spine).days_computed == 1
-        assert len(store.load(FEATURES)) == 30
-        (path / "registry.json").write_text("{")
-        with pytest.raises(StoreError, match=r"registry\.json cannot be read"):
-            store.materialize(FEATURES, spine)
+        store = opened(engine, tmp_path)
+        first, second = (store.materialize(f, *WEEK) for f in (FEATURES, changed))
+        assert first.path != second.path
+        assert second.days_computed == 7
+        assert "shop" not in store.load("spend")
+        assert "shop" in store.load("spend", version=first.path.name[:5])
+        assert "shop" in store.load(FEATURES)
+        with pytest.raises(StoreError, match=f"version 'zz' is unknown; there are .*{first.path.name}"):
+            store.load("spend", version="zz")
+        with pytest.raises(StoreError, match=r"'spent' is not materialised.*Did you mean 'spend'"):
+            store.load("spent")
 
 
-def test_days_are_utc_days(engine: Engine, tmp_path: Path) -> None:
-    store = opened(engine, tmp_path)
-    late = pd.Series(pd.to_datetime(["2025-03-03 23:30"])).dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
-    done = store.materialize(FEATURES, pd.DataFrame({"user": [1], "event_time": late}))
-    assert (done.path / "day=2025-03-03" / "part.parquet").is_file()
-    assert store.load(FEATURES)["event_time"].tolist() == late.tolist()
-
-
-KILLED = """
-import os, signal
-from pathlib import Path
-import importlib.util
-spec = importlib.util.spec_from_file_location("t", {file!r})
-t = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(t)
-from causalrec.features import store
-write, left = store._write_day, [{after}]
-def dying(path, frame):
-    if not left[0]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / ".part.parquet.half.tmp").write_bytes(b"half a day")
-        os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= 1
-    write(path, frame)
-store._write_day = dying
-with t.LocalEngine() as engine:
-    t.opened(engine, Path({root!r}), t.make_events().assign(v=1.0)).materialize(t.FEATURES, t.make_spine())
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize(("had", "after"), [(0, 3), (6, 3), (6, 0)])
-def test_a_kill_leaves_a_registry_that_holds(tmp_path: Path, had: int, after: int) -> None:
-    """The events change and the second run is killed: what is registered is right, and the third run completes."""
-    spine = make_spine()
+def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int]] = []
     with LocalEngine() as engine:
-        if had:
-            opened(engine, tmp_path).materialize(FEATURES, spine)
-        code = KILLED.format(file=__file__, after=after, root=str(tmp_path))
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        store = opened(engine, tmp_path, make_events().assign(v=1.0))
-        base = store._base(FEATURES)
-        assert json.loads((base / "registry.json").read_text())["days"] == {}
-        with pytest.raises(StoreError, match="not materialised"):
-            store.load(FEATURES)
-        assert store.materialize(FEATURES, spine).days_computed == 6
-        pd.testing.assert_frame_equal(by_row(store.load(FEATURES)), by_row(store.training_frame(spine, FEATURES)))
-        assert store.materialize(FEATURES, spine).days_computed == 0
+        store = opened(engine, tmp_path / "one")
+        expected = store.materialize(FEATURES, *WEEK)
+        monkeypatch.setattr(materialize, "BATCH_ROWS", 10)
+        other = FeatureStore(engine, tmp_path / "many")
+        done = other.materialize(FEATURES, *WEEK, progress=lambda *days: steps.append(days))
+        assert steps == [(0, 7), (3, 7), (5, 7), (7, 7)]
+        assert (done.rows, done.days_computed) == (expected.rows, expected.days_computed)
+        pd.testing.assert_frame_equal(store.load(FEATURES), other.load(FEATURES))
+        monkeypatch.setattr(materialize, "BATCH_DAYS", 1)
+        assert FeatureStore(engine, tmp_path / "days").materialize(FEATURES, *WEEK).days_computed == 7
+
+
+def test_an_interrupt_loses_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(materialize, "BATCH_ROWS", 5)
+    with LocalEngine() as engine:
+        store = opened(engine, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            store.materialize(FEATURES, *WEEK, progress=interrupted)
+        assert len(store.load(FEATURES)) == 4 * 5
+        assert not list(tmp_path.rglob(".*.tmp"))
+        assert computed(store, *WEEK) == {"06", "07"}
 
 
 @pytest.mark.parametrize(
-    ("spine", "kind", "message"),
+    ("start", "end", "message"),
     [
-        (make_spine().assign(event_time="2025-03-01"), TimeError, "'event_time' is"),
-        (make_spine().assign(event_time=pd.NaT), TimeError, "30 rows have no 'event_time'"),
-        (make_spine().drop(columns="event_time"), ColumnError, "missing column 'event_time'"),
-        (make_spine().drop(columns="user"), ColumnError, "missing column 'user'"),
-        (make_spine().assign(spend=1), ColumnError, "'spend' are taken"),
+        ("2025-03-08", "2025-03-01", "start must be before end"),
+        ("2025-03-01", "2025-03-01", "start must be before end"),
+        ("2025-03-01", None, "end missing; give start= and end="),
+        (None, None, "start and end missing"),
+        ("2025-03-01 06:00", "2025-03-08", "start is '2025-03-01 06:00', within a day"),
+        ("soon", "2025-03-08", "start is 'soon'; expected a UTC midnight"),
+        (20250301, "2025-03-08", "start is 20250301; expected"),
+        (pd.NaT, "2025-03-08", "start is missing"),
+        ("2025-03-01", pd.Timestamp("2025-03-08", tz="Asia/Tokyo"), "end is Timestamp.* within a day"),
     ],
 )
-def test_nothing_is_written_for_a_bad_spine(
-    tmp_path: Path, spine: pd.DataFrame, kind: type[CausalRecError], message: str
+def test_days_that_are_none_are_named(tmp_path: Path, start: object, end: object, message: str) -> None:
+    with LocalEngine() as engine, pytest.raises(TimeError, match=message):
+        opened(engine, tmp_path).materialize(FEATURES, start, end)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_days_come_in_many_types(tmp_path: Path) -> None:
+    first = ("2025-03-01", datetime.date(2025, 3, 1), datetime.datetime(2025, 3, 1), np.datetime64("2025-03-01"))
+    with LocalEngine() as engine:
+        store = opened(engine, tmp_path)
+        assert store.materialize(FEATURES, *WEEK).days_computed == 7
+        for start in (*first, START, pd.Timestamp("2025-03-01 09:00", tz="Asia/Tokyo")):
+            assert store.materialize(FEATURES, start, "2025-03-08").days_reused == 7
+            assert len(store.load(FEATURES, start=start, end="2025-03-03")) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"start": "2025-03-01", "spine": make_spine()}, ConfigError, "start and end .*or a spine, not both"),
+        ({"spine": make_spine().assign(event_time="2025-03-01")}, TimeError, "'event_time' is"),
+        ({"spine": make_spine().assign(event_time=pd.NaT)}, TimeError, "30 rows have no 'event_time'"),
+        ({"spine": make_spine().drop(columns="event_time")}, ColumnError, "missing column 'event_time'"),
+        ({"spine": make_spine().drop(columns="user")}, ColumnError, "missing column 'user'"),
+        ({"spine": make_spine().assign(spend=1)}, ColumnError, "'spend' are taken"),
+        ({"spine": make_spine().assign(Day=1)}, ColumnError, "'Day' would be taken for the day"),
+        ({"start": WEEK[0], "end": WEEK[1], "event_time": "user"}, ColumnError, "'user' is a key"),
+    ],
+)
+def test_nothing_is_written_for_bad_arguments(
+    tmp_path: Path, options: dict[str, Any], kind: type[CausalRecError], message: str
 ) -> None:
     with LocalEngine() as engine, pytest.raises(kind, match=message):
-        opened(engine, tmp_path).materialize(FEATURES, spine)
+        opened(engine, tmp_path).materialize(FEATURES, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,26 +377,47 @@ def test_roots(tmp_path: Path) -> None:
     with LocalEngine() as engine:
         with pytest.raises(StoreError, match="no root directory"):
             FeatureStore(engine).load(FEATURES)
+        with pytest.raises(StoreError, match="no root directory"):
+            FeatureStore(engine).list()
         with pytest.raises(StoreError, match="cannot write"):
-            opened(engine, tmp_path / "file").materialize(FEATURES, make_spine())
+            opened(engine, tmp_path / "file").materialize(FEATURES, *WEEK)
+        store = opened(engine, tmp_path)
         with pytest.raises(StoreError, match="not materialised"):
-            opened(engine, tmp_path).load(FEATURES)
-        empty = opened(engine, tmp_path).materialize(FEATURES, make_spine().iloc[:0])
+            store.load(FEATURES)
+        empty = store.materialize(FEATURES, spine=make_spine().iloc[:0])
         assert (empty.rows, empty.days_computed, empty.days_reused) == (0, 0, 0)
+        store.materialize(FEATURES, *WEEK)
+        with pytest.raises(StoreError, match=r"no rows from 2025-04-01; it holds 2025-03-01 to 2025-03-07"):
+            store.load(FEATURES, start="2025-04-01")
 
 
-def test_a_failure_while_writing_leaves_no_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyarrow.parquet as pq
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        Path(args[1]).write_bytes(b"half")
-        raise OSError(28, os.strerror(28))
-
+def test_rows_of_other_columns_do_not_mix(tmp_path: Path) -> None:
     with LocalEngine() as engine:
         store = opened(engine, tmp_path)
-        monkeypatch.setattr(pq, "write_table", full)
-        with pytest.raises(StoreError, match="No space left"):
-            store.materialize(FEATURES, make_spine())
-        assert list(tmp_path.rglob("*.tmp")) == []
+        store.materialize(FEATURES, *WEEK)
+        with pytest.raises(StoreError, match=r"holds the columns .*another root"):
+            store.materialize(FEATURES, spine=make_spine().assign(page="home"))
+        with pytest.raises(StoreError, match=r"holds the columns .*another root"):
+            store.materialize(FEATURES, *WEEK, event_time="as_of")
+        assert store.materialize(FEATURES, *WEEK).days_computed == 0
+
+
+def test_a_failure_while_writing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalEngine() as engine:
+        store = opened(engine, tmp_path)
+        store.materialize(FEATURES, "2025-03-01", "2025-03-04")
+        kept = store.load(FEATURES)
+        odd = replace(FEATURES, aggregations=(Aggregation("count", where="1 / CAST(shop AS INTEGER) > 0", name="n"),))
+        for features in (odd, FEATURES):
+            if features is FEATURES:
+                monkeypatch.setattr(Path, "rename", full_disk)
+            with pytest.raises(CausalRecError):
+                store.materialize(features, *WEEK)
+            assert not list(tmp_path.rglob(".*.tmp"))
+        pd.testing.assert_frame_equal(store.load(FEATURES), kept)
         monkeypatch.undo()
-        assert store.materialize(FEATURES, make_spine()).days_computed == 6
+        assert store.materialize(FEATURES, *WEEK).days_computed == 4
+
+
+def full_disk(source: Path, target: Path) -> None:
+    raise OSError(28, "No space left on device")
