@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,9 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def spark_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One Spark for all tests of a process, or a skip that says what is missing."""
+def spark_java(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A skip that says what is missing, if Spark cannot run."""
     pytest.importorskip("pyspark", reason="pyspark is not installed; pip install 'causalrec[spark]'")
-    from causalrec.engines import SparkEngine
     from causalrec.engines.java import find_java_home
     from causalrec.exceptions import EngineError
 
@@ -36,8 +38,37 @@ def spark_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         find_java_home(tmp_path_factory.mktemp("java"))
     except EngineError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def spark_session(spark_java: None) -> Iterator[Any]:
+    """One Spark for all tests of a process."""
+    from causalrec.engines import SparkEngine
+
     with SparkEngine(master="local[2]", options={"spark.driver.memory": "1g"}) as engine:
         yield engine.frame("SELECT 1 AS one").sparkSession
+
+
+@pytest.fixture
+def cluster_job(spark_java: None, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Run a job of ``cluster_jobs.py``, see that it leaves nothing behind, and give what it found."""
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("executors are found by /proc, which this system does not have")
+
+    def run(name: str) -> dict[str, Any]:
+        work, scratch = tmp_path / "work", tmp_path / "scratch"
+        work.mkdir()
+        scratch.mkdir()
+        done = subprocess.run(
+            [sys.executable, str(REPO / "tests" / "cluster_jobs.py"), name],
+            cwd=work, env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert list(scratch.iterdir()) == []
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return {**found, "made": sorted(p.name for p in work.iterdir()), "said": done.stderr.splitlines()}
+
+    return run
 
 
 @pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.spark)])

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from causalrec.engines.base import (
     csv_header,
     unknown_table,
 )
-from causalrec.engines.java import find_java_home
+from causalrec.engines.launch import launching, start_options
 from causalrec.exceptions import DatasetError, EngineError
 
 _KINDS: dict[str, Kind] = {
@@ -47,33 +47,12 @@ _SESSION_OPTIONS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.variable.substitute": "false",  # '${x}' in a literal is text
     "spark.sql.legacy.parquet.nanosAsLong": "true",  # Spark has no nanoseconds; see _read
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # else a time with a zone is written without it
+    "spark.sql.execution.arrow.localRelationThreshold": "4m",  # a larger frame would go whole to each task, as rows
     "spark.sql.join.asofJoin.enabled": "true",
     "spark.sql.window.segmentTree.enabled": "true",  # sliding frames in O(log w) a row
 }
-_START_OPTIONS = {
-    "spark.app.name": "causalrec",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.sql.catalogImplementation": "in-memory",
-}
 _LARGE_FRAME = 16 * 2**20  # bytes
-# What makes a query fail is in the error that it raises; Java's traces beside it help nobody.
-_LOGGING = """rootLogger.level = error
-logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
-logger.gateway.level = error
-rootLogger.appenderRef.stderr.ref = stderr
-logger.executor.name = org.apache.spark.executor.Executor
-logger.executor.level = off
-logger.tasks.name = org.apache.spark.scheduler.TaskSetManager
-logger.tasks.level = off
-logger.writer.name = org.apache.spark.sql.execution.datasources.FileFormatWriter
-logger.writer.level = off
-appender.stderr.type = Console
-appender.stderr.name = stderr
-appender.stderr.target = SYSTEM_ERR
-appender.stderr.layout.type = PatternLayout
-appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
-"""
 
 
 class SparkDialect(Dialect):
@@ -94,9 +73,27 @@ class SparkDialect(Dialect):
         """The naive UTC timestamp of an integer of microseconds."""
         return f"CAST(timestamp_micros({expression}) AS TIMESTAMP_NTZ)"
 
-    def count_distinct(self, expression: str, window: str) -> str:
-        """``DISTINCT`` is not allowed in a frame, but a set is."""
-        return f"CAST(size(collect_set({expression}) OVER {window}) AS BIGINT)"
+    def wall_clock(self, expression: str, time_zone: str) -> str:
+        """By Java's table of zones."""
+        return f"convert_timezone('UTC', {self.literal(time_zone)}, {self.from_epoch_us(expression)})"
+
+    def count_distinct(self, expression: str, over: str = "") -> str:
+        """``DISTINCT`` is not allowed in a frame, but a set is; in a group it saves a copy of the rows for each."""
+        return f"CAST(size(collect_set({expression}){over}) AS BIGINT)"
+
+    def deviation(self, expression: str) -> str:
+        """Welford's recursion over a sorted list, as seen from the smallest number."""
+        start = f"named_struct('low', MIN({expression}), 'n', 0e0, 'mean', 0e0, 's', 0e0)"
+        gap = "(x - a.low - a.mean)"
+        mean = f"a.mean + {gap} / (a.n + 1)"
+        squares = f"a.s + {gap} * (x - a.low - ({mean}))"
+        step = f"(a, x) -> named_struct('low', a.low, 'n', a.n + 1, 'mean', {mean}, 's', {squares})"
+        end = "a -> CASE WHEN a.n > 1 THEN sqrt(a.s / (a.n - 1)) END"
+        return f"aggregate(array_sort(collect_list({expression})), {start}, {step}, {end})"
+
+    def steps(self, start: int, stop: int, step: int) -> str:
+        """A list, unfolded."""
+        return f"explode(sequence({start}, {stop - 1}, {step}))"
 
     def row_hash(self, expressions: Sequence[str]) -> str:
         """``xxhash64`` skips nulls, so where they stand is hashed too."""
@@ -110,7 +107,9 @@ class SparkEngine:
     Parameters
     ----------
     master : str, optional
-        ``"local[*]"`` by default. Only read if Spark is started here.
+        ``"local[*]"`` by default, threads of one Java process; ``"local-cluster[2,1,1024]"`` has two executors of one
+        core and 1,024 MB on this machine, as a cluster would; ``"spark://host:7077"`` is a cluster. Only read if Spark
+        is started here.
     session : SparkSession, optional
         A running session to work beside: its catalog is seen, its settings and temporary views are left alone.
         It is not stopped at :meth:`close`. Without it, a session of this process that runs already is taken so; the
@@ -128,7 +127,12 @@ class SparkEngine:
     Notes
     -----
     pandas, Polars and Arrow tables go in and results come out through Arrow. Paths of files are paths of this
-    machine, which the workers of a cluster must see as well; register a Spark DataFrame for anything else.
+    machine, which the workers of a cluster must see as well, to read and to write; register a Spark DataFrame for
+    anything else, and for what is large. Workers need a Java of their own and no Python package: all that runs there
+    is SQL.
+
+    A table of the session's catalog is known by its name; one of another database gets a plain name by
+    ``create_view("orders", "SELECT * FROM shop.orders")``.
     """
 
     name = "spark"
@@ -166,24 +170,11 @@ class SparkEngine:
             raise
 
     def _start(self, factory: Any, master: str, options: Mapping[str, str]) -> Any:
-        logging = self._scratch / "log4j2.properties"
-        logging.write_text(_LOGGING, encoding="utf-8")
-        start = {
-            **_START_OPTIONS,
-            "spark.sql.warehouse.dir": str(self._scratch / "warehouse"),
-            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()}",
-        }
-        if master.startswith("local"):
-            start |= {
-                "spark.driver.host": "127.0.0.1",
-                "spark.driver.bindAddress": "127.0.0.1",
-                "spark.driver.memory": f"{_heap_gigabytes()}g",
-                "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),  # 200 is meant for a cluster
-            }
         builder = factory.builder.master(master)
-        for key, value in {**start, **_SESSION_OPTIONS, **options}.items():
+        warehouse = {"spark.sql.warehouse.dir": str(self._scratch / "warehouse")}
+        for key, value in {**start_options(master), **warehouse, **_SESSION_OPTIONS, **options}.items():
             builder = builder.config(key, value)
-        with self._failing(EngineError, "Spark does not start"), _starting_java(self._scratch):
+        with self._failing(EngineError, "Spark does not start"), _starting_java():
             self._started = builder.getOrCreate()
         return self._started
 
@@ -235,6 +226,8 @@ class SparkEngine:
                 q = self.dialect.quote(column)
                 micros = f"({q} - pmod({q}, 1000)) DIV 1000"
                 time = f"timestamp_micros({micros})" if has_zone else self.dialect.from_epoch_us(micros)
+                if frame.schema[column].dataType.typeName() == "timestamp":  # INT96, as Spark writes by default
+                    time = f"CAST({q} AS TIMESTAMP_NTZ)"
                 others = [self.dialect.quote(c) for c in frame.columns]
                 frame = frame.selectExpr(*(f"{time} AS {q}" if c == q else c for c in others))
             return frame
@@ -267,9 +260,17 @@ class SparkEngine:
         with self._failing(EngineError, f"table {name!r} cannot be read"):
             quoted = self.dialect.quote(name)
             if name.lower() not in self._names and not self._session.catalog.tableExists(quoted):
-                raise unknown_table(name, list(self._names))
+                raise self._unknown(name)
             fields = self._session.table(quoted).schema.fields
         return {f.name: _KINDS.get(f.dataType.typeName().split("(")[0], "other") for f in fields}
+
+    def _unknown(self, name: str) -> EngineError:
+        if "." in name and self._session.catalog.tableExists(name):
+            return EngineError(
+                f"{name!r} is a table of the catalog with a name in parts; give it a plain one first, such as "
+                f"create_view({name.split('.')[-1]!r}, 'SELECT * FROM {name}')."
+            )
+        return unknown_table(name, list(self._names))
 
     def collect(self, sql: str) -> pd.DataFrame:
         """Run a query; the result must fit into memory. See :class:`Engine`."""
@@ -284,6 +285,8 @@ class SparkEngine:
     def write_parquet(self, sql: str, path: str | Path, *, partition_by: Sequence[str] = ()) -> None:
         """Write a result to a new directory, whole or not at all; see :class:`Engine`."""
         with new_directory(path) as scratch, self._failing(EngineError, "the query failed"):
+            if partition_by:  # each value to one task, or each task would write a file of its own for each value
+                sql = f"SELECT /*+ REBALANCE({', '.join(map(self.dialect.quote, partition_by))}) */ * FROM ({sql}) r"
             writer = self._session.sql(sql).write.mode("append").option("compression", "zstd")
             writer.partitionBy(*partition_by).parquet(_uri(scratch))
 
@@ -326,22 +329,13 @@ def _error_types() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def _starting_java(scratch: Path) -> Iterator[None]:
-    """Point ``JAVA_HOME`` at a Java that works while Spark's launcher reads it."""
+def _starting_java() -> Iterator[None]:
+    """Prepare the start of a Java process, unless that of an earlier session is taken again."""
     from pyspark import SparkContext
+    from pyspark.find_spark_home import _find_spark_home
 
-    if SparkContext._gateway is not None:  # a Java process of an earlier session is taken again
+    with nullcontext() if SparkContext._gateway is not None else launching(Path(_find_spark_home())):
         yield
-        return
-    before = os.environ.get("JAVA_HOME")
-    os.environ["JAVA_HOME"] = str(find_java_home(scratch))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["JAVA_HOME"]
-        else:
-            os.environ["JAVA_HOME"] = before
 
 
 @contextmanager
@@ -368,13 +362,6 @@ def _message(error: Exception) -> str:
     for mark in (";\n", "\n\n== SQL", "\n== SQL", "\n\tat ", "JVM stacktrace"):
         text = text.split(mark)[0]
     return text.strip()
-
-
-def _heap_gigabytes() -> int:
-    """A quarter of the memory, as Java itself would take, but no more than 4 GB; Spark would take 1."""
-    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
-    return max(1, min(4, total // 2**32))
 
 
 def _text(value: object) -> str:

@@ -231,7 +231,7 @@ def test_views_run_when_they_are_used_and_drop_forgets(engine: Engine) -> None:
 
 def test_the_count_distinct_hook(engine: Engine) -> None:
     engine.register("t", pd.DataFrame({"o": [1, 2, 3, 4], "x": ["a", None, "a", "b"]}))
-    over = "(ORDER BY o ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    over = " OVER (ORDER BY o ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
     d = engine.dialect
     found = engine.collect(f"SELECT {d.count_distinct('x', over)} AS n FROM t ORDER BY o")
     assert found["n"].tolist() == [1, 1, 1, 2]

