@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -42,6 +43,29 @@ def yaml_problem(error: yaml.YAMLError) -> str:
     parts = [text for text in (getattr(error, "context", None), getattr(error, "problem", None)) if text]
     text = ", ".join(parts) or " ".join(str(error).split())
     return text if mark is None else f"{text} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def read_mapping(file: Path, *, what: str, sections: str, hint: Callable[[], str] = str) -> dict[str, Any]:
+    """The mapping in a YAML file; ``what`` it is and its usual ``sections`` stand in the messages.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is missing (with ``hint``), or holds something else.
+    """
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        found = "is a directory" if file.is_dir() else "does not exist"
+        raise ConfigError(f"{what} {file} {found}; expected a YAML file.{hint()}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {file} cannot be read: {error}. Expected a YAML file in UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} {file} cannot be read as YAML: {yaml_problem(error)}.") from error
+    if not isinstance(raw, dict):
+        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        raise ConfigError(f"{what} {file} {found}; expected a mapping of sections such as {sections}.")
+    return raw
 
 
 def overridden(raw: dict[str, Any], override: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from causalrec.features import FeatureStore
+    from causalrec.pipelines.display import ConsoleReporter
     from causalrec.pipelines.rundir import RunDirectory
 
 app = typer.Typer(
@@ -26,12 +30,26 @@ data_app = typer.Typer(
     help="Write the simulated marketplace, or look after the public data sets.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
+features_app = typer.Typer(
+    help="The feature store: declared features by day on disk, or beside the rows of a table.", no_args_is_help=True
+)
+app.add_typer(features_app, name="features")
 
 DEFAULT_CONFIG = Path("marketplace")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="A YAML file, or the name of one that is shipped.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key; repeatable.")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="A run's directory [default: the newest].")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="A run's directory (default: the newest).")]
 NewestOption = Annotated[Path | None, typer.Option("--config", "-c", help="Take this config's newest run.")]
+DeclarationOption = Annotated[Path, typer.Option("--declaration", "-d", help="A YAML file with sources and features.")]
+DeclaredArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="Declared features (default: all).", show_default=False)
+]
+KeptArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of features that are kept.", show_default=False)]
+RootOption = Annotated[Path, typer.Option("--root", help="Where features are kept.")]
+VersionOption = Annotated[str | None, typer.Option("--version", help="Beginning of its id (default: the newest).")]
+TableOption = Annotated[Path, typer.Option("--output", "-o", help="A .parquet or .csv file to write.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="local (DuckDB) or spark.")]
+MasterOption = Annotated[str | None, typer.Option("--master", help="Spark's master (default: local[*]).")]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", help="Where runs are.")]
 
 EXIT_USER_ERROR = 2
@@ -88,7 +106,7 @@ def infer(
     config: NewestOption = None,
     set_: SetOption = None,
     input_: Annotated[
-        Path | None, typer.Option("--input", "-i", help="Parquet or CSV [default: held-out units].")
+        Path | None, typer.Option("--input", "-i", help="Parquet or CSV (default: held-out units).")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the scores (Parquet).")] = None,
     output_dir: OutputDirOption = Path("runs"),
@@ -106,11 +124,11 @@ def infer(
 def pipeline(config: ConfigOption = DEFAULT_CONFIG, set_: SetOption = None) -> None:
     """Data and features only: materialise the configured features to partitioned Parquet."""
     from causalrec.config import load_config
-    from causalrec.pipelines.display import ConsoleReporter, print_features
-    from causalrec.pipelines.train import build_features
+    from causalrec.pipelines.display import ConsoleReporter, print_materialized
+    from causalrec.pipelines.run_features import build_features
 
     reporter = ConsoleReporter()
-    print_features(build_features(load_config(config, set_ or []), reporter=reporter), reporter.console)
+    print_materialized(build_features(load_config(config, set_ or []), reporter=reporter), reporter.console)
 
 
 @app.command()
@@ -147,6 +165,126 @@ def data_real() -> None:
 
     reporter = ConsoleReporter()
     print_datasets(check_real(reporter=reporter), reporter.console)
+
+
+@features_app.command("materialize")
+def features_materialize(
+    start: Annotated[str, typer.Option("--start", help="First day, as 2025-01-31 (UTC midnights).")],
+    end: Annotated[str, typer.Option("--end", help="The day after the last.")],
+    names: DeclaredArgument = None,
+    declaration: DeclarationOption = Path("features.yaml"),
+    root: RootOption = Path("feature_store"),
+    entities: Annotated[
+        Path | None, typer.Option("--entities", help="A table of keys (default: all keys seen before a day).")
+    ] = None,
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+) -> None:
+    """Compute daily features and keep them by day; only days that are missing or whose input changed."""
+    from causalrec.features import read_features
+    from causalrec.pipelines.display import ConsoleReporter, print_materialized
+    from causalrec.pipelines.features import materialize_features
+
+    reporter = ConsoleReporter()
+    declared = read_features(declaration)
+    with _opened_store(reporter, root, engine, master) as store:
+        found = materialize_features(declared, names or [], store, start, end, entities=entities, reporter=reporter)
+    print_materialized(found, reporter.console)
+
+
+@features_app.command("list")
+def features_list(root: RootOption = Path("feature_store")) -> None:
+    """What is kept: a row per version."""
+    from causalrec.features.registry import list_versions
+    from causalrec.pipelines.display import ConsoleReporter, print_versions
+
+    print_versions(list_versions(root), root, ConsoleReporter().console)
+
+
+@features_app.command("show")
+def features_show(name: KeptArgument, version: VersionOption = None, root: RootOption = Path("feature_store")) -> None:
+    """A version's columns, days and first rows."""
+    from causalrec.pipelines.display import ConsoleReporter, print_version
+    from causalrec.pipelines.features import view_version
+
+    reporter = ConsoleReporter()
+    with _opened_store(reporter, root) as store:
+        print_version(view_version(store, root, name, version), reporter.console)
+
+
+@features_app.command("load")
+def features_load(
+    name: KeptArgument,
+    output: TableOption,
+    start: Annotated[str | None, typer.Option("--start", help="First day (default: all).")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="The day after the last (default: all).")] = None,
+    version: VersionOption = None,
+    root: RootOption = Path("feature_store"),
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+) -> None:
+    """Write kept days to one table."""
+    from causalrec.pipelines.display import ConsoleReporter, print_written
+    from causalrec.pipelines.features import write_materialized
+
+    reporter = ConsoleReporter()
+    with _opened_store(reporter, root, engine, master) as store:
+        found = write_materialized(store, name, output, start=start, end=end, version=version, reporter=reporter)
+    print_written(found, reporter.console)
+
+
+@features_app.command("diff")
+def features_diff(
+    name: KeptArgument,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Beginning of a version's id.", show_default=False)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Beginning of another's.", show_default=False)],
+    root: RootOption = Path("feature_store"),
+) -> None:
+    """Compare two versions: definitions, days, and values on the rows that both have."""
+    from causalrec.pipelines.display import ConsoleReporter, print_diff
+
+    reporter = ConsoleReporter()
+    with _opened_store(reporter, root) as store:
+        print_diff(store.diff(name, old, new), reporter.console)
+
+
+@features_app.command("frame")
+def features_frame(
+    spine: Annotated[Path, typer.Option("--spine", "-s", help="Rows that ask: a Parquet or CSV file or directory.")],
+    output: TableOption,
+    names: DeclaredArgument = None,
+    declaration: DeclarationOption = Path("features.yaml"),
+    event_time: Annotated[str, typer.Option("--event-time", help="The column of their times.")] = "event_time",
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+) -> None:
+    """Write a table's rows with each feature as of their times, such as a training set."""
+    from causalrec.features import read_features
+    from causalrec.pipelines.display import ConsoleReporter, print_written
+    from causalrec.pipelines.features import write_training_frame
+
+    reporter = ConsoleReporter()
+    declared = read_features(declaration)
+    with _opened_store(reporter, None, engine, master) as store:
+        found = write_training_frame(
+            declared, names or [], store, spine, output, event_time=event_time, reporter=reporter
+        )
+    print_written(found, reporter.console)
+
+
+@contextmanager
+def _opened_store(
+    reporter: ConsoleReporter, root: Path | None, engine: str = "local", master: str | None = None
+) -> Iterator[FeatureStore]:
+    """A feature store on an engine of its own; one that takes its time to start is a stage."""
+    from causalrec.engines import open_engine
+    from causalrec.features import FeatureStore
+
+    options = {} if master is None else {"master": master}
+    with ExitStack() as stack:
+        with reporter.stage(engine) if engine == "spark" else nullcontext():
+            opened = stack.enter_context(open_engine(engine, **options))
+        yield FeatureStore(opened, root)
 
 
 def _chosen_run(run: Path | None, config: Path | None, set_: list[str] | None, output_dir: Path) -> RunDirectory:

@@ -7,8 +7,6 @@ on the command line replaces single keys before validation.
 from __future__ import annotations
 
 import inspect
-import types
-import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,21 +14,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
     with_config,
 )
-from typing_extensions import TypedDict, is_typeddict  # pydantic takes that of typing only from Python 3.12 on
+from typing_extensions import TypedDict  # pydantic takes that of typing only from Python 3.12 on
 
-from causalrec._validation import list_some, nearest
-from causalrec._yaml import Dumper, Loader, overridden, yaml_problem
+from causalrec._schema import Section, suggest, validated
+from causalrec._yaml import Dumper, overridden, read_mapping
 from causalrec.datasets import list_datasets, simulate_marketplace
 from causalrec.engines import LocalEngine, SparkEngine
-from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, parse_window
 
 # Inside an installed package; in a checkout beside it.
@@ -53,11 +48,7 @@ def _check_options(options: Collection[object], known: Collection[str], *, key: 
     """Refuse keys of a free section that whatever takes them does not know."""
     unknown = [str(option) for option in options if option not in known]
     if unknown:
-        raise ValueError(f"unknown key '{key}.{unknown[0]}'.{_expected(unknown[0], known)} Remove or rename it.")
-
-
-def _expected(name: str, known: Collection[str]) -> str:
-    return nearest(name, known) or (f" Expected one of {list_some(sorted(known), 20)}." if known else " It takes none.")
+        raise ValueError(f"unknown key '{key}.{unknown[0]}'.{suggest(unknown[0], known)} Remove or rename it.")
 
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -67,11 +58,7 @@ Window = Annotated[str, AfterValidator(_window)]
 Arm = Annotated[str | int, BeforeValidator(_arm)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """Where tables are read and features computed."""
 
     name: Literal["local", "spark"] = "local"
@@ -84,7 +71,7 @@ class EngineConfig(_Section):
         return self
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where runs are recorded; the experiment is named after the config unless said otherwise."""
 
     enabled: bool = True
@@ -92,7 +79,7 @@ class TrackingConfig(_Section):
     experiment: str | None = None
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """The tables of a run: the simulated marketplace, a public data set by name, or the user's files."""
 
     source: str = "marketplace"
@@ -110,7 +97,7 @@ class DataConfig(_Section):
     def _source_and_options_are_known(self) -> DataConfig:
         known = ["marketplace", "files", *list_datasets()]
         if self.source not in known:
-            raise ValueError(f"there is no source {self.source!r}.{_expected(self.source, known)}")
+            raise ValueError(f"there is no source {self.source!r}.{suggest(self.source, known)}")
         if self.source == "marketplace":
             _check_options(self.options, inspect.signature(simulate_marketplace).parameters, key="data.options")
         if self.source == "files":
@@ -118,7 +105,7 @@ class DataConfig(_Section):
         return self
 
 
-class EventsConfig(_Section):
+class EventsConfig(Section):
     """The event log and its columns."""
 
     table: str = "events"
@@ -128,7 +115,7 @@ class EventsConfig(_Section):
     event_type: str = "event_type"
 
 
-class AggregationConfig(_Section):
+class AggregationConfig(Section):
     """One windowed feature; see :class:`causalrec.features.Aggregation`."""
 
     op: Operation
@@ -143,7 +130,7 @@ class AggregationConfig(_Section):
         return self
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(Section):
     """Features by entity, all as of the time they are asked, and where they are kept."""
 
     directory: Path = Path("feature_store")
@@ -152,7 +139,7 @@ class FeaturesConfig(_Section):
     user_item: tuple[AggregationConfig, ...] = ()
 
 
-class OutcomeConfig(_Section):
+class OutcomeConfig(Section):
     """An outcome: a column of the table, or an aggregate of the events in ``[time, time + window)``.
 
     ``kind: proportion`` is a 0/1 outcome; of an aggregate it says whether it is above zero.
@@ -176,7 +163,7 @@ class OutcomeConfig(_Section):
         return self
 
 
-class DesignConfig(_Section):
+class DesignConfig(Section):
     """Units, who was treated, and what came of it: an experiment or a campaign."""
 
     table: str
@@ -205,7 +192,7 @@ class DesignConfig(_Section):
         return self
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Shares of units by a hash of their id: held out from training, and, of the others, those that judge it."""
 
     test_share: Fraction = 0.3
@@ -230,7 +217,7 @@ class RankerParams(UpliftParams, total=False):
     early_stopping_rounds: Positive
 
 
-class RankerConfig(_Section):
+class RankerConfig(Section):
     """The ranker: candidates, time split and XGBoost settings."""
 
     enabled: bool = True
@@ -249,7 +236,7 @@ class RankerConfig(_Section):
         return self
 
 
-class UpliftConfig(_Section):
+class UpliftConfig(Section):
     """The uplift model: which outcome of the experiment, and XGBoost settings."""
 
     enabled: bool = True
@@ -258,7 +245,7 @@ class UpliftConfig(_Section):
     params: UpliftParams = Field(default_factory=UpliftParams)
 
 
-class AverageEffectConfig(_Section):
+class AverageEffectConfig(Section):
     """The average effect of the campaign, or of the experiment where there is no campaign."""
 
     enabled: bool = True
@@ -269,7 +256,7 @@ class AverageEffectConfig(_Section):
     n_placebo: Annotated[int, Field(strict=True, ge=20)] = 100
 
 
-class ABTestConfig(_Section):
+class ABTestConfig(Section):
     """The A/B test of the experiment."""
 
     enabled: bool = True
@@ -277,7 +264,7 @@ class ABTestConfig(_Section):
     srm_threshold: Fraction = 0.001
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -308,7 +295,7 @@ class RunConfig(_Section):
             unknown = [name for name in wanted if design is not None and name and name not in design.outcomes]
             if unknown and design is not None:
                 raise ValueError(
-                    f"{key} names {unknown[0]!r}, not an outcome of its table.{_expected(unknown[0], design.outcomes)}"
+                    f"{key} names {unknown[0]!r}, not an outcome of its table.{suggest(unknown[0], design.outcomes)}"
                 )
         return self
 
@@ -331,22 +318,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         one) or given twice, or a value is not allowed (with what is).
     """
     file = _find(Path(path))
-    try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        found = "is a directory" if file.is_dir() else "does not exist"
-        places = dict.fromkeys([Path("configs"), file if file.is_dir() else file.parent])
-        beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
-        beside += sorted({p.stem for place in _SHIPPED for p in place.glob("*.yaml")} - {Path(b).stem for b in beside})
-        hint = f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
-        raise ConfigError(f"config file {file} {found}; expected a YAML file.{hint}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {file} cannot be read: {error}. Expected a YAML file in UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config file {file} cannot be read as YAML: {yaml_problem(error)}.") from error
-    if not isinstance(raw, dict):
-        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
-        raise ConfigError(f"config file {file} {found}; expected a mapping of sections such as `name:` and `data:`.")
+    raw = read_mapping(file, what="config file", sections="`name:` and `data:`", hint=lambda: _at_hand(file))
     for override in overrides:
         raw = overridden(raw, override)
     return parse_config(raw, where=str(file))
@@ -360,63 +332,14 @@ def _find(path: Path) -> Path:
     return next((file for place in places if (file := place / f"{path}.yaml").is_file()), path)
 
 
+def _at_hand(file: Path) -> str:
+    """The configs beside a file that is not there, for the message."""
+    places = dict.fromkeys([Path("configs"), file if file.is_dir() else file.parent])
+    beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
+    beside += sorted({p.stem for place in _SHIPPED for p in place.glob("*.yaml")} - {Path(b).stem for b in beside})
+    return f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
+
+
 def parse_config(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:
     """Validate a mapping; see :func:`load_config`."""
-    try:
-        return RunConfig.model_validate(raw)
-    except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        raise ConfigError(f"{where}: {' '.join(lines)}") from error
-
-
-_WORDS = {
-    "model_type": "expected a mapping of keys",
-    "dict_type": "expected a mapping of keys",
-    "tuple_type": "expected a list",
-    "path_type": "expected a path",
-    "invalid_key": "expected a word as the key; put numbers, and words such as no and on, in quotes",
-}
-
-
-def _explain(item: Any) -> str:
-    """One sentence for one of pydantic's errors."""
-    location = [str(part) for part in item["loc"] if part != "[key]"]
-    where, kind, found = ".".join(location), item["type"], item["input"]
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    if kind == "extra_forbidden":
-        return f"unknown key {where!r}.{_expected(location[-1], _known_keys(item['loc'][:-1]))} Remove or rename it."
-    if kind == "missing":
-        return f"{where!r} is missing."
-    if message.startswith("unknown key") or not where:
-        return message if message.endswith((".", "?")) else f"{message}."
-    if isinstance(found, dict) and kind == "value_error":
-        return f"{where!r}: {message}" if message.endswith((".", "?")) else f"{where!r}: {message}."
-    plain = found is None or isinstance(found, str | int | float | bool)
-    shown = f"found {found!r}" if plain else f"found a {type(found).__name__}"
-    return f"{where!r}: {_WORDS.get(kind, message).removesuffix('.')} ({shown})."
-
-
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    """The keys of the section at a location, found by walking the models."""
-    annotation: Any = RunConfig
-    for part in location:
-        options = _options(annotation)
-        fields = next((found for each in options if (found := _fields(each)) is not None), None)
-        if fields is not None:
-            annotation = fields.get(str(part))
-        else:  # the values of a dict or a tuple of models
-            annotation = next((typing.get_args(o)[-1 if typing.get_origin(o) is dict else 0] for o in options), None)
-    return list(next((found for each in _options(annotation) if (found := _fields(each)) is not None), ()))
-
-
-def _options(annotation: Any) -> list[Any]:
-    """``X`` of ``X | None`` or ``X``, once more than one where there is a choice."""
-    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return [part for part in parts if part is not types.NoneType]
-
-
-def _fields(annotation: Any) -> dict[str, Any] | None:
-    """Key names and annotations of a model or a typed dict, else None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {name: field.annotation for name, field in annotation.model_fields.items()}
-    return dict(annotation.__annotations__) if is_typeddict(annotation) else None
+    return validated(RunConfig, raw, where=where)

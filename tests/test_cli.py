@@ -20,7 +20,8 @@ import causalrec
 from causalrec import cli
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-COMMANDS = ("train", "evaluate", "infer", "pipeline", "ui", "data")
+COMMANDS = ("train", "evaluate", "infer", "pipeline", "ui", "data", "features")
+FEATURES = ("materialize", "list", "show", "load", "diff", "frame")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def test_help_lists_every_command(run: Callable[..., Outcome]) -> None:
     assert names | {g.name for g in cli.app.registered_groups} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data synth", "data real"])
+@pytest.mark.parametrize("command", [*COMMANDS, "data synth", "data real", *(f"features {c}" for c in FEATURES)])
 def test_every_command_has_help(run: Callable[..., Outcome], command: str) -> None:
     found = run(*command.split(), "--help")
     assert found.code == 0
@@ -105,6 +106,9 @@ def test_version(run: Callable[..., Outcome]) -> None:
         (["data", "synth", "--users", "0"], "--users"),
         (["data", "synth", "--users", "many"], "--users"),
         (["ui", "--port", "high"], "--port"),
+        (["features", "lst"], "Did you mean 'list'?"),
+        (["features", "materialize", "--start", "2025-01-01"], "--end"),
+        (["features", "diff", "customer"], "OLD"),
         (["train", "stray"], "unexpected extra argument"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,10 @@ from .conftest import REPO
 README = (REPO / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_snippets_run_and_print_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_snippets_run_and_print_what_they_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     promised: list[str] = []
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
@@ -39,10 +43,21 @@ def test_help_lists_every_target_with_a_text() -> None:
         assert re.search(rf"{target}\S*\s+\S+", shown), target
 
 
-def test_the_yaml_example_is_a_valid_config() -> None:
+def test_the_yaml_examples_are_valid(tmp_path: Path) -> None:
     import yaml
 
     from causalrec.config import parse_config
+    from causalrec.features import read_features
 
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert parse_config(yaml.safe_load(block)).experiment is not None
+    config, declaration = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert parse_config(yaml.safe_load(config)).experiment is not None
+    (tmp_path / "features.yaml").write_text(declaration, encoding="utf-8")
+    assert [each.name for each in read_features(tmp_path / "features.yaml")] == ["customer", "item", "when"]
+
+
+def test_every_command_of_the_feature_store_exists() -> None:
+    from causalrec.cli import features_app
+
+    named = set(re.findall(r"causalrec features ([a-z]+)", README))
+    assert len(named) >= 3
+    assert named <= {command.name for command in features_app.registered_commands}

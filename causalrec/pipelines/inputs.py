@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from causalrec._validation import check_columns, check_not_empty, list_some, nearest
 from causalrec.config import DataConfig, RunConfig
 from causalrec.datasets import (
     file_digest,
@@ -18,7 +19,8 @@ from causalrec.datasets import (
     retailrocket_events,
     simulate_marketplace,
 )
-from causalrec.exceptions import DatasetError
+from causalrec.engines import Engine
+from causalrec.exceptions import ConfigError, DatasetError
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,38 @@ def load_inputs(config: RunConfig) -> tuple[Inputs, Truth | None]:
     if data.source == "files":
         return _files(data), None
     return _public(data), None
+
+
+def register_tables(inputs: Inputs, engine: Engine) -> None:
+    """Make the tables known to the engine."""
+    for name, table in inputs.tables.items():
+        engine.register(name, table)
+
+
+def check_tables(config: RunConfig, inputs: Inputs, engine: Engine) -> list[str]:
+    """Raise where the config names a table or an event column that is not there; note the events of nobody."""
+    named = [("events.table", config.events.table)] if config.events is not None else []
+    for key, design in (("experiment", config.experiment), ("campaign", config.campaign)):
+        if design is not None:
+            named += [(f"{key}.table", design.table), *([(f"{key}.join", design.join)] if design.join else [])]
+    for key, table in named:
+        if table not in inputs.tables:
+            known = list_some(inputs.tables, 20)
+            raise ConfigError(f"{key} is {table!r}; the tables are {known}.{nearest(table, inputs.tables)}")
+    if config.events is None:
+        return []
+    events = config.events
+    asked = [events.user, events.time, *([events.item, events.event_type] if config.ranker.enabled else [])]
+    check_columns(engine.columns(events.table), asked, where=f"events: table {events.table!r}")
+    q = engine.dialect.quote
+    sums = ", ".join(f"SUM(CASE WHEN {q(c)} IS NULL THEN 1 ELSE 0 END) AS n{i}" for i, c in enumerate(asked))
+    counts = engine.collect(f"SELECT COUNT(*) AS n, {sums} FROM {q(events.table)}").iloc[0]
+    check_not_empty(int(counts["n"]), where=f"events: table {events.table!r}")
+    return [
+        f"events: {int(counts[f'n{i}']):,} of {int(counts['n']):,} rows have no {column!r}; nothing is counted for them"
+        for i, column in enumerate(asked)
+        if counts[f"n{i}"]
+    ]
 
 
 def _simulated(data: DataConfig, seed: int) -> tuple[Inputs, Truth]:

@@ -64,7 +64,8 @@ def _from_events(
     user = config.events.user
     spine = frame[[design.unit, design.time]].rename(columns={design.unit: user})
     outcomes = feature_set(f"{name}_outcomes", [user], wanted, config)
-    return store.outcome_frame(spine, outcomes, event_time=design.time)
+    found: pd.DataFrame = store.outcome_frame(spine, outcomes, event_time=design.time)
+    return found
 
 
 def _values(values: pd.Series, outcome: OutcomeConfig, *, where: str) -> pd.Series:

@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 
 from causalrec._files import new_directory
-from causalrec._validation import check_columns, check_not_empty, list_some, nearest
+from causalrec._validation import list_some, nearest
 from causalrec.config import RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError
-from causalrec.features import FeatureStore, Materialized
+from causalrec.features import FeatureStore
 from causalrec.pipelines.designs import Design, build_design
 from causalrec.pipelines.effect import estimate_effect
 from causalrec.pipelines.experiment import analyse_experiment
 from causalrec.pipelines.feature_sets import feature_sets
-from causalrec.pipelines.inputs import Inputs, Truth, load_inputs
+from causalrec.pipelines.inputs import Inputs, Truth, check_tables, load_inputs, register_tables
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import RankingData, build_ranking, train_ranker
 from causalrec.pipelines.rundir import RunDirectory, new_run_path
@@ -84,88 +84,12 @@ def train(config: RunConfig, *, reporter: Reporter | None = None) -> RunSummary:
     )
 
 
-def build_features(config: RunConfig, *, reporter: Reporter | None = None) -> list[Materialized]:
-    """Data and features only: every configured feature set as of the times that the run asks for, as Parquet by day.
-
-    Days that are there and unchanged are left alone.
-    """
-    reporter = reporter or SilentReporter()
-    with opened_engine(config) as engine:
-        with reporter.stage("data"):
-            inputs, _ = load_inputs(config)
-            _register(inputs, engine)
-            _check_tables(config, inputs, engine)
-        store = FeatureStore(engine, config.features.directory)
-        if config.events is None or not feature_sets(config, config.events):
-            raise ConfigError(f"{config.name}: no features are configured; add an `events:` and a `features:` section.")
-        with reporter.stage("features") as advance:
-            sets = feature_sets(config, config.events)
-            asking = _asking(config, engine, store)
-            found = []
-            for done, features in enumerate(sets, start=1):
-                columns = [*features.keys, "event_time"]
-                parts = [part[columns] for part in asking if set(columns) <= set(part.columns)]
-                asked = pd.concat(parts).drop_duplicates().sort_values(columns[::-1]).reset_index(drop=True)
-                found.append(store.materialize(features, asked))
-                advance(done, len(sets))
-    return found
-
-
-def _asking(config: RunConfig, engine: Engine, store: FeatureStore) -> list[pd.DataFrame]:
-    """Who is asked about and when: ranking candidates at their cutoffs, units of the designs at theirs."""
-    events, parts = config.events, []
-    if events is None:
-        raise ConfigError(f"{config.name}: there are no events to compute features from; add an `events:` section.")
-    if config.ranker.enabled:
-        ranking = build_ranking(config, events, engine, store)
-        parts += [q.frame[[events.user, events.item, "event_time"]] for q in ranking.queries()]
-    for design in (config.experiment, config.campaign):
-        if design is not None and design.time is not None:
-            q = engine.dialect.quote
-            units = engine.collect(f"SELECT {q(design.unit)}, {q(design.time)} FROM {q(design.table)}")
-            parts.append(units.set_axis([events.user, "event_time"], axis=1))
-    if not parts:
-        raise ConfigError(f"{config.name}: nothing asks for features; enable the ranker, or name a design's time.")
-    return parts
-
-
-def _register(inputs: Inputs, engine: Engine) -> None:
-    for name, table in inputs.tables.items():
-        engine.register(name, table)
-
-
-def _check_tables(config: RunConfig, inputs: Inputs, engine: Engine) -> list[str]:
-    """Raise where the config names a table or an event column that is not there; note the events of nobody."""
-    named = [("events.table", config.events.table)] if config.events is not None else []
-    for key, design in (("experiment", config.experiment), ("campaign", config.campaign)):
-        if design is not None:
-            named += [(f"{key}.table", design.table), *([(f"{key}.join", design.join)] if design.join else [])]
-    for key, table in named:
-        if table not in inputs.tables:
-            known = list_some(inputs.tables, 20)
-            raise ConfigError(f"{key} is {table!r}; the tables are {known}.{nearest(table, inputs.tables)}")
-    if config.events is None:
-        return []
-    events = config.events
-    asked = [events.user, events.time, *([events.item, events.event_type] if config.ranker.enabled else [])]
-    check_columns(engine.columns(events.table), asked, where=f"events: table {events.table!r}")
-    q = engine.dialect.quote
-    sums = ", ".join(f"SUM(CASE WHEN {q(c)} IS NULL THEN 1 ELSE 0 END) AS n{i}" for i, c in enumerate(asked))
-    counts = engine.collect(f"SELECT COUNT(*) AS n, {sums} FROM {q(events.table)}").iloc[0]
-    check_not_empty(int(counts["n"]), where=f"events: table {events.table!r}")
-    return [
-        f"events: {int(counts[f'n{i}']):,} of {int(counts['n']):,} rows have no {column!r}; nothing is counted for them"
-        for i, column in enumerate(asked)
-        if counts[f"n{i}"]
-    ]
-
-
 def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
     with session.stage("data") as (_, stage):
         inputs, truth = load_inputs(session.config)
         _check_truth(session.config, truth)
-        _register(inputs, engine)
-        notes = [*inputs.notes, *_check_tables(session.config, inputs, engine)]
+        register_tables(inputs, engine)
+        notes = [*inputs.notes, *check_tables(session.config, inputs, engine)]
         for each in (stage, session.tracker.top):
             for line in inputs.lineage:
                 each.log_dataset(

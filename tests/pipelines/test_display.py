@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from causalrec.features import Materialized
+from causalrec.features import FeatureDiff, Materialized
+from causalrec.features.diff import FeatureChange
+from causalrec.features.registry import Day, Record
 from causalrec.pipelines.data import DatasetStatus
 from causalrec.pipelines.display import (
     ConsoleReporter,
     print_datasets,
-    print_features,
+    print_diff,
     print_files,
     print_inference,
+    print_materialized,
     print_summary,
+    print_version,
+    print_versions,
+    print_written,
 )
+from causalrec.pipelines.features import VersionView, Written
 from causalrec.pipelines.infer import Inference
 from causalrec.pipelines.summary import RunSummary
 from causalrec.report import SummaryRow
@@ -109,15 +117,90 @@ def test_paths_are_never_broken() -> None:
 @pytest.mark.parametrize(("width", "terminal"), WINDOWS)
 def test_materialised_features_are_listed_whole(width: int, terminal: bool) -> None:
     console = console_of(width, terminal=terminal)
-    print_features([Materialized(Path("feature_store/[x]_user/1234abcd"), "1234abcd", 1_234_567, 28, 14)], console)
+    print_materialized([Materialized(Path("feature_store/[x]_user/1234abcd"), "1234abcd", 1_234_567, 28, 14)], console)
     assert re.search(r"1,234,567\D+28\D+14\b", text_of(console))
 
 
 def test_the_directory_of_features_is_whole() -> None:
     console = console_of(80)
     path = Path("/home/someone/projects/recommender/feature_store/marketplace_user_item/1234abcd")
-    print_features([Materialized(path, "1234abcd", 1_234_567, 28, 14)], console)
+    print_materialized([Materialized(path, "1234abcd", 1_234_567, 28, 14)], console)
     assert str(path) in text_of(console).splitlines()
+
+
+VERSIONS = pd.DataFrame(
+    {
+        "name": ["[x]_user", "item"], "version": ["1234abcd", "99ff0011"], "kind": ["events", "damaged"],
+        "features": [7, None], "first_day": pd.to_datetime(["2025-01-01", None]),
+        "last_day": pd.to_datetime(["2025-12-31", None]), "days": [365, None], "rows": [3_650_000, None],
+        "bytes": [52 * 2**20, None], "updated_at": pd.to_datetime(["2026-01-02 03:04:05", None]),
+    }
+).astype(dict.fromkeys(("features", "days", "rows", "bytes"), "Int64"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "terminal"), WINDOWS)
+def test_versions_are_listed_whole(width: int, terminal: bool) -> None:
+    console = console_of(width, terminal=terminal)
+    print_versions(VERSIONS, Path("feature_store"), console)
+    text = text_of(console)
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert re.search(r"1234abcd\D+(7\D+)?365\D+2025-01-01\D+2025-12-31\D+3,650,000", text)
+    assert ("52.0 MiB" in text) == ("2026-01-02 03:04" in text) == (width == 120)
+    assert re.search("99ff0011.+damaged", text)
+
+
+def test_an_empty_store_says_how_to_fill_it() -> None:
+    console = console_of(80)
+    print_versions(VERSIONS.iloc[:0], Path("feature_store"), console)
+    assert "nothing is kept in feature_store yet; causalrec features materialize fills it." in text_of(console)
+
+
+def view_of(days: dict[str, Day], head: pd.DataFrame) -> VersionView:
+    record = Record(
+        declaration={"name": "[x]_user", "kind": "events"}, spec_hash="1234abcd", engine="local", keys=("user_id",),
+        event_time="event_time", features=("spend", "n"), updated_at="2026-01-02T03:04:05.678+00:00", days=days,
+        schema={"user_id": "int64", "event_time": "timestamp[us]", "spend": "double", "n": "int64"},
+    )  # fmt: skip
+    return VersionView("1234abcd", record, {"spend": "sum([revenue]) over 30d", "n": "count over all time"}, head)
+
+
+@pytest.mark.parametrize(("width", "terminal"), WINDOWS)
+def test_a_version_is_shown_with_its_columns_days_and_rows(width: int, terminal: bool) -> None:
+    console = console_of(width, terminal=terminal)
+    days = {"2025-01-01": Day(("a",), 1_000, 2_048, "h"), "2025-01-02": Day(("b",), 2_000, 2_048, "h")}
+    print_version(view_of(days, pd.DataFrame({"user_id": [17], "spend": [1234.5]})), console)
+    text = text_of(console)
+    assert "[x]_user 1234abcd, computed by local" in text
+    assert re.search(r"user_id\W+int64\W+key", text)
+    assert re.search(r"event_time\W+timestamp\[us\]\W+the time that is asked about", text)
+    assert re.search(r"spend\W+double\W+sum\(\[revenue\]\) over 30d", text)
+    assert "2 days, 2025-01-01 to 2025-01-02; 3,000 rows, 4.0 KiB; updated 2026-01-02 03:04 UTC" in text
+    assert "the first rows of 2025-01-02" in text
+    assert re.search(r"17\W+1234\b", text)
+
+
+def test_a_version_without_days_is_shown() -> None:
+    console = console_of(80)
+    print_version(view_of({}, pd.DataFrame()), console)
+    assert "0 days; 0 rows" in text_of(console)
+
+
+@pytest.mark.parametrize(("width", "terminal"), WINDOWS)
+def test_a_written_table_is_shown_with_its_place(width: int, terminal: bool) -> None:
+    console, path = console_of(width, terminal=terminal), Path("/a/very" + "/deep" * 30 + "/frame.parquet")
+    print_written(Written(path, 1_234_567, pd.DataFrame({"[x]": ["[red]y[/red]"]})), console)
+    text = text_of(console)
+    assert "the first of 1,234,567 rows" in text
+    assert "[red]y[/red]" in text
+    assert f"written to {path}" in text
+
+
+def test_a_difference_is_shown_as_it_is() -> None:
+    console = console_of(80)
+    change = FeatureChange("spend", "changed", "sum([a])", "sum([b]) " + "or " * 40, 10, 3, 0.5)
+    diff = FeatureDiff("[x]", "1234abcd", "99ff0011", (), (change,), (), (), 10, 12)
+    print_diff(diff, console)
+    assert str(diff) in text_of(console)
 
 
 def inference_of(n_columns: int) -> Inference:
@@ -197,6 +280,15 @@ def test_a_stage_that_fails_is_crossed_out(terminal: bool, error: type[BaseExcep
     with reporter.stage("report"):  # and the next one is drawn as ever
         pass
     assert "✓ report" in text_of(console)
+
+
+def test_how_much_is_done_stands_beside_the_bar() -> None:
+    console = console_of(80, terminal=True)
+    with ConsoleReporter(console).stage("features") as advance:
+        advance(1_234, 3_650)
+        time.sleep(0.3)  # the bar is drawn ten times a second
+    assert isinstance(console.file, io.StringIO)
+    assert "1,234 of 3,650" in console.file.getvalue()
 
 
 def test_without_a_terminal_there_are_no_control_characters() -> None:

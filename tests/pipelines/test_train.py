@@ -24,7 +24,7 @@ from causalrec.exceptions import CausalRecError, ColumnError, EmptyTableError, O
 from causalrec.pipelines import train as train_module
 from causalrec.pipelines.rundir import RunDirectory, new_run_path, newest_run
 from causalrec.pipelines.summary import RunSummary
-from causalrec.pipelines.train import build_features, train
+from causalrec.pipelines.train import train
 from causalrec.results import ABResult, EffectResult, load_results
 
 from ..conftest import REPO
@@ -138,17 +138,6 @@ def test_same_config_and_seed_give_identical_metrics(trained: RunSummary, place:
 def test_another_seed_gives_other_data(trained: RunSummary, tmp_path: Path) -> None:
     other = train(small_marketplace(tmp_path, seed=8, tracking={"enabled": False}))
     assert other.results["average_effect"].to_dict() != trained.results["average_effect"].to_dict()
-
-
-def test_features_are_materialised_and_reused(tmp_path: Path) -> None:
-    config = small_marketplace(tmp_path, tracking={"enabled": False})
-    config = config.model_copy(
-        update={"features": config.features.model_copy(update={"directory": tmp_path / "features"})}
-    )
-    first = build_features(config)
-    assert {m.path.parent.name for m in first} == {"marketplace_user", "marketplace_item", "marketplace_user_item"}
-    assert all(m.days_computed > 0 and m.days_reused == 0 for m in first)
-    assert all(m.days_computed == 0 and m.days_reused > 0 for m in build_features(config))
 
 
 def frame_of(n: int = 400, seed: int = 0) -> pd.DataFrame:
