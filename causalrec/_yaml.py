@@ -45,6 +45,27 @@ def yaml_problem(error: yaml.YAMLError) -> str:
     return text if mark is None else f"{text} (line {mark.line + 1}, column {mark.column + 1})"
 
 
+# In an installed package and in a checkout.
+_SHIPPED = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+
+
+def find_yaml(path: Path, folder: str = "") -> Path:
+    """A path as it is; a bare name that is no file stands for one of a folder of ``configs``, here or shipped."""
+    if path.exists() or path.parent != Path() or path.suffix:
+        return path
+    places = (place / folder for place in (Path("configs"), *_SHIPPED))
+    return next((file for place in places if (file := place / f"{path}.yaml").is_file()), path)
+
+
+def at_hand(file: Path, folder: str = "") -> str:
+    """The files beside one that is not there, and the names of those that are shipped, for the message."""
+    places = dict.fromkeys([Path("configs") / folder, file if file.is_dir() else file.parent])
+    beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
+    shipped = {p.stem for place in _SHIPPED for p in (place / folder).glob("*.yaml")}
+    beside += sorted(shipped - {Path(b).stem for b in beside})
+    return f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
+
+
 def read_mapping(file: Path, *, what: str, sections: str, hint: Callable[[], str] = str) -> dict[str, Any]:
     """The mapping in a YAML file; ``what`` it is and its usual ``sections`` stand in the messages.
 

@@ -40,7 +40,9 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="A YAML file,
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key; repeatable.")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="A run's directory (default: the newest).")]
 NewestOption = Annotated[Path | None, typer.Option("--config", "-c", help="Take this config's newest run.")]
-DeclarationOption = Annotated[Path, typer.Option("--declaration", "-d", help="A YAML file with sources and features.")]
+DeclarationOption = Annotated[
+    Path, typer.Option("--declaration", "-d", help="A YAML file of features, or the name of one that is shipped.")
+]
 DeclaredArgument = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="Declared features (default: all).", show_default=False)
 ]

@@ -23,13 +23,11 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic takes that of typing only from Python 3.12 on
 
 from causalrec._schema import Section, suggest, validated
-from causalrec._yaml import Dumper, overridden, read_mapping
+from causalrec._yaml import Dumper, at_hand, find_yaml, overridden, read_mapping
 from causalrec.datasets import list_datasets, simulate_marketplace
 from causalrec.engines import LocalEngine, SparkEngine
 from causalrec.features import Aggregation, CandidateSpec, parse_window
 
-# Inside an installed package; in a checkout beside it.
-_SHIPPED = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
 
 
@@ -317,27 +315,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         When the file is missing or not YAML, a key is unknown (with the nearest known
         one) or given twice, or a value is not allowed (with what is).
     """
-    file = _find(Path(path))
-    raw = read_mapping(file, what="config file", sections="`name:` and `data:`", hint=lambda: _at_hand(file))
+    file = find_yaml(Path(path))
+    raw = read_mapping(file, what="config file", sections="`name:` and `data:`", hint=lambda: at_hand(file))
     for override in overrides:
         raw = overridden(raw, override)
     return parse_config(raw, where=str(file))
-
-
-def _find(path: Path) -> Path:
-    """A path as it is; a bare name that is no file stands for a config that comes with causalrec."""
-    if path.exists() or path.parent != Path() or path.suffix:
-        return path
-    places = (Path("configs"), *_SHIPPED)
-    return next((file for place in places if (file := place / f"{path}.yaml").is_file()), path)
-
-
-def _at_hand(file: Path) -> str:
-    """The configs beside a file that is not there, for the message."""
-    places = dict.fromkeys([Path("configs"), file if file.is_dir() else file.parent])
-    beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
-    beside += sorted({p.stem for place in _SHIPPED for p in place.glob("*.yaml")} - {Path(b).stem for b in beside})
-    return f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
 
 
 def parse_config(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:

@@ -14,13 +14,31 @@ from causalrec.exceptions import EngineError
 def arrow_to_pandas(table: Any) -> pd.DataFrame:
     """Turn an Arrow table into a frame of the same types whichever engine it came from.
 
-    Times and dates become naive ``datetime64[us]`` in UTC, decimals numbers, dictionaries their values.
+    Times and dates become naive ``datetime64[us]`` in UTC, decimals numbers, dictionaries their values. Integers among
+    nulls become floats where that changes none of them, else pandas' ``Int64``.
     """
     import pyarrow as pa
 
     columns = [_plain_column(table.column(i)) for i in range(table.num_columns)]
     frame: pd.DataFrame = pa.Table.from_arrays(columns, names=table.column_names).to_pandas()
+    for i, column in enumerate(columns):
+        if column.null_count and pa.types.is_integer(column.type) and _is_wide(column):
+            frame.isetitem(i, _nullable_integers(column))
     return frame
+
+
+def _is_wide(column: Any) -> bool:
+    """Whether some integer has more digits than a float."""
+    import pyarrow.compute as pc
+
+    return any(abs(end or 0) > 2**53 for end in pc.min_max(column).as_py().values())
+
+
+def _nullable_integers(column: Any) -> Any:
+    import pyarrow as pa
+
+    kind: Any = pd.UInt64Dtype() if column.type == pa.uint64() else pd.Int64Dtype()
+    return kind.__from_arrow__(column)
 
 
 def _plain_column(column: Any) -> Any:
@@ -103,10 +121,16 @@ def spark_table(name: str, source: Any) -> Any:
     import pyarrow as pa
 
     table = arrow_table(name, source)
-    try:
-        return pa.Table.from_arrays([_spark_type(c) for c in table.columns], names=table.column_names)
-    except pa.ArrowException as error:
-        raise EngineError(f"table {name!r} cannot be read: {error}") from error
+    columns = []
+    for label, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            columns.append(_spark_type(column))
+        except pa.ArrowException as error:
+            raise EngineError(
+                f"table {name!r}: Spark has no type for column {label!r} ({column.type}): {error}. Convert it first, "
+                "as to text or floats."
+            ) from error
+    return pa.Table.from_arrays(columns, names=table.column_names)
 
 
 def _spark_type(column: Any) -> Any:

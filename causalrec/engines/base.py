@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias, cast, runtime_checkable
@@ -34,6 +34,7 @@ class Dialect(ABC):
 
     name: str
     quote_mark: str
+    keeps_rows: bool  # whether Engine.keep computes once, so that rows can be numbered
 
     def quote(self, identifier: str) -> str:
         """Write an identifier so that spaces, quotes and any letter are taken literally."""
@@ -60,6 +61,14 @@ class Dialect(ABC):
         """The number of distinct values that are not null, of a group or of the frame of an ``OVER`` clause."""
 
     @abstractmethod
+    def whole_sum(self, expression: str, summed: Callable[[str], str]) -> str:
+        """The sum of integers in a type that it cannot leave; ``summed`` writes the sum of an expression."""
+
+    @abstractmethod
+    def failure(self, message: str) -> str:
+        """A value that, once it is needed, stops the query with a message."""
+
+    @abstractmethod
     def deviation(self, expression: str) -> str:
         """The standard deviation (n - 1) of a group's numbers, which must be finite; their order does not matter."""
 
@@ -77,7 +86,8 @@ class Engine(Protocol):
     """A place that holds tables and answers SQL: :class:`LocalEngine` or :class:`SparkEngine`.
 
     Naive timestamps are UTC and zoned ones are converted to it. Times come back from :meth:`collect`
-    as naive ``datetime64[us]`` in UTC. Rows have no order unless the query asks for one.
+    as naive ``datetime64[us]`` in UTC; integers among nulls as floats where those can hold them, else as ``Int64``.
+    Rows have no order unless the query asks for one.
     """
 
     name: str
@@ -94,6 +104,9 @@ class Engine(Protocol):
 
     def create_view(self, name: str, sql: str) -> None:
         """Give a query a name; it runs when it is used. Raises :class:`EngineError` if it cannot be planned."""
+
+    def keep(self, name: str, sql: str) -> None:
+        """Give a query a name, and keep its rows where the engine can; elsewhere it runs when it is used."""
 
     def drop(self, name: str) -> None:
         """Forget a table or view; a name that is unknown is left alone."""
@@ -191,10 +204,11 @@ class Files:
             raise DatasetError(f"{path}: unreadable as {self.format}: {error}") from error
 
 
-def check_csv_times(files: Files) -> None:
-    """Raise :class:`TimeError` where a column of CSV files has times with a zone and times without.
+def csv_types(files: Files) -> dict[str, str]:
+    """DuckDB's types of the columns of CSV files, to which both engines keep: ``007`` is text, not the number 7.
 
-    Both engines would read the latter as UTC, hours off where the writer meant the local time.
+    Raises :class:`TimeError` where a column has times with a zone and times without: the latter would be read as UTC,
+    hours off where the writer meant the local time.
     """
     duckdb = optional_import("duckdb", extra="all")
     quoted = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files.paths)
@@ -216,6 +230,7 @@ def check_csv_times(files: Files) -> None:
                         f"{files.paths[0]}: {n - n_zoned:,} of {n:,} times in column {column!r} have no zone and the "
                         "others have one. Give all of them a zone, or none of them (then they are UTC)."
                     )
+            return {row[0]: row[1] for row in described}
         except duckdb.Error as error:
             raise DatasetError(f"{files.paths[0]}: unreadable as csv: {error}") from error
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
@@ -23,9 +23,9 @@ from causalrec.engines.base import (
     Dialect,
     Files,
     Kind,
-    check_csv_times,
     check_source_columns,
     csv_header,
+    csv_types,
     unknown_table,
 )
 from causalrec.engines.launch import launching, start_options
@@ -60,6 +60,7 @@ class SparkDialect(Dialect):
 
     name = "spark"
     quote_mark = "`"
+    keeps_rows = False
 
     def literal(self, text: str) -> str:
         """Write a string literal; a backslash escapes."""
@@ -80,6 +81,16 @@ class SparkDialect(Dialect):
     def count_distinct(self, expression: str, over: str = "") -> str:
         """``DISTINCT`` is not allowed in a frame, but a set is; in a group it saves a copy of the rows for each."""
         return f"CAST(size(collect_set({expression}){over}) AS BIGINT)"
+
+    def whole_sum(self, expression: str, summed: Callable[[str], str]) -> str:
+        """Sums of the upper and the lower half of the bits, which is much faster than a sum of decimals."""
+        value = f"CAST({expression} AS BIGINT)"
+        upper, lower = summed(f"({value} >> 32)"), summed(f"({value} & 4294967295)")
+        return f"(CAST({upper} AS DECIMAL(19, 0)) * 4294967296 + {lower})"
+
+    def failure(self, message: str) -> str:
+        """An error of Spark."""
+        return f"raise_error({self.literal(message)})"
 
     def deviation(self, expression: str) -> str:
         """Welford's recursion over a sorted list, as seen from the smallest number."""
@@ -231,15 +242,16 @@ class SparkEngine:
                 others = [self.dialect.quote(c) for c in frame.columns]
                 frame = frame.selectExpr(*(f"{time} AS {q}" if c == q else c for c in others))
             return frame
-        check_csv_times(files)
-        reader = reader.options(
-            header=True, inferSchema=True, multiLine=True, quote='"', escape='"', mode="FAILFAST", sep=files.delimiter
-        )
+        types = csv_types(files)
+        options = {
+            "header": True, "multiLine": True, "quote": '"', "escape": '"', "mode": "FAILFAST", "sep": files.delimiter,
+            **({} if files.base is None else {"basePath": _uri(files.base)}),
+        }  # fmt: skip
         # Spark takes columns by position, so only files with the same header are read together.
         groups: dict[tuple[str, ...], list[str]] = {}
         for path in files.paths:
             groups.setdefault(tuple(csv_header(path, files.delimiter)), []).append(_pattern(path))
-        frames = [reader.csv(group) for group in groups.values()]
+        frames = [_read_csv(self._session, group, types, options) for group in groups.values()]
         return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), frames)
 
     def create_view(self, name: str, sql: str) -> None:
@@ -247,6 +259,10 @@ class SparkEngine:
         with self._failing(EngineError, f"view {name!r} cannot be made"):
             self._session.sql(f"CREATE OR REPLACE TEMPORARY VIEW {self.dialect.quote(name)} AS {sql}")
             self._names.add(name.lower())
+
+    def keep(self, name: str, sql: str) -> None:
+        """Give a query a name; it runs when it is used. See :class:`Engine`."""
+        self.create_view(name, sql)
 
     def drop(self, name: str) -> None:
         """Forget a table or view; a name that is unknown is left alone."""
@@ -320,6 +336,21 @@ class SparkEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read_csv(session: Any, paths: list[str], types: Mapping[str, str], options: Mapping[str, Any]) -> Any:
+    """CSV files of one header, in the types that DuckDB finds where Spark finds other text or integers."""
+    frame = session.read.options(inferSchema=True, **options).csv(paths)
+    wanted = {
+        field.name: {"VARCHAR": "string", "BIGINT": "bigint"}.get(
+            types.get(field.name, ""), field.dataType.simpleString()
+        )
+        for field in frame.schema.fields
+    }
+    if all(wanted[field.name] == field.dataType.simpleString() for field in frame.schema.fields):
+        return frame
+    quoted = (f"`{name.replace('`', '``')}` {kind}" for name, kind in wanted.items())
+    return session.read.options(**options).schema(", ".join(quoted)).csv(paths)
 
 
 def _error_types() -> tuple[type[Exception], ...]:

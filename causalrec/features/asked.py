@@ -15,7 +15,7 @@ from causalrec.engines import Dialect, Engine
 from causalrec.exceptions import ColumnError, ConfigError, TimeError
 from causalrec.features.days import DAY_US, day_range
 from causalrec.features.spec import Declaration, FeatureSet
-from causalrec.features.sql import check_events, check_time_kind
+from causalrec.features.sql import check_events, check_time_kind, source_sql
 
 ALWAYS = -(2**62)  # the time since which a key without a time of its own is known
 
@@ -203,21 +203,21 @@ def _spine_rows(engine: Engine, table: str, event_time: str) -> SpineRows:
 def _midnights(engine: Engine, features: Any, days: range, event_time: str, table: str | None) -> Midnights:
     """Midnights of the keys of a table, or of all keys that the declaration's own table knows by then."""
     d, keys = engine.dialect, [f"__k{i}" for i in range(len(features.keys))]
-    derived: Mapping[str, str] = {}
     first = f"CAST({ALWAYS} AS BIGINT)"
+    source = d.quote(table or features.source)
     if table is not None:
         kinds = engine.columns(table)
         check_columns(kinds, features.keys, where="entities")
         _check_no_null(engine, table, features.keys)
     elif isinstance(features, FeatureSet):
-        kinds, derived = check_events(features, engine), features.derived
+        kinds, source = check_events(features, engine), source_sql(features, d)
         first = f"MIN({_time_of(features.time_column, d)})"
     else:
         kinds = engine.columns(features.source)
-    named = [f"{derived.get(k, d.quote(k))} AS {key}" for k, key in zip(features.keys, keys, strict=True)]
+    named = [f"{d.quote(k)} AS {key}" for k, key in zip(features.keys, keys, strict=True)]
     seen = (
         f"SELECT {', '.join(keys)}, {first} AS __first FROM (SELECT *, {', '.join(named)} "
-        f"FROM {d.quote(table or features.source)}) x WHERE {' AND '.join(f'{k} IS NOT NULL' for k in keys)} "
+        f"FROM {source} src) x WHERE {' AND '.join(f'{k} IS NOT NULL' for k in keys)} "
         f"GROUP BY {', '.join(keys)} HAVING {first} IS NOT NULL"
     )
     columns = {**{k: kinds[k] for k in features.keys}, event_time: "timestamp"}

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from causalrec._validation import list_some, nearest
 from causalrec.engines import Dialect, Engine
 from causalrec.exceptions import ConfigError, EngineError, TimeError
+from causalrec.features.days import DAY_US
 from causalrec.features.spec import as_tuple, check_feature_names, check_name, content_hash
 
 BASIC_PARTS = ("hour", "weekday", "month", "season", "is_weekend")
@@ -18,7 +19,6 @@ HOLIDAY_PARTS = ("is_holiday", "days_to_holiday", "days_since_holiday")
 PARTS = (*BASIC_PARTS, "day_of_month", "week", *HOLIDAY_PARTS)
 HEMISPHERES = ("north", "south")
 _SEASONS = ("winter", "spring", "summer", "autumn")
-_DAY_US = 86_400_000_000
 _EPOCH = datetime.date(1970, 1, 1)
 _WEEKDAY_OF_EPOCH = 4  # 1970-01-01 was a Thursday
 
@@ -145,8 +145,8 @@ def calendar_relation(features: CalendarFeatures, asked: str, engine: Engine) ->
     )
     shown = f"SELECT __t, {d.wall_clock('__t', features.time_zone)} AS __shown FROM {d.quote(asked)}"
     us = d.epoch_us("__shown")
-    midnight = f"({us} - ({us} % {_DAY_US} + {_DAY_US}) % {_DAY_US})"  # engines round the division of negatives apart
-    dated = f"SELECT __t, __shown, CAST(ROUND({midnight} / {_DAY_US}e0) AS BIGINT) AS __day FROM ({shown}) shown"
+    midnight = f"({us} - ({us} % {DAY_US} + {DAY_US}) % {DAY_US})"  # engines round the division of negatives apart
+    dated = f"SELECT __t, __shown, CAST(ROUND({midnight} / {DAY_US}e0) AS BIGINT) AS __day FROM ({shown}) shown"
     return f"SELECT __t, {columns} FROM ({dated}) dated"
 
 

@@ -13,13 +13,14 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from causalrec._schema import Section, suggest, validated
 from causalrec._validation import list_some
-from causalrec._yaml import read_mapping
+from causalrec._yaml import at_hand, find_yaml, read_mapping
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError, ConfigError, EngineError
 from causalrec.features.attributes import AttributeFeatures
 from causalrec.features.calendar import CalendarFeatures
 from causalrec.features.spec import Aggregation, Declaration, FeatureSet
 
+_FOLDER = "features"  # of the configs
 _ALL_TIME = "all"
 # The key that tells the kind of a declaration, and what may stand beside it.
 _KIND_BY_KEY = MappingProxyType(
@@ -99,7 +100,9 @@ class FeatureDeclarations:
 
 
 def read_features(path: str | Path) -> FeatureDeclarations:
-    """Read declarations from a YAML file; paths in it start from its directory.
+    """Read declarations from a YAML file; paths in it start from the working directory, as in configs.
+
+    A bare name such as ``"marketplace"`` that is no file stands for a declaration that comes with causalrec.
 
     ``sources`` says where each table is (``path``: a Parquet or CSV file or directory, or a list of files; ``table``: a
     table that the engine knows, such as Spark's ``shop.orders``) and how its events stand in time (``time_column``,
@@ -138,10 +141,12 @@ def read_features(path: str | Path) -> FeatureDeclarations:
     >>> [each.feature_names for each in declared]
     [('clicks_7d', 'clicks_30d'), ('hour', 'weekday')]
     """
-    file = Path(path)
-    raw = read_mapping(file, what="feature declarations", sections="`sources:` and `features:`")
+    file = find_yaml(Path(path), _FOLDER)
+    raw = read_mapping(
+        file, what="feature declarations", sections="`sources:` and `features:`", hint=lambda: at_hand(file, _FOLDER)
+    )
     document = validated(_Document, raw, where=str(file))
-    sources = {name: _source(name, section, file.parent) for name, section in document.sources.items()}
+    sources = {name: _source(name, section) for name, section in document.sources.items()}
     sets = []
     for name, section in document.features.items():
         with _located(f"{file}: features.{name}"):
@@ -149,8 +154,8 @@ def read_features(path: str | Path) -> FeatureDeclarations:
     return FeatureDeclarations(MappingProxyType(sources), tuple(sets))
 
 
-def _source(name: str, section: _SourceSection, directory: Path) -> Source:
-    return Source(name, tuple(directory / path.expanduser() for path in section.path), section.table)
+def _source(name: str, section: _SourceSection) -> Source:
+    return Source(name, tuple(path.expanduser() for path in section.path), section.table)
 
 
 def _declaration(name: str, section: _FeaturesSection, sources: Mapping[str, _SourceSection]) -> Declaration:

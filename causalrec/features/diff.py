@@ -15,7 +15,7 @@ from causalrec.features.registry import Record, Version
 from causalrec.features.spec import Aggregation
 from causalrec.results import NAN, format_number
 
-_NUMERIC = ("integer", "float", "boolean")
+_NUMBERS = ("integer", "float")
 _PER_FEATURE = ("kind", "name", "aggregations", "computed")
 
 
@@ -199,7 +199,7 @@ def _compare(engine: Engine, tables: Sequence[str], record: Record, common: Sequ
 def _difference(a: str, b: str, kind_a: Kind, kind_b: Kind) -> tuple[str, str, str]:
     """SQL of whether two values differ, of how far they are apart, and of that distance where they are equal."""
     differ = f"{a} IS DISTINCT FROM {b}"
-    if kind_a in _NUMERIC and kind_b in _NUMERIC:
+    if (kind_a in _NUMBERS and kind_b in _NUMBERS) or kind_a == kind_b == "boolean":
         return differ, f"ABS(CAST({a} AS DOUBLE) - CAST({b} AS DOUBLE))", "0e0"
     nothing = "CAST(NULL AS DOUBLE)"
     return differ if kind_a == kind_b else f"({a} IS NOT NULL OR {b} IS NOT NULL)", nothing, nothing

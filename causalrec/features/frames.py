@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from causalrec._validation import check_columns, list_some
 from causalrec.engines import Dialect, Engine, Kind
 from causalrec.engines.arrow import arrow_table
-from causalrec.exceptions import ColumnError, ConfigError
+from causalrec.exceptions import CausalRecError, ColumnError, ConfigError
 from causalrec.features.attributes import AttributeFeatures, attributes_relation, check_attributes
 from causalrec.features.calendar import CalendarFeatures, calendar_relation, check_calendar
 from causalrec.features.plan import Asked, asked_statistics, make_plan
@@ -22,6 +23,7 @@ from causalrec.features.spec import Declaration, FeatureSet
 from causalrec.features.sql import Values, check_events, check_keys, check_outcomes, check_time_kind
 
 _ROW = "__causalrec_row"
+_REPEATED = 1.5  # rows for each that asks for something new, from where on it pays to find those
 
 AnyDeclaration: TypeAlias = FeatureSet | CalendarFeatures | AttributeFeatures
 
@@ -48,10 +50,20 @@ def join_features(
         held = spine.collect() if hasattr(spine, "collect_schema") and hasattr(spine, "collect") else spine
         engine.register(table, _asking_columns(held, wanted, event_time))
         with wide(engine, table, wanted, event_time, columns=[_ROW], ahead=ahead) as sql:
-            found = engine.collect(f"{sql} ORDER BY {_ROW}").drop(columns=_ROW)
+            found = engine.collect(sql)
     finally:
         engine.drop(table)
-    return _beside(spine, held, found)
+    return _beside(spine, held, _in_order(found))
+
+
+def _in_order(found: pd.DataFrame) -> pd.DataFrame:
+    """Features by the numbers of their rows."""
+    rows, found = found[_ROW].to_numpy(), found.drop(columns=_ROW)
+    if (rows[1:] > rows[:-1]).all():
+        return found
+    places = np.empty(len(rows), dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    return found.take(places)
 
 
 def _asking_columns(spine: Any, declarations: Sequence[Declaration], event_time: str) -> Any:
@@ -112,9 +124,9 @@ def wide(
     check_columns(kinds, [event_time, *(k for each in wanted for k in each.keys)], where="spine")
     check_names(list(kinds), wanted)
     check_time_kind(kinds[event_time], event_time, where="spine")
-    asking = _Asking(engine, spine, event_time)
+    asking = _Asking(engine, spine, event_time, kinds)
     try:
-        relations = [asking.relation(each, kinds, ahead=ahead) for each in wanted]
+        relations = [asking.relation(each, ahead=ahead) for each in wanted]
         yield _joined_sql(
             engine.dialect, spine, event_time, list(kinds if columns is None else columns), wanted, relations
         )
@@ -122,46 +134,81 @@ def wide(
         asking.forget()
 
 
+@dataclass(frozen=True)
+class _Relation:
+    """SQL of features, one row per row of the spine, with its number as ``__r``, or per distinct keys and time."""
+
+    sql: str
+    by_row: bool = False
+
+
 class _Asking:
-    """The distinct keys and times of a spine, as views that the relations of declarations go over."""
+    """The keys and times of a spine, as tables that the relations of declarations go over."""
 
-    def __init__(self, engine: Engine, spine: str, event_time: str) -> None:
-        self._engine, self._spine, self._event_time = engine, spine, event_time
-        self._views: dict[tuple[str, ...], tuple[str, Asked]] = {}
+    def __init__(self, engine: Engine, spine: str, event_time: str, kinds: Mapping[str, Kind]) -> None:
+        self._engine, self._spine, self._event_time, self._kinds = engine, spine, event_time, kinds
+        self._tables: dict[tuple[tuple[str, ...], bool], tuple[str, Asked]] = {}
 
-    def relation(self, declaration: AnyDeclaration, spine: Mapping[str, Kind], *, ahead: bool) -> str:
+    def relation(self, declaration: AnyDeclaration, *, ahead: bool) -> _Relation:
         """SQL of the features for every row that asks."""
         engine = self._engine
         if isinstance(declaration, CalendarFeatures):
             check_calendar(declaration, engine)
-            return calendar_relation(declaration, self._view(())[0], engine)
+            return _Relation(calendar_relation(declaration, self._distinct(())[0], engine))
         if isinstance(declaration, AttributeFeatures):
             check_attributes(declaration, engine)
-            check_keys(declaration, spine, engine.columns(declaration.source))
-            return attributes_relation(declaration, self._view(declaration.keys)[0], engine)
+            check_keys(declaration, self._kinds, engine.columns(declaration.source))
+            return _Relation(attributes_relation(declaration, self._distinct(declaration.keys)[0], engine))
         kinds = check_events(declaration, engine)
-        check_keys(declaration, spine, kinds)
+        check_keys(declaration, self._kinds, kinds)
         if ahead:
             check_outcomes(declaration)
-        view, asked = self._view(declaration.keys)
+        by_row = self._can_go_by_row(declaration.keys)
+        table, asked = self._rows(declaration.keys) if by_row else self._distinct(declaration.keys)
         values = Values(declaration, kinds, engine.dialect)
-        return events_relation(values, view, make_plan(values, view, asked, engine, ahead=ahead), ahead=ahead)
+        plan = make_plan(values, table, asked, engine, ahead=ahead)
+        return _Relation(events_relation(values, table, plan, ahead=ahead), by_row)
 
     def forget(self) -> None:
-        """Drop the views."""
-        for view, _ in self._views.values():
-            self._engine.drop(view)
+        """Drop the tables."""
+        for table, _ in self._tables.values():
+            self._engine.drop(table)
 
-    def _view(self, keys: tuple[str, ...]) -> tuple[str, Asked]:
-        if keys not in self._views:
-            q, name = self._engine.dialect.quote, f"asked_{uuid.uuid4().hex[:12]}"
-            named = "".join(f"{q(k)} AS __k{i}, " for i, k in enumerate(keys))
-            time = self._engine.dialect.epoch_us(q(self._event_time))
-            rows = f"{named}{time} AS __t FROM {q(self._spine)}"
-            known = asked_statistics(self._engine, f"SELECT {rows}", len(keys), event_time=self._event_time)
-            self._engine.create_view(name, f"SELECT DISTINCT {rows}")
-            self._views[keys] = (name, known)
-        return self._views[keys]
+    def _can_go_by_row(self, keys: tuple[str, ...]) -> bool:
+        """Whether rows have numbers that can be kept, and few ask for what others ask for too."""
+        if not self._engine.dialect.keeps_rows or _ROW not in self._kinds:
+            return False
+        known = self._rows(keys)[1]
+        return known.rows <= _REPEATED * known.distinct
+
+    def _rows(self, keys: tuple[str, ...]) -> tuple[str, Asked]:
+        """The asked rows with their numbers."""
+        if (keys, True) not in self._tables:
+            self._tables[keys, True] = self._keep(f"SELECT {_ROW} AS __r, {self._columns(keys)}", len(keys))
+        return self._tables[keys, True]
+
+    def _distinct(self, keys: tuple[str, ...]) -> tuple[str, Asked]:
+        """What is asked for, once each, with numbers where they can be kept."""
+        if (keys, False) not in self._tables:
+            rows = f"SELECT DISTINCT {self._columns(keys)}"
+            if self._engine.dialect.keeps_rows:
+                rows = f"SELECT row_number() OVER () AS __r, x.* FROM ({rows}) x"
+            self._tables[keys, False] = self._keep(rows, len(keys))
+        return self._tables[keys, False]
+
+    def _columns(self, keys: tuple[str, ...]) -> str:
+        q = self._engine.dialect.quote
+        named = "".join(f"{q(k)} AS __k{i}, " for i, k in enumerate(keys))
+        return f"{named}{self._engine.dialect.epoch_us(q(self._event_time))} AS __t FROM {q(self._spine)}"
+
+    def _keep(self, rows: str, n_keys: int) -> tuple[str, Asked]:
+        name = f"asked_{uuid.uuid4().hex[:12]}"
+        self._engine.keep(name, rows)
+        try:
+            return name, asked_statistics(self._engine, name, n_keys, event_time=self._event_time)
+        except CausalRecError:
+            self._engine.drop(name)
+            raise
 
 
 def _joined_sql(
@@ -170,15 +217,18 @@ def _joined_sql(
     event_time: str,
     columns: Sequence[str],
     declarations: Sequence[Declaration],
-    relations: Sequence[str],
+    relations: Sequence[_Relation],
 ) -> str:
-    """The spine's columns and, joined back by keys (null is a key like others) and time, those of each relation."""
+    """The spine's columns and those of each relation by number, or by keys (null is a key like others) and time."""
     q, joins = d.quote, ""
-    selected = [f"s.{q(c)} AS {q(c)}" for c in columns]
+    features = [f"r{i}.{q(name)} AS {q(name)}" for i, each in enumerate(declarations) for name in each.feature_names]
+    if len(relations) == 1 and relations[0].by_row and list(columns) == [_ROW]:
+        return f"SELECT {', '.join([f'r0.__r AS {_ROW}', *features])} FROM ({relations[0].sql}) r0"
     for i, (each, relation) in enumerate(zip(declarations, relations, strict=True)):
         same = "".join(f"s.{q(k)} IS NOT DISTINCT FROM r{i}.__k{j} AND " for j, k in enumerate(each.keys))
-        joins += f" LEFT JOIN ({relation}) r{i} ON {same}{d.epoch_us(f's.{q(event_time)}')} = r{i}.__t"
-        selected += [f"r{i}.{q(name)} AS {q(name)}" for name in each.feature_names]
+        same += f"{d.epoch_us(f's.{q(event_time)}')} = r{i}.__t"
+        joins += f" LEFT JOIN ({relation.sql}) r{i} ON {f's.{_ROW} = r{i}.__r' if relation.by_row else same}"
+    selected = [*(f"s.{q(c)} AS {q(c)}" for c in columns), *features]
     return f"SELECT {', '.join(selected)} FROM {q(spine)} s{joins}"
 
 

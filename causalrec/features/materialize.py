@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from causalrec._validation import list_some
-from causalrec.engines import Engine
+from causalrec.engines import Engine, Kind
 from causalrec.exceptions import ColumnError, StoreError
 from causalrec.features import frames
 from causalrec.features.asked import ALWAYS, Asked, Tally, asked_rows, tally
 from causalrec.features.attributes import AttributeFeatures, check_attributes
 from causalrec.features.days import DAY_US, day_name
 from causalrec.features.registry import PARTITION, Record, Version
-from causalrec.features.spec import Declaration, FeatureSet, parse_window
-from causalrec.features.sql import check_events
+from causalrec.features.spec import Declaration, FeatureSet
+from causalrec.features.sql import check_events, reach_of, source_sql
 
-BATCH_ROWS = 1_000_000  # what a batch holds, a day at least: memory is bounded, and an interrupt loses one batch
+# What a batch holds, a day at least: memory is bounded, and an interrupt loses one batch.
+BATCH_ROWS = 1_000_000
 BATCH_DAYS = 100  # as many files as DuckDB keeps open while it writes
+# A call that is not short has ten batches or more, so that progress is seen.
+_SHARE = 10
+_SHORT_ROWS = 200_000
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 
@@ -120,11 +124,12 @@ class _Job:
 
 
 def _batches(stale: Sequence[int], asked: Asked) -> Iterator[list[int]]:
+    counts = {day: asked.content(day)[0] for day in stale}
+    most = min(BATCH_ROWS, max(_SHORT_ROWS, sum(counts.values()) // _SHARE))
     batch: list[int] = []
     rows = 0
-    for day in stale:
-        n, _ = asked.content(day)
-        if batch and (rows + n > BATCH_ROWS or len(batch) == BATCH_DAYS):
+    for day, n in counts.items():
+        if batch and (rows + n > most or len(batch) == BATCH_DAYS):
             yield batch
             batch, rows = [], 0
         batch.append(day)
@@ -161,30 +166,34 @@ def _check_layout(version: Version, header: Record, asked: Asked) -> None:
 def _stamps(engine: Engine, features: Declaration, asked: Asked) -> dict[str, str]:
     """By day, a hash of all that its features depend on."""
     source, reach = _source_tally(engine, features), _reach(features)
+    # Equal values of another type may hash alike, and give features of another type.
+    kinds = [sorted(columns.items()) for columns in (asked.columns, _source_columns(engine, features))]
     stamps = {}
     for day in asked.days:
         last = asked.last_event_day(day)
         events = source.between(None if reach is None else day - reach, last)
-        parts = (features.spec_hash, engine.name, sorted(asked.columns.items()), events, asked.content(day))
+        parts = (features.spec_hash, engine.name, kinds, events, asked.content(day))
         stamps[day_name(day)] = hashlib.sha256(repr(parts).encode()).hexdigest()
     return stamps
 
 
+def _source_columns(engine: Engine, features: Declaration) -> Mapping[str, Kind]:
+    return engine.columns(features.source) if isinstance(features, FeatureSet | AttributeFeatures) else {}
+
+
 def _source_tally(engine: Engine, features: Declaration) -> Tally:
     """What the features are computed from, by day; a table without times as of a day before all."""
-    if not isinstance(features, FeatureSet | AttributeFeatures):
-        return Tally(())
-    q = engine.dialect.quote
-    columns = list(map(q, engine.columns(features.source)))
-    time = f"CAST({ALWAYS} AS BIGINT)"
+    d = engine.dialect
+    columns = list(map(d.quote, _source_columns(engine, features)))
     if isinstance(features, FeatureSet):
-        time = engine.dialect.epoch_us(q(features.time_column))
-    return tally(engine, q(features.source), time, columns)
+        events = f"{source_sql(features, d)} src"
+        return tally(engine, events, d.epoch_us(d.quote(features.time_column)), columns)
+    if isinstance(features, AttributeFeatures):
+        return tally(engine, d.quote(features.source), f"CAST({ALWAYS} AS BIGINT)", columns)
+    return Tally(())
 
 
 def _reach(features: Declaration) -> int | None:
     """How many days before its own a day's windows reach; None for all time."""
-    if not isinstance(features, FeatureSet):
-        return None
-    windows = [a.window for a in features.aggregations]
-    return -(-max(parse_window(w) for w in windows if w) // DAY_US) if all(windows) else None
+    reach = reach_of(features.aggregations) if isinstance(features, FeatureSet) else None
+    return None if reach is None else -(-reach // DAY_US)

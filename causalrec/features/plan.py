@@ -7,8 +7,9 @@ keys with few of either are joined and the others go through windows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from causalrec.engines import Engine
 from causalrec.engines.moments import LARGEST, rounded_sql
@@ -17,7 +18,7 @@ from causalrec.features.days import DAY_US
 from causalrec.features.spec import FeatureSet
 from causalrec.features.sql import Values, days_of, is_daily, is_wild, reach_of
 
-WINDOW_COST = 16  # a row in a window costs as much as so many pairs in a join
+WINDOW_COST = 64  # a row in a window costs as much as so many pairs in a join; 60 to 120 on DuckDB
 _DENSE = 4  # a table of all keys and days may have so many rows for each asked one
 _MOST_PARTS = 4
 _DIGITS = 54  # a double has 53; what is cut to so many below the smallest value loses nothing
@@ -31,6 +32,8 @@ class Asked:
     ----------
     keys, rows, most : int
         How many keys and rows there are, and rows of one key.
+    distinct : int
+        About how many rows there are but for those that ask again.
     first, last : int
         The range of their times in microseconds.
     midnights : bool
@@ -40,6 +43,7 @@ class Asked:
     keys: int
     rows: int
     most: int
+    distinct: int
     first: int
     last: int
     midnights: bool
@@ -90,25 +94,26 @@ class Plan:
 
 
 def asked_statistics(engine: Engine, asked: str, n_keys: int, *, event_time: str) -> Asked:
-    """Count a query's rows by key; it has the columns ``__k0``, … and ``__t``. Rows asked twice may count twice.
+    """Count rows by key; ``asked`` is a table, or a query in brackets, with the columns ``__k0``, … and ``__t``.
 
     Raises
     ------
     TimeError
         Where times are missing.
     """
-    by = "".join(f"__k{i}, " for i in range(n_keys))
-    group = f" GROUP BY {by[:-2]}" if n_keys else ""
+    keys = [f"__k{i}" for i in range(n_keys)]
+    by_key = f"SELECT COUNT(*) AS n FROM {asked} x" + (f" GROUP BY {', '.join(keys)}" if keys else "")
     row = engine.collect(
-        f"SELECT COUNT(*) AS n_keys, SUM(n) AS n_rows, MAX(n) AS most, MIN(lo) AS lo, MAX(hi) AS hi, SUM(odd) AS odd, "
-        f"SUM(missing) AS missing FROM (SELECT {by}COUNT(*) AS n, MIN(__t) AS lo, MAX(__t) AS hi, "
-        f"SUM(CASE WHEN __t % {DAY_US} <> 0 THEN 1 ELSE 0 END) AS odd, COUNT(*) - COUNT(__t) AS missing "
-        f"FROM ({asked}) x{group}) y"
+        f"SELECT * FROM (SELECT COUNT(*) AS n_keys, SUM(n) AS n_rows, MAX(n) AS most FROM ({by_key}) n) k CROSS JOIN "
+        f"(SELECT MIN(__t) AS lo, MAX(__t) AS hi, MAX(ABS(__t % {DAY_US})) AS odd, COUNT(*) - COUNT(__t) AS missing, "
+        f"approx_count_distinct({engine.dialect.row_hash([*keys, '__t'])}) AS n_distinct FROM {asked} x) t"
     ).fillna(0).to_dict("records")[0]  # fmt: skip
     if row["missing"]:
         raise TimeError(f"spine: {int(row['missing'])} rows have no {event_time!r}.")
-    n_keys, n_rows, most, lo, hi, odd = (int(row[c]) for c in ("n_keys", "n_rows", "most", "lo", "hi", "odd"))
-    return Asked(n_keys, n_rows, most, lo, hi, midnights=not odd)
+    n_keys, n_rows, most, n_distinct, lo, hi = (
+        int(row[c]) for c in ("n_keys", "n_rows", "most", "n_distinct", "lo", "hi")
+    )
+    return Asked(n_keys, n_rows, most, n_distinct, lo, hi, midnights=not row["odd"])
 
 
 def make_plan(values: Values, table: str, asked: Asked, engine: Engine, *, ahead: bool) -> Plan:
@@ -119,15 +124,13 @@ def make_plan(values: Values, table: str, asked: Asked, engine: Engine, *, ahead
     inside = time_condition(values, plan)
     if any(a.op in ("first", "last") for a in features.aggregations):
         plan = replace(plan, tied=_has_ties(values, inside, engine))
-    floats, often = values.floats(), asked.most > WINDOW_COST
-    if not floats and not often:
+    plan = replace(plan, splits=_splits(values, engine))
+    if asked.most <= WINDOW_COST:
         return plan
-    row = engine.collect(_statistics_sql(values, table, inside, weigh=often)).fillna(0).to_dict("records")[0]
-    splits = {v: _split(row[f"hi{v}"], row[f"lo{v}"], row[f"wild{v}"], row["most"]) for v in floats}
-    windowed = often and row["pairs"] > WINDOW_COST * row["n_rows"]
+    row = engine.collect(_weights_sql(values, table, inside)).fillna(0).to_dict("records")[0]
+    windowed = row["pairs"] > WINDOW_COST * row["n_rows"]
     return replace(
         plan,
-        splits=splits,
         windowed=windowed,
         joined=not windowed or bool(row["light"]),
         daily=windowed and asked.midnights and _is_dense(features, asked),
@@ -147,29 +150,37 @@ def time_condition(values: Values, plan: Plan) -> str:
     return f"{after} AND {values.time} < {plan.until}"
 
 
-def _statistics_sql(values: Values, table: str, inside: str, *, weigh: bool) -> str:
-    """How many events may be added, ranges of the float columns and, to ``weigh`` joins, what they would cost."""
+def _splits(values: Values, engine: Engine) -> dict[str, Split]:
+    """How the float columns are cut; by all events, whoever asks, so that the same cuts are made for all."""
     floats = values.floats()
-    if not weigh:
-        return f"SELECT COUNT(*) AS most{_ranges(floats)} FROM ({values.select(inside)}) e"
+    if not floats:
+        return {}
+    row = _ranges(values, floats, engine, tame=False)
+    if any(row[f"wild{v}"] for v in floats):
+        row = _ranges(values, floats, engine, tame=True)
+    return {v: _split(row[f"hi{v}"], row[f"lo{v}"], row[f"wild{v}"], row["n"]) for v in floats}
+
+
+def _ranges(values: Values, floats: Sequence[str], engine: Engine, *, tame: bool) -> dict[Any, Any]:
+    """Largest and smallest size but 0 of each column, of ``tame`` values or of all, and whether some are not."""
+    wanted = ["COUNT(*) AS n"]
+    for v in floats:
+        size = f"CASE WHEN ABS({v}) <= {LARGEST} THEN ABS({v}) END" if tame else f"ABS({v})"
+        wanted += [f"MAX({size}) AS hi{v}", f"MIN(NULLIF({size}, 0)) AS lo{v}"]
+        wanted.append(f"CASE WHEN {is_wild(f'MAX(ABS({v}))')} THEN 1 ELSE 0 END AS wild{v}")
+    found = engine.collect(f"SELECT {', '.join(wanted)} FROM ({values.all_values()}) e")
+    return found.fillna(0).to_dict("records")[0]
+
+
+def _weights_sql(values: Values, table: str, inside: str) -> str:
+    """How many pairs of events and asked rows there are, how many of both, and keys with few."""
     by = ", ".join(values.keys)
-    events = f"SELECT {by}, COUNT(*) AS ne{_ranges(floats)} FROM ({values.select(inside)}) e GROUP BY {by}"
-    wanted = ["MAX(ne) AS most"]
-    wanted += [f"MAX(hi{v}) AS hi{v}, MIN(lo{v}) AS lo{v}, MAX(wild{v}) AS wild{v}" for v in floats]
-    wanted += ["SUM(CAST(ne AS DOUBLE) * ns) AS pairs", "SUM(ne + ns) AS n_rows"]
-    wanted += [f"SUM(CASE WHEN {heavy_sql()} THEN 0 ELSE 1 END) AS light"]
+    events = f"SELECT {by}, COUNT(*) AS ne FROM ({values.select(inside)}) e GROUP BY {by}"
     asking = f"SELECT {by}, COUNT(*) AS ns FROM {table} GROUP BY {by}"
     same = " AND ".join(f"a.{k} = e.{k}" for k in values.keys)
-    return f"SELECT {', '.join(wanted)} FROM ({events}) e JOIN ({asking}) a ON {same}"
-
-
-def _ranges(floats: Sequence[str]) -> str:
-    """Largest and smallest size but 0 of each column, and whether there are values that cannot be split."""
-    return "".join(
-        f", MAX(CASE WHEN ABS({v}) <= {LARGEST} THEN ABS({v}) END) AS hi{v}"
-        f", MIN(CASE WHEN {v} <> 0 AND ABS({v}) <= {LARGEST} THEN ABS({v}) END) AS lo{v}"
-        f", MAX(CASE WHEN {is_wild(v)} THEN 1 ELSE 0 END) AS wild{v}"
-        for v in floats
+    return (
+        "SELECT SUM(CAST(ne AS DOUBLE) * ns) AS pairs, SUM(ne + ns) AS n_rows, "
+        f"SUM(CASE WHEN {heavy_sql()} THEN 0 ELSE 1 END) AS light FROM ({events}) e JOIN ({asking}) a ON {same}"
     )
 
 
@@ -181,33 +192,47 @@ def heavy_sql() -> str:
 def _split(largest: float, smallest: float, wild: float, events: float) -> Split:
     """Grids for values of which at most ``events`` are added.
 
-    A multiple of the unit u is added without rounding while the sum stays below ``2^53 u``. Values below ``2^q``, of
-    which ``2^p`` are added, are so rounded to ``u = 2^(p + q - 52)``; the rest is at most ``u / 2`` and is cut again.
+    Multiples of the unit u are added without rounding while the sum is at most ``2^53 u``. Values up to ``2^q``, of
+    which ``2^p`` are added, are so rounded to ``u = 2^(p + q - 53)``; the rest is at most ``u / 2`` and is cut again.
     """
     if not largest:
         return Split(wild=bool(wild))
-    p = max(1, math.ceil(math.log2(events + 1)))
+    p = max(2, math.ceil(math.log2(events)))
     q, low = math.frexp(largest)[1], math.frexp(smallest)[1] - _DIGITS
     grids: list[float] = []
     while not grids or (q > low and len(grids) < _MOST_PARTS and p + q > -1000):
-        grids.append(math.ldexp(1.5, p + q))
-        q += p - 53
+        grids.append(math.ldexp(1.5, p + q - 1))
+        q += p - 54
     return Split(tuple(grids), left=q > low, wild=bool(wild))
 
 
 def split_sql(events: str, splits: Mapping[str, Split]) -> str:
-    """The events with the parts of each value beside it, named by :func:`part_names`."""
+    """The events with the parts of each value beside it, named by :func:`part_names`.
+
+    A subquery makes one part of all values: planners take very long over one that is nested for each of them.
+    """
+    layers: list[list[str]] = []
     for name, split in splits.items():
-        tame = f"CASE WHEN ABS({name}) <= {LARGEST} THEN {name} END" if split.wild else name
-        wild = f", CASE WHEN {is_wild(name)} THEN {name} END AS {name}_wild" if split.wild else ""
-        events = f"SELECT *, {tame} AS {name}_tame{wild} FROM ({events}) e"
-        rest = f"{name}_tame"
-        for i, grid in enumerate(split.grids):
-            events = f"SELECT *, {rounded_sql(rest, _literal(grid))} AS {name}_{i} FROM ({events}) e"
-            rest = f"({rest} - {name}_{i})"
-        if split.left:
-            events = f"SELECT *, {rest} AS {name}_left FROM ({events}) e"
+        for depth, columns in enumerate(_layers(name, split)):
+            if depth == len(layers):
+                layers.append([])
+            layers[depth] += columns
+    for columns in layers:
+        events = f"SELECT *, {', '.join(columns)} FROM ({events}) e"
     return events
+
+
+def _layers(name: str, split: Split) -> Iterator[list[str]]:
+    """What is selected to split a value, in the order in which one part needs another."""
+    tame = f"CASE WHEN ABS({name}) <= {LARGEST} THEN {name} END" if split.wild else name
+    wild = [f"CASE WHEN {is_wild(name)} THEN {name} END AS {name}_wild"] if split.wild else []
+    yield [f"{tame} AS {name}_tame", *wild]
+    rest = f"{name}_tame"
+    for i, grid in enumerate(split.grids):
+        yield [f"{rounded_sql(rest, _literal(grid))} AS {name}_{i}"]
+        rest = f"({rest} - {name}_{i})"
+    if split.left:
+        yield [f"{rest} AS {name}_left"]
 
 
 def part_names(name: str, split: Split) -> list[str]:

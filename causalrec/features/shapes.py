@@ -19,6 +19,9 @@ from causalrec.features.plan import Plan, heavy_sql, part_names, split_sql, time
 from causalrec.features.spec import Aggregation, parse_window
 from causalrec.features.sql import Values, bracketed, days_of, is_daily, reach_of
 
+_NONE_IS_ZERO = ("count", "sum", "n_unique")
+_SAFE = 2**62  # differences of times up to it stay within 64 bits
+
 
 def events_relation(values: Values, asked: str, plan: Plan, *, ahead: bool = False) -> str:
     """SQL with one row per row of the table ``asked`` (keys ``__k0``, …, and ``__t``), and the features of it."""
@@ -27,14 +30,38 @@ def events_relation(values: Values, asked: str, plan: Plan, *, ahead: bool = Fal
     daily = [a for a in aggregations if plan.daily and is_daily(a)]
     others = [a for a in aggregations if a not in daily]
     if daily and others:
-        relation = query.side_by_side(query.by_day(daily), daily, query.by_event(others), others)
+        first, second = query.by_day(daily), query.by_event(others)
+        relation = query.side_by_side(first, daily, second, others, values.asked)
     else:
         relation = query.by_day(daily) if daily else query.by_event(others)
+    relation = _with_narrow_sums(values, relation)
     if not values.features.computed:
         return relation
     q = values.dialect.quote
     computed = ", ".join(f"{bracketed(sql)} AS {q(name)}" for name, sql in values.features.computed.items())
     return f"SELECT *, {computed} FROM ({relation}) found"
+
+
+def _with_narrow_sums(values: Values, relation: str) -> str:
+    """Sums of integers as integers of 64 bits, or an error: cut to them they would be other numbers.
+
+    Here and not where they are summed, which is done for rows that nobody asks for too.
+    """
+    aggregations, d = values.features.aggregations, values.dialect
+    if not any(a.op == "sum" and not values.is_float(a) for a in aggregations):
+        return relation
+    columns = [*values.asked]
+    for a in aggregations:
+        label = d.quote(a.label)
+        if a.op != "sum" or values.is_float(a):
+            columns.append(label)
+            continue
+        beyond = d.failure(
+            f"feature set {values.features.name!r}: {a.label!r} is a sum of integers that leaves 64 bits; sum a "
+            f"derived column instead, such as CAST({a.column} AS DOUBLE)."
+        )
+        columns.append(f"COALESCE(TRY_CAST({label} AS BIGINT), {beyond}) AS {label}")
+    return f"SELECT {', '.join(columns)} FROM ({relation}) wide"
 
 
 @dataclass(frozen=True)
@@ -107,9 +134,12 @@ class _Query:
     def by_event(self, aggregations: Sequence[Aggregation]) -> str:
         """Each key by the shape that is cheaper for it."""
         if not self.plan.windowed:
-            return self._joined(aggregations, self.asked)
+            return self._for_all(self._joined(aggregations, self.asked), aggregations)
         if not self.plan.joined:
-            return self._heavy(aggregations, self.asked)
+            return self._for_all(self._heavy(aggregations, self.asked), aggregations)
+        return self._for_all(self._by_weight(aggregations), aggregations)
+
+    def _by_weight(self, aggregations: Sequence[Aggregation]) -> str:
         by = ", ".join(self.values.keys)
         asking = f"SELECT {by}, COUNT(*) AS ns FROM {self.asked} GROUP BY {by}"
         inside = time_condition(self.values, self.plan)
@@ -118,7 +148,7 @@ class _Query:
             f"SELECT {self._keys('a')} FROM ({asking}) a JOIN ({events}) e ON {self._same('a', 'e')} "
             f"WHERE {heavy_sql()}"
         )
-        chosen = f"SELECT {self._keys('a')}, a.__t FROM {self.asked} a"
+        chosen = f"SELECT {', '.join(f'a.{c}' for c in self.values.asked)} FROM {self.asked} a"
         return (
             f"WITH heavy AS ({heavy}), "
             f"many AS ({chosen} JOIN heavy h ON {self._same('a', 'h')}), "
@@ -144,34 +174,69 @@ class _Query:
             f"filled AS (SELECT {self._keys('c')}, c.__t, {', '.join(windows.values())} FROM cells c "
             f"LEFT JOIN ({summed}) p ON {self._same('c', 'p')} AND c.__t = p.__t), "
             f"rolled AS (SELECT {by}, __t, {features} FROM filled) "
-            f"SELECT r.* FROM {self.asked} a JOIN rolled r ON {self._same_or_null('a', 'r')} AND a.__t = r.__t"
+            f"SELECT {self._asked_beside('r', aggregations)} FROM {self.asked} a LEFT JOIN rolled r "
+            f"ON {self._same('a', 'r')} AND a.__t = r.__t"
         )
 
     def side_by_side(
-        self, first: str, first_has: Sequence[Aggregation], second: str, second_has: Sequence[Aggregation]
+        self,
+        first: str,
+        first_has: Sequence[Aggregation],
+        second: str,
+        second_has: Sequence[Aggregation],
+        columns: Sequence[str],
     ) -> str:
-        """Two relations of the same rows as one, features in the order of the declaration."""
-        columns = ", ".join(
+        """Two relations of the same rows as one, with some columns, features in the order of the declaration."""
+        features = [
             f"{'x' if a in first_has else 'y'}.{self.values.dialect.quote(a.label)}"
             for a in self.values.features.aggregations
             if a in first_has or a in second_has
-        )
+        ]
+        same = " AND ".join(f"x.{c} IS NOT DISTINCT FROM y.{c}" for c in self.values.identity)
+        selected = ", ".join([*(f"x.{c}" for c in columns), *features])
+        return f"SELECT {selected} FROM ({first}) x JOIN ({second}) y ON {same}"
+
+    def _for_all(self, found: str, aggregations: Sequence[Aggregation]) -> str:
+        """Features of numbered rows beside all that ask; those that are told apart by keys and time are complete."""
+        if not self.values.dialect.keeps_rows:
+            return found
         return (
-            f"SELECT {self._keys('x')}, x.__t, {columns} FROM ({first}) x JOIN ({second}) y "
-            f"ON {self._same_or_null('x', 'y')} AND x.__t = y.__t"
+            f"SELECT {self._asked_beside('f', aggregations)} FROM {self.asked} a LEFT JOIN ({found}) f ON a.__r = f.__r"
         )
 
+    def _asked_beside(self, table: str, aggregations: Sequence[Aggregation]) -> str:
+        """Columns of the asked rows and the features of a table that may lack some of them."""
+        columns = [f"a.{c}" for c in self.values.asked]
+        for a in aggregations:
+            label = self.values.dialect.quote(a.label)
+            found = f"{table}.{label}"
+            columns.append(f"{f'COALESCE({found}, 0)' if a.op in _NONE_IS_ZERO else found} AS {label}")
+        return ", ".join(columns)
+
     def _joined(self, aggregations: Sequence[Aggregation], asked: str) -> str:
-        reach = reach_of(aggregations)
+        """Without rows that have no event where they are numbered: these come back in :meth:`_for_all`."""
+        reach, numbered = reach_of(aggregations), self.values.dialect.keeps_rows
+        time = "MAX(a.__t)" if numbered else "a.__t"
+        features = ", ".join(self._feature(a, self._join_window(a, reach), time) for a in aggregations)
+        events = self._events(asked if self.plan.tied else None)
+        by = ", ".join(f"a.{c}" for c in self.values.identity)
+        return (
+            f"SELECT {by}, {features} FROM {asked} a {'' if numbered else 'LEFT '}JOIN ({events}) e "
+            f"ON {self._same('a', 'e')} AND {self._within(reach)} GROUP BY {by}"
+        )
+
+    def _within(self, reach: int | None) -> str:
+        """Whether an event is within reach of an asked row, where that is safe by one number.
+
+        DuckDB looks at a comparison of one side with the other for each pair of rows, and at an expression of both for
+        a batch of them.
+        """
+        known = self.plan.asked
+        if reach is not None and known.last - known.first + reach < _SAFE:
+            return f"e.__e - a.__t BETWEEN 0 AND {reach - 1}" if self.ahead else f"a.__t - e.__e BETWEEN 1 AND {reach}"
         after = f"e.__e >= a.__t{'' if self.ahead else f' - {reach}'}"
         before = f"e.__e < a.__t{f' + {reach}' if self.ahead else ''}"
-        within = before if reach is None else f"{before} AND {after}"
-        features = ", ".join(self._feature(a, self._join_window(a, reach), "a.__t") for a in aggregations)
-        events = self._events(asked if self.plan.tied else None)
-        return (
-            f"SELECT {self._keys('a')}, a.__t, {features} FROM {asked} a LEFT JOIN ({events}) e "
-            f"ON {self._same('a', 'e')} AND {within} GROUP BY {self._keys('a')}, a.__t"
-        )
+        return before if reach is None else f"{before} AND {after}"
 
     def _join_window(self, aggregation: Aggregation, reach: int | None) -> _Window:
         width = parse_window(aggregation.window) if aggregation.window else None
@@ -184,7 +249,8 @@ class _Query:
         running = [a for a in aggregations if self._can_run(a)]
         rest = [a for a in aggregations if a not in running]
         if running and rest:
-            return self.side_by_side(self._running(running, asked), running, self._windowed(rest, asked), rest)
+            first, second = self._running(running, asked), self._windowed(rest, asked)
+            return self.side_by_side(first, running, second, rest, self.values.identity)
         return self._running(running, asked) if running else self._windowed(rest, asked)
 
     def _can_run(self, aggregation: Aggregation) -> bool:
@@ -199,20 +265,23 @@ class _Query:
     def _running(self, aggregations: Sequence[Aggregation], asked: str) -> str:
         """Totals of all earlier events at ends and starts of windows; an edge comes before the events of its time."""
         by, columns = ", ".join(self.values.keys), self._value_columns()
+        number, no_number = self._number()
         widths = sorted({parse_window(a.window) for a in aggregations if a.window})
         starts = {w: i for i, w in enumerate(widths, start=1)}
         parts: dict[str, str] = {}
         features = ", ".join(self._feature(a, self._running_window(a, starts, parts), "__t") for a in aggregations)
         nothing = ", ".join(f"NULL AS {c}" for c in columns)
-        events = f"SELECT {by}, NULL AS __t, __e AS __at, NULL AS __edge, {', '.join(columns)}"
+        events = f"SELECT {no_number}{by}, NULL AS __t, __e AS __at, NULL AS __edge, {', '.join(columns)}"
         rows = [f"{events} FROM ({self._events(asked)}) e"]
         for edge, shift in ((0, 0), *((i, w if self.ahead else -w) for w, i in starts.items())):
-            rows.append(f"SELECT {by}, __t, __t + {shift} AS __at, {edge} AS __edge, {nothing} FROM {asked}")
+            rows.append(f"SELECT {number}{by}, __t, __t + {shift} AS __at, {edge} AS __edge, {nothing} FROM {asked}")
         order = "ORDER BY __at, CASE WHEN __edge IS NULL THEN 1 ELSE 0 END"
         over = f"OVER (PARTITION BY {by} {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
         totals = ", ".join(f"{sql} {over} AS {name}" for sql, name in parts.items())
-        running = f"SELECT {by}, __t, __edge, {totals} FROM ({' UNION ALL '.join(rows)}) u"
-        return f"SELECT {by}, __t, {features} FROM ({running}) r WHERE __edge IS NOT NULL GROUP BY {by}, __t"
+        running = f"SELECT {number}{by}, __t, __edge, {totals} FROM ({' UNION ALL '.join(rows)}) u"
+        identity = ", ".join(self.values.identity)
+        group = ", ".join(dict.fromkeys([*self.values.identity, "__t"]))
+        return f"SELECT {identity}, {features} FROM ({running}) r WHERE __edge IS NOT NULL GROUP BY {group}"
 
     def _running_window(
         self, aggregation: Aggregation, starts: Mapping[int, int], parts: dict[str, str]
@@ -223,16 +292,17 @@ class _Query:
         return _RunningWindow(edge=starts[width], since=f"__t - {width}", ahead=self.ahead, parts=parts)
 
     def _windowed(self, aggregations: Sequence[Aggregation], asked: str) -> str:
-        by = ", ".join(self.values.keys)
+        by, identity = ", ".join(self.values.keys), ", ".join(self.values.identity)
         columns = self._value_columns()
-        events = f"SELECT {by}, __e AS __t, {', '.join(columns)} FROM ({self._events(asked)}) e"
-        asking = f"SELECT {by}, __t, {', '.join(f'NULL AS {c}' for c in columns)} FROM {asked}"
+        number, no_number = self._number()
+        events = f"SELECT {no_number}{by}, __e AS __t, {', '.join(columns)} FROM ({self._events(asked)}) e"
+        asking = f"SELECT {number}{by}, __t, {', '.join(f'NULL AS {c}' for c in columns)} FROM {asked}"
         features = ", ".join(self._feature(a, _Window(frame=self._range_frame(a)), "__t") for a in aggregations)
         names = ", ".join(self.values.dialect.quote(a.label) for a in aggregations)
         spread = sorted({self.values.name(a) for a in aggregations if a.op == "std"})
         centred = "".join(f", {self._centred(f'{v}_tame')} AS {v}_centred" for v in spread)
         return (
-            f"SELECT {by}, __t, {names} FROM (SELECT {by}, __t, __e, {features} FROM "
+            f"SELECT {identity}, {names} FROM (SELECT {identity}, __e, {features} FROM "
             f"(SELECT *{centred} FROM ({events} UNION ALL {asking}) u) c) w WHERE __e IS NULL"
         )
 
@@ -306,8 +376,8 @@ class _Query:
     def _total(self, aggregation: Aggregation, window: _Window) -> str:
         value = self.values.name(aggregation)
         if not self.values.is_float(aggregation):
-            total = window.aggregate("SUM", value)
-            return f"COALESCE(CAST({total} AS BIGINT), 0)" if aggregation.op == "sum" else f"CAST({total} AS DOUBLE)"
+            total = self.values.dialect.whole_sum(value, lambda sql: window.aggregate("SUM", sql))
+            return f"COALESCE({total}, 0)" if aggregation.op == "sum" else f"CAST({total} AS DOUBLE)"
         parts = part_names(value, self.plan.splits[value])
         return "(" + " + ".join(f"COALESCE({window.aggregate('SUM', p)}, 0e0)" for p in parts) + ")"
 
@@ -323,11 +393,12 @@ class _Query:
             f"WHEN {window.aggregate('COUNT', value)} > 1 THEN CAST('NaN' AS DOUBLE) END"
         )
 
+    def _number(self) -> tuple[str, str]:
+        """The number of an asked row, if rows have one, and that of an event beside it."""
+        return ("__r, ", "NULL AS __r, ") if self.values.dialect.keeps_rows else ("", "")
+
     def _keys(self, table: str) -> str:
         return ", ".join(f"{table}.{k}" for k in self.values.keys)
 
     def _same(self, a: str, b: str) -> str:
         return " AND ".join(f"{a}.{k} = {b}.{k}" for k in self.values.keys)
-
-    def _same_or_null(self, a: str, b: str) -> str:
-        return " AND ".join(f"{a}.{k} IS NOT DISTINCT FROM {b}.{k}" for k in self.values.keys)

@@ -112,8 +112,8 @@ class Declaration(Protocol):
 class Aggregation:
     """One windowed aggregate of events, such as purchases of the last 30 days.
 
-    A sum of integers is an integer, and one that leaves 64 bits an error of the engine: sum a derived column,
-    ``CAST(x AS DOUBLE)``, where that can be.
+    A sum of integers is an integer; where one leaves 64 bits, the query fails with an error that names the feature: sum
+    a derived column ``CAST(x AS DOUBLE)`` then. A mean is a float and has no such bounds.
 
     Parameters
     ----------

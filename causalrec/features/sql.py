@@ -207,6 +207,16 @@ class Values:
         return [f"__k{i}" for i in range(len(self.features.keys))]
 
     @property
+    def identity(self) -> list[str]:
+        """Columns that tell the asked rows apart: a number where the engine keeps them, else keys and time."""
+        return ["__r"] if self.dialect.keeps_rows else [*self.keys, "__t"]
+
+    @property
+    def asked(self) -> list[str]:
+        """The columns of a table of asked rows."""
+        return list(dict.fromkeys([*self.identity, *self.keys, "__t"]))
+
+    @property
     def names(self) -> list[str]:
         """Names of the values."""
         return [f"__v{i}" for i in range(len(self._expressions()))]
@@ -229,6 +239,11 @@ class Values:
     def is_float(self, aggregation: Aggregation) -> bool:
         """Whether the aggregation adds floats; sums of integers and booleans are exact anyway."""
         return aggregation.op == "std" or self.kinds[str(aggregation.column)] == "float"
+
+    def all_values(self) -> str:
+        """The values of all events, also of those without a key or a time."""
+        values = ", ".join(f"{text} AS __v{i}" for i, text in enumerate(self._expressions()))
+        return f"SELECT {values} FROM {source_sql(self.features, self.dialect)} src"
 
     def select(self, conditions: str = "", *, asked: str | None = None, ordered: bool = False) -> str:
         """The events that have a key and a time (``__e``) and meet more conditions.
@@ -273,8 +288,10 @@ class Values:
         return f"CASE WHEN {bracketed(aggregation.where)} THEN {value or self.time} END"
 
     def _number(self, aggregation: Aggregation) -> str:
-        kind = "DOUBLE" if self.is_float(aggregation) else "BIGINT"
-        return f"CAST({self._own(str(aggregation.column))} AS {kind})"
+        value = self._own(str(aggregation.column))
+        if self.is_float(aggregation):
+            return f"CAST({value} AS DOUBLE)"
+        return f"CAST({value} AS BIGINT)" if self.kinds[str(aggregation.column)] == "boolean" else value
 
 
 def is_wild(value: str) -> str:

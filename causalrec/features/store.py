@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from causalrec.engines import Engine
-from causalrec.exceptions import StoreError
+from causalrec.exceptions import ConfigError, StoreError
 from causalrec.features.days import day_name, day_range, parse_day
 from causalrec.features.diff import FeatureDiff, diff_versions
-from causalrec.features.frames import join_features
+from causalrec.features.frames import as_declarations, join_features
 from causalrec.features.materialize import Materialized, Progress, materialize
 from causalrec.features.reading import Days, read_days
 from causalrec.features.registry import Record, Version, find_version, list_versions
@@ -24,7 +24,10 @@ class FeatureStore:
 
     A feature with window w asked at time t uses events in ``[t - w, t)``. Without events count, sum and n_unique are
     0 and the others null. Events without a key or a time belong to nobody. Integer features that may be null (min,
-    max, first, last) come as floats where some are.
+    max, first, last) come as floats where some are, or as ``Int64`` where floats would lose digits.
+
+    No other event, no order of rows and no layout of files changes any bit of a feature, with two exceptions, in
+    the last digits: std, and sums and means of floats of which the largest is more than 1e23 times the smallest.
 
     Parameters
     ----------
@@ -145,8 +148,9 @@ class FeatureStore:
     ) -> Any:
         """Read materialised days in ``[start, end)``, by default all, as the engine's own frame.
 
-        A pandas frame is sorted by time and keys. A name stands for the version that was updated last, or for the one
-        whose id begins with ``version``.
+        A pandas frame is sorted by time and keys. A Spark DataFrame reads the files when it is used: take it before
+        its days are materialised anew. A name stands for the version that was updated last, or for the one whose id
+        begins with ``version``.
 
         Raises
         ------
@@ -192,7 +196,10 @@ class FeatureStore:
     def _version(self, features: Declaration | str) -> Version:
         if isinstance(features, str):
             return self._found(features, None)
-        return Version(self._directory() / features.name / features.spec_hash[:8])
+        if isinstance(features, list | tuple):
+            raise ConfigError("found several declarations; each is kept in a directory of its own. Give one at a time.")
+        (declaration,) = as_declarations(features)
+        return Version(self._directory() / declaration.name / declaration.spec_hash[:8])
 
     def _found(self, features: Declaration | str, version: str | None) -> Version:
         return find_version(self._directory(), features if isinstance(features, str) else features.name, version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from causalrec.config import RunConfig
+from causalrec.config import EventsConfig, RunConfig
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError
 from causalrec.features import FeatureStore, Materialized
@@ -21,32 +21,31 @@ def build_features(config: RunConfig, *, reporter: Reporter | None = None) -> li
     Days that are there and unchanged are left alone.
     """
     reporter = reporter or SilentReporter()
+    events = config.events
+    sets = [] if events is None else feature_sets(config, events)
+    if events is None or not sets:
+        raise ConfigError(f"{config.name}: no features are configured; add an `events:` and a `features:` section.")
     with opened_engine(config) as engine:
         with reporter.stage("data"):
             inputs, _ = load_inputs(config)
             register_tables(inputs, engine)
             check_tables(config, inputs, engine)
         store = FeatureStore(engine, config.features.directory)
-        if config.events is None or not feature_sets(config, config.events):
-            raise ConfigError(f"{config.name}: no features are configured; add an `events:` and a `features:` section.")
-        with reporter.stage("features") as advance:
-            sets = feature_sets(config, config.events)
-            asking = _asking(config, engine, store)
-            found = []
-            for done, features in enumerate(sets, start=1):
-                columns = [*features.keys, "event_time"]
-                parts = [part[columns] for part in asking if set(columns) <= set(part.columns)]
-                asked = pd.concat(parts).drop_duplicates().sort_values(columns[::-1]).reset_index(drop=True)
-                found.append(store.materialize(features, spine=asked))
-                advance(done, len(sets))
+        with reporter.stage("rows that ask"):
+            asking = _asking(config, events, engine, store)
+        found = []
+        for features in sets:
+            columns = [*features.keys, "event_time"]
+            parts = [part[columns] for part in asking if set(columns) <= set(part.columns)]
+            asked = pd.concat(parts).drop_duplicates().sort_values(columns[::-1]).reset_index(drop=True)
+            with reporter.stage(features.name) as advance:
+                found.append(store.materialize(features, spine=asked, progress=advance))
     return found
 
 
-def _asking(config: RunConfig, engine: Engine, store: FeatureStore) -> list[pd.DataFrame]:
+def _asking(config: RunConfig, events: EventsConfig, engine: Engine, store: FeatureStore) -> list[pd.DataFrame]:
     """Who is asked about and when: ranking candidates at their cutoffs, units of the designs at theirs."""
-    events, parts = config.events, []
-    if events is None:
-        raise ConfigError(f"{config.name}: there are no events to compute features from; add an `events:` section.")
+    parts = []
     if config.ranker.enabled:
         ranking = build_ranking(config, events, engine, store)
         parts += [q.frame[[events.user, events.item, "event_time"]] for q in ranking.queries()]

@@ -411,3 +411,13 @@ def test_a_csv_column_of_times_has_zones_or_none(engine: Engine, tmp_path: Path,
         return
     engine.register("log", path)
     assert engine.columns("log")["at"] in ("timestamp", "timestamptz", "date")
+
+
+def test_ids_with_leading_zeros_stay_text(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("id,n,at\n007,1,2025-01-01 00:00:00\n7,2,2025-01-01 00:00:00\n", encoding="utf-8")
+    engine.register("ids", path)
+    assert engine.columns("ids") == {"id": "string", "n": "integer", "at": "timestamp"}
+    found = engine.collect("SELECT id, n FROM ids ORDER BY n")
+    assert found["id"].tolist() == ["007", "7"]
+    assert str(found["n"].dtype) == "int64"

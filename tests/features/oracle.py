@@ -148,6 +148,4 @@ def _same(got: Any, want: Answer, rounding: float) -> bool:
     if isinstance(value, Decimal) or (isinstance(value, float) and math.isfinite(value)):
         value = float(value)  # decimals come as floats
         return abs(float(got) - value) <= max(1e-9 * abs(value), rounding * want.size)
-    if isinstance(value, int) and isinstance(got, float):  # where a column has nulls, whole numbers come as floats
-        return got == float(value)
     return bool(got == value)

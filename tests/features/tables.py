@@ -236,7 +236,7 @@ def same_bits(one: pd.DataFrame, other: pd.DataFrame) -> None:
     """Equal to the last bit; only what nulls do to the type of a column may differ."""
     for column in one:
         for a, b in zip(one[column].tolist(), other[column].tolist(), strict=True):
-            assert a == b or (pd.isna(a) and pd.isna(b)), (column, a, b)
+            assert (pd.isna(a) and pd.isna(b)) or a == b, (column, a, b)
 
 
 def layouts(table: pa.Table, path: Any) -> list[Any]:

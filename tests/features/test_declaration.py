@@ -88,8 +88,8 @@ def test_every_kind_of_declaration(tmp_path: Path) -> None:
     declared = read(tmp_path, TEXT)
     assert declared.sets == SETS
     assert dict(declared.sources) == {
-        "events": Source("events", (tmp_path / "logs/events.csv",)),
-        "items": Source("items", (tmp_path / "items_a.csv", tmp_path / "items_b.csv")),
+        "events": Source("events", (Path("logs/events.csv"),)),
+        "items": Source("items", (Path("items_a.csv"), Path("items_b.csv"))),
         "orders": Source("orders", (), "shop.orders"),
     }
 
@@ -117,7 +117,8 @@ def test_a_mapping_that_is_read_only(tmp_path: Path) -> None:
         declared.sources["more"] = Source("more")  # type: ignore[index]
 
 
-def test_from_files_to_a_training_frame(engine: Engine, tmp_path: Path) -> None:
+def test_from_files_to_a_training_frame(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the paths of a declaration start
     (tmp_path / "logs").mkdir()
     pd.DataFrame(
         {
@@ -247,8 +248,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_features(tmp_path / "nope.yaml")
 
 
-def test_the_shipped_example_over_the_marketplace() -> None:
-    declared = read_features(SHIPPED)
+def test_the_shipped_example_over_the_marketplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    declared = read_features("marketplace")
+    assert declared == read_features(SHIPPED)
+    with pytest.raises(ConfigError, match=r"marketplac does not exist.*Those at hand: .*marketplace"):
+        read_features("marketplac")
     market, _ = simulate_marketplace(n_users=60, random_state=2)
     with LocalEngine(threads=1) as engine:
         engine.register("events", market.events)

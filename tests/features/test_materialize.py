@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -421,3 +421,54 @@ def test_a_failure_while_writing_leaves_what_was_there(tmp_path: Path, monkeypat
 
 def full_disk(source: Path, target: Path) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def local_engine() -> Iterator[LocalEngine]:
+    with LocalEngine(threads=1) as engine:
+        yield engine
+
+
+def test_a_column_of_another_type_makes_its_days_anew(local_engine: Engine, tmp_path: Path) -> None:
+    """DuckDB hashes 1 and true alike."""
+    store = FeatureStore(local_engine, tmp_path)
+    log = pd.DataFrame({"user": [1, 2], "at": pd.to_datetime(["2025-01-01", "2025-01-02"]), "x": [1, 0]})
+    most = FeatureSet("most", ("user",), "log", "at", (Aggregation("max", "x", name="most"),))
+    local_engine.register("log", log)
+    assert store.materialize(most, "2025-01-02", "2025-01-05").days_computed == 3
+    local_engine.register("log", log.assign(x=log["x"].astype(bool)))
+    assert store.materialize(most, "2025-01-02", "2025-01-05").days_computed == 3
+    assert store.load(most)["most"].dtype == bool
+
+
+def test_keys_and_times_that_are_derived(engine: Engine, tmp_path: Path) -> None:
+    store = FeatureStore(engine, tmp_path)
+    days = pd.to_datetime(["2025-01-01", "2025-01-02"])
+    engine.register("log", pd.DataFrame({"user": [1, 2], "sent": days, "read": days + pd.Timedelta(hours=36)}))
+    derived = {"who": "user + 10 -- of the other shop", "seen": "COALESCE(read, sent)"}
+    count = FeatureSet("seen", ("who",), "log", "seen", (Aggregation("count", window="1d", name="n"),), derived=derived)
+    assert store.materialize(count, "2025-01-02", "2025-01-06").rows == 3 + 2
+    kept = store.load(count)
+    found = kept if isinstance(kept, pd.DataFrame) else pd.DataFrame([row.asDict() for row in kept.collect()])
+    rows = found.sort_values(["event_time", "who"])[["who", "n"]].to_numpy().tolist()
+    assert rows == [[11, 1], [11, 0], [12, 1], [11, 0], [12, 0]]
+
+
+def test_several_declarations_at_once_are_refused(local_engine: Engine, tmp_path: Path) -> None:
+    count = FeatureSet("seen", ("user",), "log", "at", (Aggregation("count", name="n"),))
+    with pytest.raises(ConfigError, match="Give one at a time"):
+        FeatureStore(local_engine, tmp_path).materialize([count, count], "2025-01-01", "2025-01-02")  # type: ignore[arg-type]
+
+
+def test_progress_moves_within_a_long_call(
+    local_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialize, "_SHORT_ROWS", 1)
+    log = pd.DataFrame({"user": [1], "at": pd.to_datetime(["2025-01-01"])})
+    local_engine.register("log", log)
+    count = FeatureSet("seen", ("user",), "log", "at", (Aggregation("count", name="n"),))
+    told: list[tuple[int, int]] = []
+    FeatureStore(local_engine, tmp_path).materialize(
+        count, "2025-01-02", "2025-01-22", progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(done, 20) for done in range(0, 21, 2)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from causalrec.engines import Engine, LocalEngine
-from causalrec.features import Aggregation, FeatureSet, FeatureStore, frames, plan
+from causalrec.features import (
+    Aggregation,
+    AttributeFeatures,
+    CalendarFeatures,
+    FeatureSet,
+    FeatureStore,
+    frames,
+    plan,
+)
 from causalrec.features.spec import OUTCOME_OPERATIONS
 
 from ..conftest import REPO
@@ -58,8 +67,8 @@ def local() -> Iterator[LocalEngine]:
 MIXED = 8  # of the larger tables, some keys go one way and some the other
 
 
-many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-some = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module", params=[0, 1, 10**9], ids=["windowed", "mixed", "joined"])
@@ -108,6 +117,37 @@ def test_derived_columns_and_computed_features(local: LocalEngine, cost: int, ta
     wanted += [Aggregation(op, c, window, "double_n > 0") for op in ("sum", "first") for c in ("double_n", "bought")]
     features = a_set(*wanted, order_by=("double_n",), derived=DERIVED, computed=COMPUTED)
     agree(compute(local, arrow_events(events), spine_frame(asked), features), answers(events, asked, features, MEANING))
+
+
+LEVELS = {"a": 1, "ü 😀": 2, " ": None}
+PEOPLE = pa.table({"who": list(LEVELS), "level": pa.array(list(LEVELS.values()), pa.int64())})
+
+
+@some
+@given(tables(), st.lists(feature_sets(), min_size=1, max_size=3))
+def test_several_declarations_and_a_table_that_asks(
+    local: LocalEngine, cost: int, table: Any, sets: list[FeatureSet]
+) -> None:
+    """Sets of the same and of other keys, the calendar and attributes side by side, for a table known by its name."""
+    events, asked, (unit, zone), (asked_unit, asked_zone) = table
+    sets = [
+        replace(each, aggregations=tuple(replace(a, name=f"{i} {a.label}") for a in each.aggregations))
+        for i, each in enumerate(sets)
+    ]
+    local.register("events", arrow_events(events, unit, zone))
+    local.register("people", PEOPLE)
+    local.register("asked", spine_frame(asked, asked_unit, asked_zone).assign(row=range(len(asked))))
+    calendar = CalendarFeatures("calendar", ("hour", "month"))
+    people = AttributeFeatures("people", ("who",), "people", ("level",))
+    wide = FeatureStore(local).training_frame("asked", [calendar, *sets, people])
+    wide = wide.sort_values("row", ignore_index=True)
+    assert wide["row"].tolist() == list(range(len(asked)))
+    for each in sets:
+        agree(wide[list(each.feature_names)], answers(events, asked, each, MEANING))
+    times = [datetime(1970, 1, 1) + timedelta(microseconds=r["event_time"]) for r in asked]
+    assert wide[["hour", "month"]].values.tolist() == [[t.hour, t.month] for t in times]
+    levels = wide["level"].astype(object).where(wide["level"].notna(), None)
+    assert levels.tolist() == [LEVELS.get(r["who"]) for r in asked]
 
 
 @some
@@ -229,7 +269,14 @@ def test_daily_grids_and_outcomes_on_every_engine(engine: Engine, monkeypatch: p
     agree(found, answers(events, grid, outcomes, MEANING, ahead=True))
 
 
-@pytest.mark.parametrize("kind", ["pandas", "index", "polars", "lazy", "arrow", "table"])
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [
+        *(("local", kind) for kind in ("pandas", "index", "polars", "lazy", "arrow", "table")),
+        *(pytest.param("spark", kind, marks=pytest.mark.spark) for kind in ("polars", "table")),
+    ],
+    indirect=["engine"],
+)
 def test_any_kind_of_table_may_ask(engine: Engine, kind: str) -> None:
     """The rows that come back are those that went in, in their order, as what they were."""
     events, asked = generated(12, n_events=60, n_asked=15)
@@ -263,8 +310,8 @@ def test_any_kind_of_table_may_ask(engine: Engine, kind: str) -> None:
 @pytest.mark.parametrize("zone", ZONES[1:])
 def test_days_of_23_and_25_hours_are_hours_in_utc(engine: Engine, zone: str) -> None:
     """A window of 1d is 24 hours even where the local day is shorter or longer."""
-    for name in ("2025-03-30 01:00", "2025-10-26 01:00", "2025-03-09 07:00", "2025-11-02 06:00"):
-        hours = [BASES[name] + i * LENGTHS["h"] for i in range(-30, 31)]
+    for spring, autumn in (("2025-03-30 01:00", "2025-10-26 01:00"), ("2025-03-09 07:00", "2025-11-02 06:00")):
+        hours = [BASES[name] + i * LENGTHS["h"] for name in (spring, autumn) for i in range(-30, 31)]
         blank = dict.fromkeys(TYPES)
         events = [{**blank, "who": "a", "at": at, "n": i} for i, at in enumerate(hours)]
         asked = [{"who": "a", "num": None, "event_time": at} for at in hours]
@@ -286,6 +333,25 @@ def test_the_last_bit_does_not_depend_on_rows_files_or_threads(tmp_path: Any) ->
         for threads in (1, 2, 4):
             with LocalEngine(threads=threads) as engine:
                 same_bits(compute(engine, source, spine, features), expected)
+
+
+@pytest.mark.parametrize("spread", [2, 9])
+def test_sums_of_floats_are_exact_and_rounded_once(cost: int, local: LocalEngine, spread: int) -> None:
+    """So no bit of them can depend on rows, threads, the shape of the query, or on events outside their window."""
+    rng, day = np.random.default_rng(spread), us("2025-01-01")
+    at = day + rng.integers(0, 20 * 24, 900) * LENGTHS["h"]
+    x = np.where(rng.random(900) < 0.3, 0.1, rng.normal(size=900) * 10.0 ** rng.integers(-spread, spread, 900))
+    who = np.array(["a", "b", "c"])[rng.choice(3, 900, p=[0.6, 0.39, 0.01])]
+    blank = dict.fromkeys(TYPES)
+    events = [{**blank, "who": w, "at": int(t), "x": float(v)} for w, t, v in zip(who, at, x, strict=True)]
+    asked = [{"who": w, "num": None, "event_time": day + i * 12 * LENGTHS["h"]} for w in "abc" for i in range(42)]
+    windows = {"3d": 3 * LENGTHS["d"], "36h": 36 * LENGTHS["h"], None: 100 * LENGTHS["d"]}
+    features = a_set(*(Aggregation("sum", "x", w) for w in windows))
+    found = compute(local, arrow_events(events), spine_frame(asked), features)
+    for name, width in zip(features.feature_names, windows.values(), strict=True):
+        for got, row in zip(found[name].tolist(), asked, strict=True):
+            now = row["event_time"]
+            assert got == math.fsum(x[(who == row["who"]) & (at >= now - width) & (at < now)]), (name, row)
 
 
 @pytest.mark.parametrize("shape", [0, 10**9], ids=["windowed", "joined"])

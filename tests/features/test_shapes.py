@@ -256,3 +256,18 @@ def test_what_is_no_declaration_or_no_table_is_named(odd: Any) -> None:
             FeatureStore(engine).training_frame(loop.ask(START), odd)
         with pytest.raises(ColumnError, match="spine: found list; expected a pandas"):
             FeatureStore(engine).training_frame([odd], COUNT)
+
+
+def test_hundreds_of_sums_of_floats() -> None:
+    """Planners take long, or give up, over subqueries that are nested once for each value."""
+    rng = np.random.default_rng(0)
+    at = pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(0, 24, 200), "h")
+    events = pd.DataFrame({"user": 1, "at": at, "size": rng.random(200), "x": rng.normal(size=200)})
+    sums = tuple(Aggregation("sum", "x", where=f"size < {i / 400}", name=f"x{i}") for i in range(400))
+    with LocalEngine() as engine:
+        engine.register("events", events)
+        features = FeatureSet("many", ("user",), "events", "at", sums)
+        asked = pd.DataFrame({"user": [1], "event_time": [pd.Timestamp("2025-01-02")]})
+        row = FeatureStore(engine).training_frame(asked, features).iloc[0]
+    expected = [math.fsum(events.loc[events["size"] < i / 400, "x"]) for i in range(400)]
+    assert [row[f"x{i}"] for i in range(400)] == pytest.approx(expected, rel=1e-12, abs=1e-12)
