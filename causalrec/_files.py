@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from causalrec.exceptions import StoreError
 
@@ -62,6 +65,36 @@ def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
 
 def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off an interrupt (Ctrl-C, or a request to end) until the block is done; for a few quick steps.
+
+    Only the main thread is ever interrupted, so elsewhere there is nothing to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        caught.append(signum)
+
+    # A handler that was not set from Python cannot be put back: its signal is left alone.
+    known = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    former = {each: handler for each, handler in known.items() if handler not in (None, signal.SIG_IGN)}
+    for each in former:
+        signal.signal(each, note)
+    try:
+        yield
+    finally:
+        for each, handler in former.items():
+            signal.signal(each, handler)
+        for signum in caught[:1]:
+            if former[signal.Signals(signum)] == signal.SIG_DFL:
+                raise SystemExit(128 + signum)  # what a shell says of such an end; what is open can be put away
+            signal.raise_signal(signum)
 
 
 @contextmanager

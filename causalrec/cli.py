@@ -46,6 +46,10 @@ DeclarationOption = Annotated[
 DeclaredArgument = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="Declared features (default: all).", show_default=False)
 ]
+DeclaredOption = Annotated[
+    Path | None,
+    typer.Option("--declaration", "-d", help="Take the version that this YAML file declares, not the newest."),
+]
 KeptArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of features that are kept.", show_default=False)]
 RootOption = Annotated[Path, typer.Option("--root", help="Where features are kept.")]
 VersionOption = Annotated[str | None, typer.Option("--version", help="Beginning of its id (default: the newest).")]
@@ -204,12 +208,18 @@ def features_list(root: RootOption = Path("feature_store")) -> None:
 
 
 @features_app.command("show")
-def features_show(name: KeptArgument, version: VersionOption = None, root: RootOption = Path("feature_store")) -> None:
+def features_show(
+    name: KeptArgument,
+    version: VersionOption = None,
+    declaration: DeclaredOption = None,
+    root: RootOption = Path("feature_store"),
+) -> None:
     """A version's columns, days and first rows."""
     from causalrec.pipelines.display import ConsoleReporter, print_version
     from causalrec.pipelines.features import view_version
 
     reporter = ConsoleReporter()
+    version = _chosen_version(name, version, declaration)
     with _opened_store(reporter, root) as store:
         print_version(view_version(store, root, name, version), reporter.console)
 
@@ -221,17 +231,19 @@ def features_load(
     start: Annotated[str | None, typer.Option("--start", help="First day (default: all).")] = None,
     end: Annotated[str | None, typer.Option("--end", help="The day after the last (default: all).")] = None,
     version: VersionOption = None,
+    declaration: DeclaredOption = None,
     root: RootOption = Path("feature_store"),
     engine: EngineOption = "local",
     master: MasterOption = None,
 ) -> None:
-    """Write kept days to one table."""
+    """Write kept days to one table, sorted by time and keys; Spark writes rows in any order."""
     from causalrec.pipelines.display import ConsoleReporter, print_written
     from causalrec.pipelines.features import write_materialized
 
     reporter = ConsoleReporter()
+    version = _chosen_version(name, version, declaration)
     with _opened_store(reporter, root, engine, master) as store:
-        found = write_materialized(store, name, output, start=start, end=end, version=version, reporter=reporter)
+        found = write_materialized(store, root, name, output, start=start, end=end, version=version, reporter=reporter)
     print_written(found, reporter.console)
 
 
@@ -260,7 +272,10 @@ def features_frame(
     engine: EngineOption = "local",
     master: MasterOption = None,
 ) -> None:
-    """Write a table's rows with each feature as of their times, such as a training set."""
+    """Write a table's rows with each feature as of their times, such as a training set.
+
+    They keep their order; Spark writes rows in any order.
+    """
     from causalrec.features import read_features
     from causalrec.pipelines.display import ConsoleReporter, print_written
     from causalrec.pipelines.features import write_training_frame
@@ -287,6 +302,19 @@ def _opened_store(
         with reporter.stage(engine) if engine == "spark" else nullcontext():
             opened = stack.enter_context(open_engine(engine, **options))
         yield FeatureStore(opened, root)
+
+
+def _chosen_version(name: str, version: str | None, declaration: Path | None) -> str | None:
+    """The version that is named, or that a file declares; None for the newest."""
+    if declaration is None:
+        return version
+    from causalrec.exceptions import ConfigError
+    from causalrec.features import read_features
+    from causalrec.pipelines.features import declared_version
+
+    if version is not None:
+        raise ConfigError("--version and --declaration both say which version to take; drop one of them.")
+    return declared_version(read_features(declaration), name)
 
 
 def _chosen_run(run: Path | None, config: Path | None, set_: list[str] | None, output_dir: Path) -> RunDirectory:
@@ -332,4 +360,6 @@ def _print_error(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), " ".join(text.split())), soft_wrap=True)
+    console = Console(stderr=True)
+    line = Text.assemble(("error: ", "bold red"), " ".join(text.split()))
+    console.print(line, soft_wrap=not console.is_terminal)  # a terminal would break it within words

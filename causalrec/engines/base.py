@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ Kind: TypeAlias = Literal["integer", "float", "string", "boolean", "timestamp", 
 PathSource: TypeAlias = "str | Path | Sequence[str | Path]"
 
 _ZONE = r":\d\d(\.\d+)?\s*(Z|UTC|[+-]\d\d(:?\d\d)?)$"
+_OWN_NAME = re.compile(r"^__|_[0-9a-f]{12}$")  # views that queries make for themselves
 _GLOB_MARKS = frozenset("*?[")
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".csv.gz": "csv"}
 _DELIMITERS = ",;\t|"
@@ -276,4 +278,5 @@ def _is_hidden(path: Path) -> bool:
 
 def unknown_table(name: str, known: Sequence[str]) -> EngineError:
     """The error for a table that nobody registered."""
-    return EngineError(f"no table named {name!r}; known: {list_some(sorted(known)) or 'none'}. Call register() first.")
+    shown = sorted(each for each in known if not _OWN_NAME.search(each))
+    return EngineError(f"no table named {name!r}; known: {list_some(shown) or 'none'}. Call register() first.")

@@ -8,12 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Protocol
+
+import pandas as pd
 
 from causalrec._validation import check_columns
 from causalrec.engines import Dialect, Engine
+from causalrec.engines.arrow import arrow_table
 from causalrec.exceptions import ColumnError, ConfigError, TimeError
 from causalrec.features.days import DAY_US, day_range
+from causalrec.features.grid import distinct_keys
 from causalrec.features.spec import Declaration, FeatureSet
 from causalrec.features.sql import check_events, check_time_kind, source_sql
 
@@ -153,7 +158,7 @@ def asked_rows(
     if spine is not None:
         if not (start is None and end is None and entities is None):
             raise ConfigError("materialize takes start and end (and entities), or a spine, not both: drop one.")
-        with _table(engine, spine) as table:
+        with _table(engine, spine, where="spine") as table:
             yield _spine_rows(engine, table, event_time)
         return
     if start is None or end is None:
@@ -170,18 +175,35 @@ def asked_rows(
     if entities is None:
         yield _midnights(engine, features, days, event_time, None)
         return
-    with _table(engine, entities) as table:
+    with _table(engine, _as_frame(entities, features.keys), where="entities") as table:
         yield _midnights(engine, features, days, event_time, table)
 
 
+def _as_frame(entities: Any, keys: Sequence[str]) -> Any:
+    """Keys in a list, array or Series as a frame; a frame or the name of a table as it is."""
+    of_columns = any(hasattr(type(entities), name) for name in ("columns", "schema"))
+    if isinstance(entities, str | Path) or (of_columns and not isinstance(entities, pd.Series)):
+        return entities
+    if len(keys) > 1:
+        raise ColumnError(
+            f"entities: found {type(entities).__name__}; expected a frame with the columns {', '.join(keys)}, or the "
+            "name of a table."
+        )
+    frame = distinct_keys(entities, keys[0], where="entities").to_frame()
+    if frame.empty:
+        raise ColumnError("entities: found no keys; give some, or leave entities out for all that have events.")
+    return frame
+
+
 @contextmanager
-def _table(engine: Engine, source: Any) -> Iterator[str]:
-    """The name of a table: given, or made for a frame."""
+def _table(engine: Engine, source: Any, *, where: str) -> Iterator[str]:
+    """The name of a table: given, or made for a frame or file, of which errors speak as ``where``."""
     if isinstance(source, str):
         yield source
         return
     name = f"asked_{uuid.uuid4().hex[:12]}"
-    engine.register(name, source)
+    as_it_is = isinstance(source, Path) or any(hasattr(source, x) for x in ("scanner", "createOrReplaceGlobalTempView"))
+    engine.register(name, source if as_it_is else arrow_table(where, source))
     try:
         yield name
     finally:

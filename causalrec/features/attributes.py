@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
 
 from causalrec._validation import check_columns
 from causalrec.engines import Dialect, Engine, Kind
 from causalrec.exceptions import ColumnError, ConfigError
-from causalrec.features.spec import as_tuple, check_feature_names, check_name, content_hash
+from causalrec.features.spec import PlainDeclaration, as_tuple, check_feature_names, check_name
 
 Tiers: TypeAlias = "int | tuple[float, ...]"
 
 
 @dataclass(frozen=True)
-class AttributeFeatures:
+class AttributeFeatures(PlainDeclaration):
     """Columns of a table with one row per key, and tiers of its numbers; null where the table has no such key.
 
     An attribute has no time: it is taken as true at all times. What changes belongs into a log of changes, where
@@ -82,23 +82,6 @@ class AttributeFeatures:
         """Column names in order."""
         return tuple(f"{self.prefix}{name}" for name in (*self.columns, *(f"{column}_tier" for column in self.tiers)))
 
-    @property
-    def spec_hash(self) -> str:
-        """sha256 of the declaration: any change of meaning changes it."""
-        return content_hash(self.to_dict())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The declaration as plain values."""
-        return {"kind": self.kind, **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AttributeFeatures:
-        """Build from plain values. Raises :class:`ConfigError` for unknown keys."""
-        try:
-            return cls(**{key: value for key, value in values.items() if key != "kind"})
-        except TypeError as error:
-            raise ConfigError(f"attribute features cannot be built from {dict(values)!r}: {error}.") from error
-
 
 def check_attributes(features: AttributeFeatures, engine: Engine) -> None:
     """Raise where a declaration does not fit its table.
@@ -120,7 +103,7 @@ def check_attributes(features: AttributeFeatures, engine: Engine) -> None:
         f"WHERE {_known(features, engine.dialect)} GROUP BY {keys} HAVING COUNT(*) > 1 ORDER BY {keys} LIMIT 1"
     )
     if len(doubled):
-        example = doubled.iloc[0]
+        example = doubled.to_dict("records")[0]
         shown = ", ".join(f"{key} = {example[key]!r}" for key in features.keys)
         raise ColumnError(
             f"{where}: {int(example['__doubled']):,} keys have several rows, such as {shown} with "

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime
 import zoneinfo
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from causalrec._validation import list_some, nearest
 from causalrec.engines import Dialect, Engine
 from causalrec.exceptions import ConfigError, EngineError, TimeError
 from causalrec.features.days import DAY_US
-from causalrec.features.spec import as_tuple, check_feature_names, check_name, content_hash
+from causalrec.features.spec import PlainDeclaration, as_tuple, check_feature_names, check_name
 
 BASIC_PARTS = ("hour", "weekday", "month", "season", "is_weekend")
 HOLIDAY_PARTS = ("is_holiday", "days_to_holiday", "days_since_holiday")
@@ -24,7 +24,7 @@ _WEEKDAY_OF_EPOCH = 4  # 1970-01-01 was a Thursday
 
 
 @dataclass(frozen=True)
-class CalendarFeatures:
+class CalendarFeatures(PlainDeclaration):
     """Contextual features: what clock and calendar of a place show at the time that is asked about.
 
     ==================  ============================================================================================
@@ -106,23 +106,6 @@ class CalendarFeatures:
     def feature_names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(f"{self.prefix}{part}" for part in self.parts)
-
-    @property
-    def spec_hash(self) -> str:
-        """sha256 of the declaration: any change of meaning changes it."""
-        return content_hash(self.to_dict())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The declaration as plain values."""
-        return {"kind": self.kind, **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CalendarFeatures:
-        """Build from plain values. Raises :class:`ConfigError` for unknown keys."""
-        try:
-            return cls(**{key: value for key, value in values.items() if key != "kind"})
-        except TypeError as error:
-            raise ConfigError(f"calendar features cannot be built from {dict(values)!r}: {error}.") from error
 
 
 def check_calendar(features: CalendarFeatures, engine: Engine) -> None:

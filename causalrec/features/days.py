@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from causalrec.exceptions import TimeError
 
 DAY_US = 86_400_000_000
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?")  # other texts, as 01/05/2025, are not the same day to everybody
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
@@ -29,6 +31,8 @@ def parse_day(value: object, *, name: str) -> int:
     expected = "expected a UTC midnight such as '2025-01-31'"
     if not isinstance(value, str | datetime.date | np.datetime64):
         raise TimeError(f"{name} is {value!r}; {expected}.")
+    if isinstance(value, str) and not _ISO.fullmatch(value.strip()):
+        raise TimeError(f"{name} is {value!r}; {expected}: year, month, day.")
     try:
         time = pd.Timestamp(value)
     except ValueError as error:

@@ -94,9 +94,16 @@ class FeatureDeclarations:
         DatasetError, EngineError, ConfigError
             For files that are missing or cannot be read, and tables that the engine does not know.
         """
+        for source in self._needed(names):
+            source.register(engine)
+
+    def paths(self, names: Collection[str] = ()) -> tuple[Path, ...]:
+        """The files that these declarations read; those of all of them without names."""
+        return tuple(path for source in self._needed(names) for path in source.paths)
+
+    def _needed(self, names: Collection[str]) -> list[Source]:
         needed = (getattr(each, "source", None) for each in self.chosen(names))
-        for source in dict.fromkeys(name for name in needed if name is not None):
-            self.sources[source].register(engine)
+        return [self.sources[name] for name in dict.fromkeys(needed) if name is not None]
 
 
 def read_features(path: str | Path) -> FeatureDeclarations:

@@ -58,44 +58,43 @@ def daily_grid(
     days = day_range(start, end)
     if isinstance(customers, str) or hasattr(customers, "createOrReplaceGlobalTempView"):
         return _grid_of_table(customers, days, key, engine)
-    keys = _keys(customers, key)
+    keys = distinct_keys(customers, key, where="customers")
     times = np.arange(days.start, days.stop).astype("datetime64[D]").astype("datetime64[us]")
     repeated = keys.repeat(len(times)).reset_index(drop=True)
     return pd.DataFrame({str(keys.name): repeated, _TIME: np.tile(times, len(keys))})
 
 
-def _keys(customers: Any, key: str | None) -> pd.Series:
-    """The distinct keys in order, named."""
-    if isinstance(customers, pd.Series):
-        found = customers if key is None else pd.Series(customers, name=key)
-    elif hasattr(customers, "columns"):
-        frame = (
-            customers if isinstance(customers, pd.DataFrame) else arrow_to_pandas(arrow_table("customers", customers))
-        )
-        found = frame[_key_column([str(c) for c in frame.columns], key)]
-    elif isinstance(customers, Iterable):
-        found = pd.Series(list(customers), name=key)
+def distinct_keys(values: Any, key: str | None, *, where: str) -> pd.Series:
+    """The distinct keys of a list, array, Series or frame in order, named; :class:`ColumnError` for none of these."""
+    if isinstance(values, pd.Series):
+        found = values if key is None else pd.Series(values, name=key)
+    elif hasattr(values, "columns"):
+        frame = values if isinstance(values, pd.DataFrame) else arrow_to_pandas(arrow_table(where, values))
+        found = frame[_key_column([str(c) for c in frame.columns], key, where=where)]
+    elif isinstance(values, Iterable):
+        found = pd.Series(values.to_pylist() if hasattr(values, "to_pylist") else list(values), name=key)
     else:
-        raise ColumnError(
-            f"customers: found {type(customers).__name__}; expected keys, a frame or the name of a table."
-        )
+        raise ColumnError(f"{where}: found {type(values).__name__}; expected keys, a frame or the name of a table.")
     if found.name is None:
-        raise ColumnError("customers: the key column has no name; give key=.")
-    _check_known(int(found.isna().sum()), len(found), str(found.name))
-    distinct: pd.Series = found.drop_duplicates().sort_values()
+        raise ColumnError(f"{where}: the key column has no name; give key=.")
+    _check_known(int(found.isna().sum()), len(found), str(found.name), where=where)
+    try:
+        distinct: pd.Series = found.drop_duplicates().sort_values()
+    except TypeError as error:
+        raise ColumnError(f"{where}: the keys cannot be sorted ({error}); give keys of one type.") from error
     return distinct
 
 
-def _key_column(columns: list[str], key: str | None) -> str:
+def _key_column(columns: list[str], key: str | None, *, where: str) -> str:
     if key is None and len(columns) != 1:
-        raise ColumnError(f"customers: found columns {columns}; say which one is the key with key=.")
-    check_columns(columns, [] if key is None else [key], where="customers")
+        raise ColumnError(f"{where}: found columns {columns}; say which one is the key with key=.")
+    check_columns(columns, [] if key is None else [key], where=where)
     return columns[0] if key is None else key
 
 
-def _check_known(missing: int, rows: int, key: str) -> None:
+def _check_known(missing: int, rows: int, key: str, *, where: str) -> None:
     if missing:
-        raise ColumnError(f"customers: {missing} of {rows} have no {key!r}; drop them.")
+        raise ColumnError(f"{where}: {missing} of {rows} have no {key!r}; drop them.")
 
 
 def _grid_of_table(customers: Any, days: range, key: str | None, engine: Engine | None) -> Any:
@@ -106,9 +105,9 @@ def _grid_of_table(customers: Any, days: range, key: str | None, engine: Engine 
         engine.register(table, customers)
     try:
         d = engine.dialect
-        column = d.quote(_key_column(list(engine.columns(table)), key))
+        column = d.quote(_key_column(list(engine.columns(table)), key, where="customers"))
         known = engine.collect(f"SELECT COUNT(*) AS n, COUNT({column}) AS k FROM {d.quote(table)}").iloc[0]
-        _check_known(int(known["n"] - known["k"]), int(known["n"]), str(key or column))
+        _check_known(int(known["n"] - known["k"]), int(known["n"]), str(key or column), where="customers")
         each_day = f"SELECT {d.steps(days.start * DAY_US, days.stop * DAY_US, DAY_US)} AS t"
         return engine.frame(
             f"SELECT k.{column}, {d.from_epoch_us('d.t')} AS {d.quote(_TIME)} "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from causalrec._validation import list_some
-from causalrec.engines import Engine, Kind
-from causalrec.exceptions import ColumnError, StoreError
+from causalrec.engines import Engine
+from causalrec.exceptions import ColumnError, EngineError, StoreError
 from causalrec.features import frames
-from causalrec.features.asked import ALWAYS, Asked, Tally, asked_rows, tally
+from causalrec.features.asked import Asked, asked_rows
 from causalrec.features.attributes import AttributeFeatures, check_attributes
-from causalrec.features.days import DAY_US, day_name
+from causalrec.features.days import day_name
 from causalrec.features.registry import PARTITION, Record, Version
 from causalrec.features.spec import Declaration, FeatureSet
-from causalrec.features.sql import check_events, reach_of, source_sql
+from causalrec.features.sql import check_events
+from causalrec.features.stamps import input_stamps
 
 # What a batch holds, a day at least: memory is bounded, and an interrupt loses one batch.
 BATCH_ROWS = 1_000_000
@@ -26,6 +28,8 @@ BATCH_DAYS = 100  # as many files as DuckDB keeps open while it writes
 # A call that is not short has ten batches or more, so that progress is seen.
 _SHARE = 10
 _SHORT_ROWS = 200_000
+# Engines tell of a full disk in words only, which are those of the system or its numbers.
+_NO_SPACE = re.compile(r"no space left|disk quota exceeded|\"errno\":\s*\"?(28|122)\b", re.IGNORECASE)
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 
@@ -59,10 +63,14 @@ def materialize(
     if isinstance(features, AttributeFeatures):
         check_attributes(features, engine)
     with asked_rows(engine, features, start, end, entities=entities, spine=spine, event_time=event_time) as asked:
-        job = _Job(engine, version, features, asked, _header(engine, features, asked), _stamps(engine, features, asked))
+        stamps = input_stamps(engine, features, asked)
+        job = _Job(engine, version, features, asked, _header(engine, features, asked), stamps)
         _check_layout(version, job.header, asked)
         computed = job.fill(progress)
-    version.clean()
+    with contextlib.suppress(StoreError):  # where all is there already, a root that may only be read will do
+        version.clean()
+        if not computed:
+            version.make_newest()
     record = version.read()
     rows = sum(record.days[name].rows for name in job.stamps if name in record.days) if record else 0
     return Materialized(version.path, features.spec_hash, rows, computed, len(job.stamps) - computed)
@@ -89,7 +97,8 @@ class _Job:
         for batch in _batches(stale, self.asked):
             rest = self._stale(batch)  # another process may have made some meanwhile
             if rest:
-                self._compute(rest)
+                with self._telling_of_space(done):
+                    self._compute(rest)
             done, computed = done + len(batch), computed + len(rest)
             if progress:
                 progress(done, total)
@@ -111,6 +120,20 @@ class _Job:
                 self.version.commit(written, self.header, {day_name(day): self.stamps[day_name(day)] for day in days})
         finally:
             self.engine.drop(spine)
+
+    @contextlib.contextmanager
+    def _telling_of_space(self, done: int) -> Iterator[None]:
+        """Say where a disk is full, and what is kept nevertheless."""
+        try:
+            yield
+        except (EngineError, StoreError) as error:
+            if not _NO_SPACE.search(str(error)):
+                raise
+            root, total = self.version.path.parents[1], len(self.stamps)
+            raise StoreError(
+                f"no space left in {root}, or where the engine keeps its temporary files; {done} of {total} days are "
+                "kept. Make room, and call materialize again: it goes on from there."
+            ) from error
 
     def _kept(self, sql: str) -> str:
         """The rows of a query as they are kept: times naive, so that days fit together, and the day beside them."""
@@ -161,39 +184,3 @@ def _check_layout(version: Version, header: Record, asked: Asked) -> None:
             f"{version.path} holds the columns {list_some(before.schema, 20)}, not {list_some(names, 20)}. Give the "
             "same columns, or keep these rows in another root."
         )
-
-
-def _stamps(engine: Engine, features: Declaration, asked: Asked) -> dict[str, str]:
-    """By day, a hash of all that its features depend on."""
-    source, reach = _source_tally(engine, features), _reach(features)
-    # Equal values of another type may hash alike, and give features of another type.
-    kinds = [sorted(columns.items()) for columns in (asked.columns, _source_columns(engine, features))]
-    stamps = {}
-    for day in asked.days:
-        last = asked.last_event_day(day)
-        events = source.between(None if reach is None else day - reach, last)
-        parts = (features.spec_hash, engine.name, kinds, events, asked.content(day))
-        stamps[day_name(day)] = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return stamps
-
-
-def _source_columns(engine: Engine, features: Declaration) -> Mapping[str, Kind]:
-    return engine.columns(features.source) if isinstance(features, FeatureSet | AttributeFeatures) else {}
-
-
-def _source_tally(engine: Engine, features: Declaration) -> Tally:
-    """What the features are computed from, by day; a table without times as of a day before all."""
-    d = engine.dialect
-    columns = list(map(d.quote, _source_columns(engine, features)))
-    if isinstance(features, FeatureSet):
-        events = f"{source_sql(features, d)} src"
-        return tally(engine, events, d.epoch_us(d.quote(features.time_column)), columns)
-    if isinstance(features, AttributeFeatures):
-        return tally(engine, d.quote(features.source), f"CAST({ALWAYS} AS BIGINT)", columns)
-    return Tally(())
-
-
-def _reach(features: Declaration) -> int | None:
-    """How many days before its own a day's windows reach; None for all time."""
-    reach = reach_of(features.aggregations) if isinstance(features, FeatureSet) else None
-    return None if reach is None else -(-reach // DAY_US)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from causalrec.engines import Engine
+from causalrec.engines import Dialect, Engine
 from causalrec.engines.moments import LARGEST, rounded_sql
 from causalrec.exceptions import TimeError
 from causalrec.features.days import DAY_US
@@ -102,18 +102,29 @@ def asked_statistics(engine: Engine, asked: str, n_keys: int, *, event_time: str
         Where times are missing.
     """
     keys = [f"__k{i}" for i in range(n_keys)]
-    by_key = f"SELECT COUNT(*) AS n FROM {asked} x" + (f" GROUP BY {', '.join(keys)}" if keys else "")
-    row = engine.collect(
-        f"SELECT * FROM (SELECT COUNT(*) AS n_keys, SUM(n) AS n_rows, MAX(n) AS most FROM ({by_key}) n) k CROSS JOIN "
-        f"(SELECT MIN(__t) AS lo, MAX(__t) AS hi, MAX(ABS(__t % {DAY_US})) AS odd, COUNT(*) - COUNT(__t) AS missing, "
-        f"approx_count_distinct({engine.dialect.row_hash([*keys, '__t'])}) AS n_distinct FROM {asked} x) t"
-    ).fillna(0).to_dict("records")[0]  # fmt: skip
+    row = engine.collect(_asked_sql(asked, keys, engine.dialect)).fillna(0).to_dict("records")[0]
     if row["missing"]:
         raise TimeError(f"spine: {int(row['missing'])} rows have no {event_time!r}.")
     n_keys, n_rows, most, n_distinct, lo, hi = (
         int(row[c]) for c in ("n_keys", "n_rows", "most", "n_distinct", "lo", "hi")
     )
     return Asked(n_keys, n_rows, most, n_distinct, lo, hi, midnights=not row["odd"])
+
+
+def _asked_sql(asked: str, keys: Sequence[str], d: Dialect) -> str:
+    counts = "COUNT(*) AS n_keys, SUM(n) AS n_rows, MAX(n) AS most"
+    times = f"MIN(__t) AS lo, MAX(__t) AS hi, MAX(ABS(__t % {DAY_US})) AS odd, COUNT(*) - COUNT(__t) AS missing"
+    by = f" GROUP BY {', '.join(keys)}" if keys else ""
+    if not d.keeps_rows:  # distinct rows, which a second look at them would find anew
+        return (
+            f"SELECT {counts}, SUM(n) AS n_distinct, MIN(lo) AS lo, MAX(hi) AS hi, MAX(odd) AS odd, "
+            f"SUM(missing) AS missing FROM (SELECT COUNT(*) AS n, {times} FROM {asked} x{by}) n"
+        )
+    distinct = f"approx_count_distinct({d.row_hash([*keys, '__t'])}) AS n_distinct"
+    return (
+        f"SELECT * FROM (SELECT {counts} FROM (SELECT COUNT(*) AS n FROM {asked} x{by}) n) k "
+        f"CROSS JOIN (SELECT {times}, {distinct} FROM {asked} x) t"
+    )
 
 
 def make_plan(values: Values, table: str, asked: Asked, engine: Engine, *, ahead: bool) -> Plan:

@@ -1,9 +1,10 @@
 """What is on disk: for each version of a declaration its days, the files of each, and how they came about.
 
-A version lives in ``root/<name>/<version>``: files by day as hive partitions, and ``registry.json``, which says which
-of them count. New files are written where nobody looks, and moved under a lock that is held for the moves only; then
-the registry is replaced in one step, and the files that it no longer names are removed. A file is never overwritten,
-so whoever read the former registry a moment ago finds its files, or finds that the registry has changed.
+A version lives in ``root/<name>/<version>``: files by day as hive partitions, and nothing else, so that any reader of
+Parquet reads the directory as it stands. Beside it ``_<version>.json``, the registry, says which of the files count.
+New files are written beside it too, and moved under a lock that is held for the moves only; then the registry is
+replaced in one step, and the files that it no longer names are removed. A file is never overwritten, so whoever read
+the former registry a moment ago finds its files, or finds that the registry has changed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import datetime
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,13 +22,12 @@ from typing import Any
 
 import pandas as pd
 
-from causalrec._files import new_file, writing
+from causalrec._files import new_file, uninterrupted, writing
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import StoreError
 
 PARTITION = "day"
-_REGISTRY = "registry.json"
-_LOCK = ".lock"
+_REGISTRIES = "_*.json"
 _OWNER = ".owner"
 _PATIENCE = 300  # seconds that a commit waits for another, which holds the lock for as long as moving files takes
 _COLUMNS = ("name", "version", "kind", "features", "first_day", "last_day", "days", "rows", "bytes", "updated_at")
@@ -58,7 +58,7 @@ class Record:
     schema : mapping
         Arrow type by column.
     created_at, updated_at : str
-        UTC, ISO 8601.
+        UTC, ISO 8601; when it was made, and when days were last made, or all found fresh after another version's were.
     days : mapping of str to Day
     """
 
@@ -75,7 +75,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
-        """Build from the content of ``registry.json``."""
+        """Build from the content of a registry."""
         days = {name: Day(**{**day, "files": tuple(day["files"])}) for name, day in values["days"].items()}
         listed = {part: tuple(values[part]) for part in ("keys", "features")}
         return cls(**{**values, **listed, "days": days})
@@ -92,6 +92,7 @@ class Version:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.registry = path.with_name(f"_{path.name}.json")
 
     @property
     def label(self) -> str:
@@ -100,7 +101,7 @@ class Version:
 
     def read(self) -> Record | None:
         """The registry as it is now; None if there is none."""
-        path = self.path / _REGISTRY
+        path = self.registry
         try:
             record = Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
@@ -110,9 +111,7 @@ class Version:
                 f"{path} cannot be read: {type(error).__name__}: {error}. Remove it; materialize makes it anew."
             ) from error
         if not record.spec_hash.startswith(self.path.name):
-            raise StoreError(
-                f"{path} belongs to version {record.spec_hash[:8]}. Remove {self.path}; materialize makes it anew."
-            )
+            raise StoreError(f"{path} belongs to version {record.spec_hash[:8]}. Remove it; materialize makes it anew.")
         return record
 
     def fresh_days(self, stamps: Mapping[str, str]) -> set[str]:
@@ -132,19 +131,22 @@ class Version:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A hidden directory to write in. It is this process's as long as it lives, and gone at the end."""
-        path = self.path / f".{uuid.uuid4().hex[:12]}.tmp"
+        path = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:12]}.tmp")
         owner = _lock(path / _OWNER)
-        with self._locked():  # nobody cleans between the making of the directory and the lock on it
-            path.mkdir()
-            owner.acquire()
         try:
+            with self._locked():  # nobody cleans between the making of the directory and the lock on it
+                path.mkdir()
+                owner.acquire()
             yield path
         finally:
-            owner.release()
-            shutil.rmtree(path, ignore_errors=True)
+            with uninterrupted():
+                owner.release()
+                shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, written: Path, header: Record, stamps: Mapping[str, str]) -> None:
         """Take over what was written for some days: all of it, or what another process has not yet made.
+
+        Once begun it is done to the end, or undone where that fails.
 
         Parameters
         ----------
@@ -158,17 +160,21 @@ class Version:
         token = uuid.uuid4().hex[:12]
         found = {day: _files_of(written / f"{PARTITION}={day}") for day in stamps}
         schema = next((_schema(file) for files in found.values() for file in files), None)
-        with self._locked():
-            now = datetime.datetime.now(datetime.UTC).isoformat()
+        with self._locked(), uninterrupted():
+            now = _now()
             before = self.read() or replace(header, created_at=now, days={})
             days = dict(before.days)
-            for day, stamp in stamps.items():
-                if not self._is_fresh(before, day, stamp):
-                    days[day] = self._moved(day, found[day], token, stamp)
-            self._write(replace(
-                header, created_at=before.created_at, updated_at=now, days=dict(sorted(days.items())),
-                schema=schema or before.schema,
-            ))  # fmt: skip
+            try:
+                for day, stamp in stamps.items():
+                    if not self._is_fresh(before, day, stamp):
+                        days[day] = self._moved(day, found[day], token, stamp)
+                self._write(replace(
+                    header, created_at=before.created_at, updated_at=now, days=dict(sorted(days.items())),
+                    schema=schema or before.schema,
+                ))  # fmt: skip
+            except BaseException:
+                self._remove(self._held() - set(_names(before.days)))
+                raise
             self._remove(set(_names(before.days)) - set(_names(days)))
 
     def _moved(self, day: str, files: list[Path], token: str, stamp: str) -> Day:
@@ -176,14 +182,14 @@ class Version:
         target = self.path / f"{PARTITION}={day}"
         names, rows, size = [], 0, 0
         for i, file in enumerate(files):
-            target.mkdir(exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
             rows, size = rows + _n_rows(file), size + file.stat().st_size
             file.rename(target / f"{token}-{i}.parquet")
             names.append(f"{target.name}/{token}-{i}.parquet")
         return Day(tuple(names), rows, size, stamp)
 
     def _write(self, record: Record) -> None:
-        with new_file(self.path / _REGISTRY) as scratch:
+        with new_file(self.registry) as scratch:
             scratch.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _remove(self, names: set[str]) -> None:
@@ -194,27 +200,45 @@ class Version:
 
     def clean(self) -> None:
         """Remove what runs that were cut off have left, and nothing that a living one is at."""
-        if not self.path.is_dir():
+        if not (self._scratches() or self._strays()):
             return
-        with self._locked():
-            for left in self.path.glob(".*.tmp"):
+        with self._locked():  # what is here now is no part of a commit
+            for left in self._scratches():
                 if not left.is_dir():
                     left.unlink()
                 elif _is_abandoned(left):
                     shutil.rmtree(left, ignore_errors=True)
+            self._remove(self._strays())
+
+    def _scratches(self) -> list[Path]:
+        """What is being written, of days or of the registry."""
+        return list(self.path.parent.glob(f".*{self.path.name}.*.tmp"))
+
+    def _strays(self) -> set[str]:
+        """Files that the registry does not name."""
+        record = self.read()
+        return self._held() - set(_names(record.days if record else {}))
+
+    def _held(self) -> set[str]:
+        return {f"{file.parent.name}/{file.name}" for file in self.path.glob(f"{PARTITION}=*/*")}
+
+    def make_newest(self) -> None:
+        """Have the name stand for this version from now on, as if its days had been made again."""
+        if self.read() is None or _newest(_versions(self.path.parents[1], self.path.parent.name)).path == self.path:
+            return
+        with self._locked(), uninterrupted():
             record = self.read()
-            files = self.path.glob(f"{PARTITION}=*/*")
-            here = {f"{file.parent.name}/{file.name}" for file in files}
-            self._remove(here - set(_names(record.days if record else {})))
+            if record:
+                self._write(replace(record, updated_at=_now()))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         from filelock import Timeout
 
         with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with _lock(self.path / _LOCK, _PATIENCE):
+                with _lock(self.path.with_name(f".{self.path.name}.lock"), _PATIENCE):
                     yield
             except Timeout as error:
                 raise StoreError(
@@ -223,29 +247,39 @@ class Version:
 
 
 def find_version(root: Path, name: str, version: str | None = None) -> Version:
-    """A version by the beginning of its id, or the one that was updated last.
+    """A version by the beginning of its id, or the one that was materialised last.
 
     Raises
     ------
     StoreError
         For a name or version that is not there, and a beginning that more than one has.
     """
-    found = {path.parent.name: path.parent for path in sorted(root.glob(f"*/*/{_REGISTRY}")) if path.parts[-3] == name}
+    found = _versions(root, name)
     if not found:
-        known = {path.parts[-3] for path in root.glob(f"*/*/{_REGISTRY}")}
+        known = {each.path.parent.name for each in _versions(root)}
         raise StoreError(
             f"feature set {name!r} is not materialised in {root}; there are {list_some(sorted(known)) or 'none'}."
             f"{nearest(name, known)} Call materialize first."
         )
     if version is None:
-        return max((Version(path) for path in found.values()), key=_updated_at)
-    matching = [path for key, path in found.items() if version and key.startswith(version[:8])]
+        return _newest(found)
+    matching = [each for each in found if version and each.path.name.startswith(version[:8])]
     if len(matching) != 1:
         raise StoreError(
             f"feature set {name!r}: version {version!r} is {'ambiguous' if matching else 'unknown'}; there are "
-            f"{list_some(found)}."
+            f"{list_some([each.path.name for each in found])}."
         )
-    return Version(matching[0])
+    return matching[0]
+
+
+def _versions(root: Path, name: str | None = None) -> list[Version]:
+    """Those below a root, of one name or all."""
+    found = (file.with_name(file.stem.removeprefix("_")) for file in sorted(root.glob(f"*/{_REGISTRIES}")))
+    return [Version(path) for path in found if name in (None, path.parent.name)]
+
+
+def _newest(versions: Sequence[Version]) -> Version:
+    return max(versions, key=_updated_at)
 
 
 def _updated_at(version: Version) -> str:
@@ -258,7 +292,7 @@ def _updated_at(version: Version) -> str:
 
 def list_versions(root: Path) -> pd.DataFrame:
     """A row per version on disk, by name and the time of the last change; a damaged one has the kind ``damaged``."""
-    rows = [_summary(Version(path.parent)) for path in sorted(root.glob(f"*/*/{_REGISTRY}"))]
+    rows = [_summary(version) for version in _versions(root)]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     counts = dict.fromkeys(("features", "days", "rows", "bytes"), "Int64")
     times = dict.fromkeys(("first_day", "last_day", "updated_at"), "datetime64[us]")
@@ -280,6 +314,10 @@ def _summary(version: Version) -> dict[str, object]:
         "first_day": min(record.days, default=None), "last_day": max(record.days, default=None), "days": len(days),
         "rows": sum(d.rows for d in days), "bytes": sum(d.bytes for d in days), "updated_at": updated,
     }  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 def _lock(path: Path, timeout: float = -1) -> Any:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import ColumnError, ConfigError, TimeError
@@ -15,6 +15,7 @@ from causalrec.exceptions import ColumnError, ConfigError, TimeError
 OPERATIONS = ("count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std")
 OUTCOME_OPERATIONS = ("count", "sum", "mean", "min", "max", "n_unique")
 _NO_COLUMN = ("count", "recency")
+_CALLED_ELSEWHERE = {"avg": "mean", "average": "mean", "stddev": "std", "nunique": "n_unique", "distinct": "n_unique"}
 _LONGEST = 2**62  # beyond it t - w leaves 64 bits
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -109,8 +110,46 @@ class Declaration(Protocol):
 
 
 @dataclass(frozen=True)
+class PlainDeclaration:
+    """A declaration to plain values and back, and the hash of these."""
+
+    kind: ClassVar[str]
+
+    @property
+    def spec_hash(self) -> str:
+        """sha256 of the declaration: any change of meaning changes it."""
+        return content_hash(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The declaration as plain values."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values, as read from JSON. Raises :class:`ConfigError` for unknown keys."""
+        try:
+            return cls(**{key: value for key, value in cls._parsed(values).items() if key != "kind"})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{cls.kind} features cannot be built from {dict(values)!r}: {error}.") from error
+
+    @classmethod
+    def _parsed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return values
+
+
+@dataclass(frozen=True)
 class Aggregation:
     """One windowed aggregate of events, such as purchases of the last 30 days.
+
+    ===============  =======================================================================================
+    count            events, or those where the condition holds; 0 without any
+    sum              of the values that are not null; 0 without any
+    mean, min, max   of the values that are not null; null without any
+    std              of a sample, with n - 1; null below two values
+    first, last      the earliest and the latest value that is not null, by time; null without any
+    n_unique         distinct values, null not among them; 0 without any
+    recency          days, with their fraction, since the latest event (where the condition holds); null without
+    ===============  =======================================================================================
 
     A sum of integers is an integer; where one leaves 64 bits, the query fails with an error that names the feature: sum
     a derived column ``CAST(x AS DOUBLE)`` then. A mean is a float and has no such bounds.
@@ -141,8 +180,9 @@ class Aggregation:
 
     def __post_init__(self) -> None:
         if self.op not in OPERATIONS:
+            meant = _CALLED_ELSEWHERE.get(str(self.op).lower(), str(self.op))
             raise ConfigError(
-                f"op is {self.op!r}; expected one of {list_some(OPERATIONS, 20)}.{nearest(self.op, OPERATIONS)}"
+                f"op is {self.op!r}; expected one of {list_some(OPERATIONS, 20)}.{nearest(meant, OPERATIONS)}"
             )
         if (self.column is None) != (self.op in _NO_COLUMN):
             needs = "takes no column" if self.op in _NO_COLUMN else "needs a column"
@@ -161,7 +201,7 @@ class Aggregation:
 
 
 @dataclass(frozen=True)
-class FeatureSet:
+class FeatureSet(PlainDeclaration):
     """Aggregates of one event table by the same keys; see :class:`causalrec.features.FeatureStore`.
 
     Parameters
@@ -223,20 +263,6 @@ class FeatureSet:
         """Column names in order: the aggregations, then what is computed from them."""
         return (*(a.label for a in self.aggregations), *self.computed)
 
-    @property
-    def spec_hash(self) -> str:
-        """sha256 of the declaration: any change of meaning changes it."""
-        return content_hash(self.to_dict())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The declaration as plain values."""
-        return {"kind": self.kind, **asdict(self)}
-
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FeatureSet:
-        """Build from plain values, as read from YAML or JSON. Raises :class:`ConfigError` for unknown keys."""
-        try:
-            aggregations = tuple(Aggregation(**a) for a in values["aggregations"])
-            return cls(**{**{k: v for k, v in values.items() if k != "kind"}, "aggregations": aggregations})
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"a feature set cannot be built from {values!r}: {error}.") from error
+    def _parsed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, "aggregations": tuple(Aggregation(**a) for a in values["aggregations"])}

@@ -109,10 +109,15 @@ def _check_sql(texts: Mapping[str, str], table: str, engine: Engine, *, where: s
             for name, text in texts.items():
                 _check_sql({name: text}, table, engine, where=where, what=what)
         name = next(iter(texts))
-        raise ConfigError(f"{where}: the {what} {name!r} is not understood: {error}") from error
+        raise ConfigError(f"{where}: the {what} {name!r} is not understood: {_own_words(error)}") from error
     finally:
         engine.drop(view)
     return {name: kinds[f"__c{i}"] for i, name in enumerate(texts)}
+
+
+def _own_words(error: EngineError) -> str:
+    """What the database says of a text, without the view that was to be made of it and the query around it."""
+    return str(error).partition(": ")[2].partition("\nLINE ")[0].strip()
 
 
 def bracketed(sql: str) -> str:
@@ -146,7 +151,9 @@ def check_keys(features: FeatureSet | AttributeFeatures, spine: Mapping[str, Kin
         if spine[key] != table[key]:
             raise ColumnError(
                 f"feature set {features.name!r}: key {key!r} is {spine[key]} in the spine and {table[key]} in table "
-                f"{features.source!r}, so that equal keys could be missed. Convert one of them first."
+                f"{features.source!r}, so that equal keys could be missed. Convert one of them first: in the "
+                f"spine's file or frame, or in the table by a derived column, such as {key}_id: CAST({key} AS BIGINT), "
+                "which is the key then, under that name in the spine too."
             )
 
 

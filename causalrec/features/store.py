@@ -97,7 +97,8 @@ class FeatureStore:
         ``spec_hash``, so that a changed declaration leaves the former one's files alone. A day is left alone too,
         while the declaration, its rows and the events that its windows can reach hash as before on this engine: an
         event that comes late changes the days whose windows reach it, and one of a new key the days where the key is
-        now known.
+        now known. Of the events only columns count that a feature uses or whose name is in its SQL; all do for first
+        and last, where they break ties. Another engine hashes in its own way, and computes all days once more.
 
         Days are computed in batches, and each is committed whole: who reads meanwhile sees the former values of all
         its days or the new ones of all. A run that is cut off loses one batch, and the next completes it. Several
@@ -108,8 +109,8 @@ class FeatureStore:
         features : declaration
         start, end : str, date or timestamp
             UTC midnights; ``end`` is not included.
-        entities : table, optional
-            Of the keys to keep at each midnight. By default all keys with an event before it, or all keys of an
+        entities : list, array, Series or frame of keys; name of a table; Spark DataFrame on Spark; optional
+            The keys to keep at each midnight. By default all keys with an event before it, or all keys of an
             attribute table.
         spine : table, optional
             Rows to keep instead, by the UTC day of their time.
@@ -121,7 +122,8 @@ class FeatureStore:
         Raises
         ------
         StoreError
-            Without a root, if something there cannot be read or written, or if other columns are kept there.
+            Without a root, if something there cannot be read or written, the disk is full, or other columns are kept
+            there. A root that may only be read will do where no day is to be computed.
         TimeError
             For days that are no midnights, missing or in the wrong order, or a spine without times.
         ColumnError, ConfigError
@@ -130,8 +132,9 @@ class FeatureStore:
         Notes
         -----
         A day holds what was asked for last: after other entities or another spine, those of the days that were asked.
-        :meth:`load` reads the files that the registry names. Whoever reads the directory itself may see a day's former
-        and new files together: for the moment of a commit, or, where it was killed, until the next run.
+        The directory holds Parquet files only, so that anything can read it as it stands. :meth:`load` reads those that
+        the registry beside it names. Whoever reads the directory itself may see a day's former and new files together:
+        for the moment of a commit, or, where it was killed, until the next run. Ctrl-C waits for the end of a commit.
         """
         return materialize(
             self.engine, self._version(features), features, start, end,
@@ -149,8 +152,8 @@ class FeatureStore:
         """Read materialised days in ``[start, end)``, by default all, as the engine's own frame.
 
         A pandas frame is sorted by time and keys. A Spark DataFrame reads the files when it is used: take it before
-        its days are materialised anew. A name stands for the version that was updated last, or for the one whose id
-        begins with ``version``.
+        its days are materialised anew. A name stands for the version that was materialised last, also if all its days
+        were there already, or for the one whose id begins with ``version``.
 
         Raises
         ------

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from causalrec._validation import list_some
 from causalrec.report import summary_header
-from causalrec.results import format_number
 
 if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command need not import the others
     import pandas as pd
@@ -30,7 +32,11 @@ if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command n
 
 _PLAIN_WIDTH = 140
 _NARROW = 118
-_FIRST_COLUMNS, _LAST_COLUMNS = 2, 3
+_HEAD = 5
+_FIRST_COLUMNS = 3  # such as two keys and the time
+_LONG_NUMBER = 1e15  # beyond it a float is no longer sure of its unit
+# What the list of versions can do without, in that order.
+_LESS_NEEDED = ("kind", "size", "columns", "updated (UTC)", "rows")
 
 
 class _CountColumn(ProgressColumn):
@@ -66,7 +72,7 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """Say one line."""
-        self.console.print(f"  [yellow]•[/yellow] {escape(text)}", soft_wrap=True)
+        self.console.print(_broken(f"  • {text}", self.console).replace("•", "[yellow]•[/yellow]", 1), soft_wrap=True)
 
 
 def print_summary(summary: RunSummary, console: Console) -> None:
@@ -74,7 +80,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print()
     console.print(_summary_table(summary, narrow=console.width < _NARROW))
     for sentence in summary.findings:
-        console.print(f"  {escape(sentence)}", soft_wrap=True)
+        _print_text(f"  {sentence}", console)
     console.print()
     report = "made by: causalrec evaluate" if summary.report is None else str(summary.report)
     for name, text in (("run", str(summary.path)), ("report", report), ("tracking", summary.tracking)):
@@ -108,13 +114,14 @@ def _summary_table(summary: RunSummary, *, narrow: bool) -> Table:
 
 def print_materialized(found: Sequence[Materialized], console: Console) -> None:
     """What was materialised."""
-    table = Table("features", "version", header_style="bold")
-    for name in ("rows", "days computed", "days reused"):
-        table.add_column(name, justify="right")
-    for each in found:
-        counts = (f"{n:,}" for n in (each.rows, each.days_computed, each.days_reused))
-        table.add_row(escape(each.path.parent.name), each.path.name, *counts)
-    console.print(table)
+    columns = {
+        "features": [each.path.parent.name for each in found],
+        "version": [each.path.name for each in found],
+        "rows": [f"{each.rows:,}" for each in found],
+        "days computed": [f"{each.days_computed:,}" for each in found],
+        "days reused": [f"{each.days_reused:,}" for each in found],
+    }
+    console.print(_table(columns, console, left=("features", "version")))
     for each in found:
         console.print(escape(str(each.path)), soft_wrap=True)
 
@@ -122,30 +129,30 @@ def print_materialized(found: Sequence[Materialized], console: Console) -> None:
 def print_versions(found: pd.DataFrame, root: Path, console: Console) -> None:
     """What is kept in a feature store, a row per version."""
     if found.empty:
-        console.print(f"nothing is kept in {escape(str(root))} yet; causalrec features materialize fills it.")
+        _print_text(f"nothing is kept in {root} yet; causalrec features materialize fills it.", console)
         return
-    table = Table(header_style="bold")
-    shown = ["features", "version", "kind", "columns", "days", "from", "to", "rows", "size", "updated (UTC)"]
-    if console.width < _NARROW:
-        shown = ["features", "version", "days", "from", "to", "rows"]
-    for name in shown:
-        is_text = name in ("features", "version", "kind")
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=name != "features", overflow="fold")
-    for row in found.to_dict("records"):
-        cells = _version_cells(row)
-        table.add_row(*(cells.get(name, "") for name in shown))
-    console.print(table)
+    rows = [_version_cells(row) for row in found.to_dict("records")]
+    names = ("features", "version", "kind", "columns", "days", "from", "to", "rows", "size", "updated (UTC)")
+    columns = _fitting({name: [row.get(name, "") for row in rows] for name in names}, _LESS_NEEDED, console.width)
+    console.print(_table(columns, console, left=("features", "version", "kind")))
 
 
 def _version_cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
-    cells = {"features": escape(row["name"]), "version": row["version"]}
+    cells = {"features": row["name"], "version": row["version"]}
     if row["kind"] == "damaged":
-        return {**cells, **dict.fromkeys(("kind", "days"), "[red]damaged[/red]")}
+        return {**cells, **dict.fromkeys(("kind", "days"), "damaged")}
+    first, last = row["first_day"], row["last_day"]
     return {
-        **cells, "kind": row["kind"], "columns": f"{row['features']:,}", "days": f"{row['days']:,}",
-        "from": _day(row["first_day"]), "to": _day(row["last_day"]), "rows": f"{row['rows']:,}",
+        **cells, "kind": row["kind"], "columns": f"{row['features']:,}", "days": _of_span(row["days"], first, last),
+        "from": _day(first), "to": _day(last), "rows": f"{row['rows']:,}",
         "size": _size(row["bytes"]), "updated (UTC)": f"{row['updated_at']:%Y-%m-%d %H:%M}",
     }  # fmt: skip
+
+
+def _of_span(days: int, first: pd.Timestamp, last: pd.Timestamp) -> str:
+    """How many days, and of how many from the first to the last where some between are not there."""
+    span = (last - first).days + 1 if days else 0
+    return f"{days:,}" if days >= span else f"{days:,} of {span:,}"
 
 
 def print_version(view: VersionView, console: Console) -> None:
@@ -153,30 +160,43 @@ def print_version(view: VersionView, console: Console) -> None:
     record = view.record
     name = str(record.declaration["name"])
     _print_title(f"{name} {view.version}, computed by {record.engine}", console)
-    table = Table("column", "type", "what it is", header_style="bold")
-    for column in (*record.keys, record.event_time, *record.features):
-        what = "key" if column in record.keys else view.definitions.get(column, "the time that is asked about")
-        table.add_row(escape(column), escape(record.schema.get(column, "–")), escape(what))
-    console.print(table)
+    shown = (*record.keys, record.event_time, *record.features)
+    columns = {
+        "column": list(shown),
+        "type": [record.schema.get(column, "–") for column in shown],
+        "what it is": [
+            "key" if column in record.keys else view.definitions.get(column, "the time that is asked about")
+            for column in shown
+        ],
+    }
+    console.print(_table(columns, console, left=columns, folded="what it is"))
     held = record.days.values()
-    counts = f"{len(held):,} day{'s' * (len(held) != 1)}" + (
-        f", {min(record.days)} to {max(record.days)}" if held else ""
-    )
     content = f"{sum(day.rows for day in held):,} rows, {_size(sum(day.bytes for day in held))}"
     updated = f"updated {record.updated_at[:16].replace('T', ' ')} UTC"
-    console.print(f"{counts}; {content}; {updated}", soft_wrap=True)
+    _print_text(f"{_span_text(list(record.days))}; {content}; {updated}", console)
     if len(view.head):
         _print_rows(f"the first rows of {max(record.days)}", view.head, console)
 
 
+def _span_text(days: Sequence[str]) -> str:
+    import pandas as pd
+
+    if not days:
+        return "0 days"
+    first, last = min(days), max(days)
+    counted = _of_span(len(days), pd.Timestamp(first), pd.Timestamp(last))
+    return f"{counted} day{'s' * (counted != '1')}, {first} to {last}"
+
+
 def print_diff(diff: FeatureDiff, console: Console) -> None:
     """How two versions differ."""
-    console.print(escape(str(diff)), soft_wrap=True)
+    _print_text(str(diff), console)
 
 
 def print_written(written: Written, console: Console) -> None:
     """A first look at a table, and where it is."""
-    _print_rows(f"the first of {written.rows:,} rows", written.head, console)
+    of = "" if written.version is None else f"{written.version}: "
+    _print_rows(f"{of}the first of {written.rows:,} rows", written.head, console)
     console.print(f"written to {escape(str(written.path))}", soft_wrap=True)
 
 
@@ -189,19 +209,83 @@ def print_inference(found: Inference, console: Console) -> None:
 
 def _print_title(title: str, console: Console) -> None:
     """A table's own title would be broken to the table's width."""
-    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=not console.is_terminal)
+
+
+def _print_text(text: str, console: Console) -> None:
+    console.print(_broken(text, console), soft_wrap=True)
+
+
+def _broken(text: str, console: Console) -> str:
+    """Text for rich, its lines broken between words where a terminal would break them anywhere."""
+    if not console.is_terminal:
+        return escape(text)
+    wrapper = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for line in text.splitlines():
+        wrapper.subsequent_indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += wrapper.wrap(line)
+    return escape("\n".join(lines))
 
 
 def _print_rows(title: str, frame: pd.DataFrame, console: Console) -> None:
-    """The first rows; of many columns the first and the last."""
-    _print_title(title, console)
+    """The first rows; of more columns than fit, the first and the last."""
+    whole = {str(column): _cells(frame[column].head(_HEAD)) for column in frame.columns}
+    shown = _fitting(whole, list(whole)[_FIRST_COLUMNS:-1], console.width)
+    hidden = [column for column in whole if column not in shown]
+    _print_title(f"{title}; {len(shown)} of {len(whole)} columns" if hidden else title, console)
+    console.print(_table(shown, console, left=shown))
+    if hidden:
+        _print_text(f"not shown: {list_some(hidden)}", console)
+
+
+def _cells(values: pd.Series) -> list[str]:
+    """Values for a person: keys as they are written elsewhere, days without a clock."""
+    import pandas as pd
+
+    if pd.api.types.is_datetime64_any_dtype(values.dtype) and (values.isna() | (values.dt.normalize() == values)).all():
+        return [_day(time) for time in values]
+    return [_cell(value) for value in values]
+
+
+def _cell(value: Any) -> str:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "–"
+    if not isinstance(value, float) or math.isinf(value):
+        return str(value)
+    if value.is_integer() and abs(value) < _LONG_NUMBER:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if 1e5 <= abs(value) < _LONG_NUMBER else f"{value:.6g}"
+
+
+def _fitting(columns: Mapping[str, Sequence[str]], less_needed: Iterable[str], width: int) -> dict[str, Sequence[str]]:
+    """The columns that have room beside each other; those that are less needed give way in their order."""
+    widths = {name: 3 + _width(name, cells) for name, cells in columns.items()}
+    for name in less_needed:
+        if 1 + sum(widths.values()) <= width:
+            break
+        del widths[name]
+    return {name: columns[name] for name in widths}
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    return max(map(cell_len, (name, *cells)))
+
+
+def _table(
+    columns: Mapping[str, Sequence[str]], console: Console, *, left: Iterable[str], folded: str | None = None
+) -> Table:
+    """Whole cells, but for those of a column that may be folded, and for those that would fill half the width."""
     table = Table(header_style="bold")
-    shown = frame[frame.columns[:_FIRST_COLUMNS].union(frame.columns[-_LAST_COLUMNS:], sort=False)]
-    for column in shown.columns:
-        table.add_column(escape(str(column)), overflow="fold")
-    for row in shown.head(5).itertuples(index=False, name=None):
-        table.add_row(*(escape(format_number(v) if isinstance(v, float) else str(v)) for v in row))
-    console.print(table)
+    for name, cells in columns.items():
+        whole = name != folded and _width(name, cells) <= console.width // 2
+        justify: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(escape(name), justify=justify, no_wrap=whole, overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _day(time: pd.Timestamp) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ _SPINE, _ENTITIES, _RESULT = "__spine", "__entities", "__result"
 
 @dataclass(frozen=True)
 class Written:
-    """A table that was written: where, how many rows, and the first of them."""
+    """A table that was written: where, how many rows, the first of them, and of which version they are, if of one."""
 
     path: Path
     rows: int
     head: pd.DataFrame = field(repr=False)
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,11 @@ def materialize_features(
     CausalRecError
         One of its children, for declarations that do not fit their tables, and days that are none.
     """
-    sets = [each for each in declared.chosen(names) if names or each.keys]
+    chosen = declared.chosen(names)
+    sets = [each for each in chosen if each.keys]
+    keyless = list_some(each.name for each in chosen if not each.keys)
+    if keyless and names:
+        raise ConfigError(f"{keyless}: features without keys are not kept; `causalrec features frame` computes them.")
     declared.register(store.engine, [each.name for each in sets])
     if entities is not None:
         store.engine.register(_ENTITIES, entities)
@@ -74,9 +79,8 @@ def materialize_features(
             found.append(
                 store.materialize(each, start, end, entities=None if entities is None else _ENTITIES, progress=advance)
             )
-    skipped = [each.name for each in declared if each not in sets and not names]
-    if skipped:
-        reporter.note(f"not kept, as they have no keys: {list_some(skipped)}; `causalrec features frame` computes them")
+    if keyless:
+        reporter.note(f"not kept, as they have no keys: {keyless}; `causalrec features frame` computes them")
     return found
 
 
@@ -90,7 +94,7 @@ def write_training_frame(
     event_time: str = "event_time",
     reporter: Reporter,
 ) -> Written:
-    """Write the rows of a file with the value of each feature as of their times, in the order of the file.
+    """Write the rows of a file with the value of each feature as of their times; Spark writes rows in any order.
 
     Raises
     ------
@@ -98,17 +102,19 @@ def write_training_frame(
         One of its children, for files that cannot be read or written, and as :meth:`FeatureStore.training_frame`.
     """
     engine = store.engine
-    _check_output(engine, output)
+    chosen = declared.chosen(names)
+    _check_output(engine, output, [spine, *declared.paths(names)])
     with reporter.stage("tables"):
         declared.register(engine, names)
         engine.register(_SPINE, spine)
         rows = engine.frame(f"SELECT * FROM {engine.dialect.quote(_SPINE)}")
     with reporter.stage("features"):
-        return _write(engine, store.training_frame(rows, declared.chosen(names), event_time=event_time), output)
+        return _write(engine, store.training_frame(rows, chosen, event_time=event_time), output)
 
 
 def write_materialized(
     store: FeatureStore,
+    root: Path,
     name: str,
     output: Path,
     *,
@@ -119,8 +125,15 @@ def write_materialized(
 ) -> Written:
     """Write days that are kept to one table; see :meth:`FeatureStore.load`."""
     _check_output(store.engine, output)
-    with reporter.stage(name):
-        return _write(store.engine, store.load(name, start=start, end=end, version=version), output)
+    chosen = find_version(root, name, version)
+    with reporter.stage(chosen.label):
+        loaded = store.load(name, start=start, end=end, version=chosen.path.name)
+        return replace(_write(store.engine, loaded, output), version=chosen.label)
+
+
+def declared_version(declared: FeatureDeclarations, name: str) -> str:
+    """The version that stands for a declaration as it is now, whichever was updated last."""
+    return declared[name].spec_hash[:8]
 
 
 def view_version(store: FeatureStore, root: Path, name: str, version: str | None = None) -> VersionView:
@@ -138,11 +151,16 @@ def view_version(store: FeatureStore, root: Path, name: str, version: str | None
     return VersionView(found.path.name, record, definitions(record), head)
 
 
-def _check_output(engine: Engine, output: Path) -> None:
-    """Raise before anything is computed that could not be written."""
+def _check_output(engine: Engine, output: Path, inputs: Sequence[Path] = ()) -> None:
+    """Raise before anything is computed that could not be written, or would be written over what is read."""
     known = _FORMATS if engine.name == "local" else _FORMATS[:1]
     if output.suffix.lower() not in known:
         raise ConfigError(f"output is {str(output)!r}; expected a name that ends in {' or '.join(known)}.")
+    written = output.expanduser().resolve()
+    for path in inputs:
+        read = path.expanduser().resolve()
+        if read == written or written.match(str(read)) or (read.is_dir() and read in written.parents):
+            raise ConfigError(f"output {str(output)!r} would change what is read, {str(path)!r}; give another name.")
 
 
 def _write(engine: Engine, frame: Any, output: Path) -> Written:

@@ -54,6 +54,8 @@ def test_a_table_gives_the_engines_own_frame(engine: Engine) -> None:
         (ColumnError, "say which one is the key", (pd.DataFrame({"a": [1], "b": [1]}), *WEEK), {}),
         (ColumnError, "missing column 'c'", (pd.DataFrame({"a": [1]}), *WEEK), {"key": "c"}),
         (ColumnError, "give engine=", ("customers", *WEEK), {}),
+        (ColumnError, "customers: the keys cannot be sorted", (["a", 1], *WEEK), {"key": "user"}),
+        (TimeError, "start is '01/02/2025'; .*year, month, day", (["a"], "01/02/2025", WEEK[1]), {"key": "user"}),
         (ColumnError, "found int", (3, *WEEK), {}),
         (TimeError, "start must be before end", (["a"], WEEK[1], WEEK[0]), {"key": "user"}),
         (TimeError, "within a day", (["a"], "2025-01-01 01:00", WEEK[0]), {"key": "user"}),

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from causalrec.engines import Engine, LocalEngine
-from causalrec.exceptions import CausalRecError, ColumnError, ConfigError, StoreError, TimeError
+from causalrec.exceptions import CausalRecError, ColumnError, ConfigError, EngineError, StoreError, TimeError
 from causalrec.features import Aggregation, FeatureSet, FeatureStore, materialize
 from causalrec.features.attributes import AttributeFeatures
 from causalrec.features.calendar import CalendarFeatures
@@ -58,9 +59,13 @@ def as_pandas(frame: Any) -> pd.DataFrame:
     return frame.assign(event_time=times).sort_values(["event_time", "user"], ignore_index=True)
 
 
+def registry_of(path: Path) -> Path:
+    return path.with_name(f"_{path.name}.json")
+
+
 def entries(path: Path) -> dict[str, Any]:
     """What the registry says of each day of March."""
-    registry = path / "registry.json"
+    registry = registry_of(path)
     days = json.loads(registry.read_text())["days"] if registry.exists() else {}
     return {day.removeprefix("2025-03-"): entry for day, entry in days.items()}
 
@@ -106,7 +111,7 @@ def test_each_midnight_has_the_keys_that_are_known(engine: Engine, tmp_path: Pat
 def test_the_registry_says_how_it_came_about(engine: Engine, tmp_path: Path) -> None:
     path = opened(engine, tmp_path).materialize(FEATURES, *WEEK).path
     assert path == tmp_path / "spend" / FEATURES.spec_hash[:8]
-    registry = json.loads((path / "registry.json").read_text())
+    registry = json.loads(registry_of(path).read_text())
     assert registry["spec_hash"] == FEATURES.spec_hash
     assert FeatureSet.from_dict(registry["declaration"]) == FEATURES
     assert registry["engine"] == engine.name
@@ -116,9 +121,8 @@ def test_the_registry_says_how_it_came_about(engine: Engine, tmp_path: Path) -> 
     second = registry["days"]["2025-03-02"]
     assert second["rows"] == 5
     assert second["bytes"] == sum((path / file).stat().st_size for file in second["files"])
-    visible = {p.name for p in path.iterdir() if not p.name.startswith(".")}
-    assert visible == {*(f"day=2025-03-0{day}" for day in range(2, 8)), "registry.json"}
-    assert not list(path.glob(".*.tmp"))
+    assert {p.name for p in path.iterdir()} == {f"day=2025-03-0{day}" for day in range(2, 8)}
+    assert {p.name for p in path.parent.iterdir()} == {path.name, registry_of(path).name, f".{path.name}.lock"}
 
 
 def test_only_days_that_can_change_are_computed(tmp_path: Path) -> None:
@@ -184,6 +188,42 @@ def test_entities_are_kept_also_before_they_are_known(engine: Engine, tmp_path: 
         store.materialize(FEATURES, *WEEK, entities=pd.DataFrame({"user": [1, None]}))
     with pytest.raises(ColumnError, match="missing column 'user'"):
         store.materialize(FEATURES, *WEEK, entities=pd.DataFrame({"usr": [1]}))
+
+
+@pytest.mark.parametrize(
+    "entities",
+    [
+        [1, 99, 1], (99, 1), np.array([1, 99]), pd.Series([1, 99]), pd.Series([99, 1], name="who"), range(1, 100, 98),
+        pd.DataFrame({"user": [1, 99]}), pl.DataFrame({"user": [1, 99]}), pl.LazyFrame({"user": [1, 99]}),
+        pl.Series([1, 99]), pa.array([1, 99]), pa.table({"user": [1, 99], "name": ["x", "y"]}),
+    ],
+    ids=lambda each: type(each).__module__.split(".")[0] + "." + type(each).__name__,
+)  # fmt: skip
+def test_entities_come_in_many_types(local_engine: Engine, tmp_path: Path, entities: Any) -> None:
+    store = opened(local_engine, tmp_path)
+    assert store.materialize(FEATURES, *WEEK, entities=entities).rows == 14
+    assert as_pandas(store.load(FEATURES))["user"].tolist() == [1, 99] * 7
+    assert store.materialize(FEATURES, *WEEK, entities=pd.DataFrame({"user": [99, 1]})).days_computed == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "entities", "message"),
+    [
+        (("user",), [1, None], r"entities: 1 of 2 have no 'user'; drop them"),
+        (("user",), 3, "entities: found int; expected keys, a frame or the name of a table"),
+        (("user",), ["a"], "'user' is string"),
+        (("user",), ["a", 1], r"entities: the keys cannot be sorted .*one type"),
+        (("user",), [], "entities: found no keys; give some, or leave entities out"),
+        (("user",), pd.DataFrame([[1, 2]], columns=["user", "USER"]), "table 'entities': column names appear twice"),
+        (("user", "shop"), [1, 2], "entities: found list; expected a frame with the columns user, shop"),
+    ],
+)
+def test_entities_that_are_none_are_named(
+    local_engine: Engine, tmp_path: Path, keys: tuple[str, ...], entities: Any, message: str
+) -> None:
+    with pytest.raises(ColumnError, match=message):
+        opened(local_engine, tmp_path).materialize(replace(FEATURES, keys=keys), *WEEK, entities=entities)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_spine_is_kept_by_its_utc_days(engine: Engine, tmp_path: Path) -> None:
@@ -330,6 +370,9 @@ def test_an_interrupt_loses_one_batch(tmp_path: Path, monkeypatch: pytest.Monkey
         (None, None, "start and end missing"),
         ("2025-03-01 06:00", "2025-03-08", "start is '2025-03-01 06:00', within a day"),
         ("soon", "2025-03-08", "start is 'soon'; expected a UTC midnight"),
+        ("01/03/2025", "2025-03-08", "start is '01/03/2025'; expected .* such as '2025-01-31': year, month, day"),
+        ("2025-03-01", "8 March 2025", "end is '8 March 2025'; expected .* year, month, day"),
+        ("2025-03-40", "2025-04-08", "start is '2025-03-40'; expected a UTC midnight"),
         (20250301, "2025-03-08", "start is 20250301; expected"),
         (pd.NaT, "2025-03-08", "start is missing"),
         ("2025-03-01", pd.Timestamp("2025-03-08", tz="Asia/Tokyo"), "end is Timestamp.* within a day"),
@@ -342,11 +385,12 @@ def test_days_that_are_none_are_named(tmp_path: Path, start: object, end: object
 
 
 def test_days_come_in_many_types(tmp_path: Path) -> None:
-    first = ("2025-03-01", datetime.date(2025, 3, 1), datetime.datetime(2025, 3, 1), np.datetime64("2025-03-01"))
+    texts = ("2025-03-01", "2025-03-01 00:00", "2025-03-01T00:00:00Z", "2025-03-01 09:00+09:00")
+    dates = (datetime.date(2025, 3, 1), datetime.datetime(2025, 3, 1), np.datetime64("2025-03-01"))
     with LocalEngine() as engine:
         store = opened(engine, tmp_path)
         assert store.materialize(FEATURES, *WEEK).days_computed == 7
-        for start in (*first, START, pd.Timestamp("2025-03-01 09:00", tz="Asia/Tokyo")):
+        for start in (*texts, *dates, START, pd.Timestamp("2025-03-01 09:00", tz="Asia/Tokyo")):
             assert store.materialize(FEATURES, start, "2025-03-08").days_reused == 7
             assert len(store.load(FEATURES, start=start, end="2025-03-03")) == 5
 
@@ -359,6 +403,7 @@ def test_days_come_in_many_types(tmp_path: Path) -> None:
         ({"spine": make_spine().assign(event_time=pd.NaT)}, TimeError, "30 rows have no 'event_time'"),
         ({"spine": make_spine().drop(columns="event_time")}, ColumnError, "missing column 'event_time'"),
         ({"spine": make_spine().drop(columns="user")}, ColumnError, "missing column 'user'"),
+        ({"spine": [1, 2]}, EngineError, "table 'spine': found list; expected a pandas"),
         ({"spine": make_spine().assign(spend=1)}, ColumnError, "'spend' are taken"),
         ({"spine": make_spine().assign(Day=1)}, ColumnError, "'Day' would be taken for the day"),
         ({"start": WEEK[0], "end": WEEK[1], "event_time": "user"}, ColumnError, "'user' is a key"),
@@ -439,6 +484,66 @@ def test_a_column_of_another_type_makes_its_days_anew(local_engine: Engine, tmp_
     local_engine.register("log", log.assign(x=log["x"].astype(bool)))
     assert store.materialize(most, "2025-01-02", "2025-01-05").days_computed == 3
     assert store.load(most)["most"].dtype == bool
+
+
+def used(d: str = "v", *, order_by: tuple[str, ...] = (), derived: Any = None, **aggregation: Any) -> FeatureSet:
+    each = Aggregation(**{"op": "sum", "column": d, "window": "2d", "name": "n", **aggregation})
+    return FeatureSet("used", ("user",), "events", "at", (each,), order_by=order_by, derived=derived or {})
+
+
+@pytest.mark.parametrize(
+    ("features", "matters"),
+    [
+        (used(), False),
+        (used("Note_1", op="max"), True),
+        (used(order_by=("Note_1",)), True),
+        (used(where="NOTE_1 = 'a'"), True),
+        (used(where="\"note_1\" = 'a'"), True),
+        (used(where="shop = 'x'"), False),
+        (used("x", derived={"x": "LENGTH(note_1)"}), True),
+        (used("x", derived={"x": "2 * v"}), False),
+        (used(where="hash(src) % 2 = 0"), True),
+        (used(where="hash(#5) % 2 = 0"), True),
+        (used(where="struct_pack(a := COLUMNS('Note.*')).a = 'a'"), True),
+        (used(op="last"), True),
+    ],
+    ids=lambda value: "" if isinstance(value, FeatureSet) else str(value),
+)
+def test_only_columns_that_can_matter_are_looked_at(
+    local_engine: Engine, tmp_path: Path, features: FeatureSet, matters: bool
+) -> None:
+    events = make_events().assign(Note_1=["a", "bb"] * 120)
+    store = opened(local_engine, tmp_path, events)
+    assert computed(store, *WEEK, features=features) == march(1, 7)
+    edited = events["Note_1"].where(events["at"] < pd.Timestamp("2025-03-06"), "ccc")
+    local_engine.register("events", events.assign(Note_1=edited))
+    assert computed(store, *WEEK, features=features) == ({"07"} if matters else set())
+    if not matters:
+        local_engine.register("events", events.assign(Note_1=1.5))
+        assert computed(store, *WEEK, features=features) == set()
+        local_engine.register("events", events.assign(more=1).drop(columns="Note_1"))
+        assert computed(store, *WEEK, features=features) == set()
+    local_engine.register("events", events.assign(Note_1=edited, user=events["user"].where(events.index != 0, 7)))
+    assert computed(store, *WEEK, features=features)
+
+
+def test_a_name_with_quotes_always_matters(local_engine: Engine, tmp_path: Path) -> None:
+    events = make_events().assign(**{'the "note"': "a"})
+    features = used(where='"the ""note""" = \'a\'')
+    store = opened(local_engine, tmp_path, events)
+    assert computed(store, *WEEK, features=features) == march(1, 7)
+    local_engine.register("events", events.assign(**{'the "note"': "b"}))
+    assert computed(store, *WEEK, features=features) == march(2, 7)
+
+
+def test_only_attributes_that_are_taken_are_looked_at(local_engine: Engine, tmp_path: Path) -> None:
+    items = pd.DataFrame({"user": [1, 2], "color": ["red", "blue"], "price": [1.0, 2.0], "note": "x"})
+    features = AttributeFeatures("item", ("user",), "items", ("color",), {"price": 2})
+    store = FeatureStore(local_engine, tmp_path)
+    for changed, n in (({}, 7), ({"note": "y"}, 0), ({"price": [3.0, 2.0]}, 7), ({"color": "red"}, 7)):
+        local_engine.register("items", items.assign(**changed))
+        assert store.materialize(features, *WEEK).days_computed == n
+        items = items.assign(**changed)
 
 
 def test_keys_and_times_that_are_derived(engine: Engine, tmp_path: Path) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
+import pyarrow.dataset as pads
 import pytest
 
 from causalrec.engines import LocalEngine
-from causalrec.exceptions import StoreError
-from causalrec.features import Aggregation, FeatureSet, FeatureStore
+from causalrec.exceptions import EngineError, StoreError
+from causalrec.features import Aggregation, FeatureSet, FeatureStore, materialize, registry
 from causalrec.features.registry import Version, list_versions
 
 START, END = "2025-03-01", "2025-03-08"
@@ -49,9 +52,23 @@ def expected(store: FeatureStore, features: FeatureSet = FEATURES) -> pd.DataFra
 
 def left_behind(path: Path) -> set[str]:
     """What is on disk and not in the registry."""
-    days = json.loads((path / "registry.json").read_text())["days"].values()
-    known = {"registry.json", ".lock", *(file for day in days for file in day["files"])}
-    return {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - known
+    days = json.loads(registry_of(path).read_text())["days"].values()
+    known = {
+        registry_of(path).name,
+        f".{path.name}.lock",
+        *(f"{path.name}/{file}" for d in days for file in d["files"]),
+    }
+    found = [p for p in path.parent.rglob("*") if p.is_file() and path.name in str(p)]
+    return {str(p.relative_to(path.parent)) for p in found} - known
+
+
+def path_of(store: FeatureStore) -> Path:
+    assert store.root is not None
+    return store.root / "n" / FEATURES.spec_hash[:8]
+
+
+def registry_of(path: Path) -> Path:
+    return path.with_name(f"_{path.name}.json")
 
 
 # ---- killed ------------------------------------------------------------------------------------------------------
@@ -86,7 +103,7 @@ pathlib.Path.rename = dying
     "before the registry": "registry.Version._write = lambda *arguments: die()",
     "in the registry": """
 def dying(self, record):
-    with registry.new_file(self.path / "registry.json") as scratch:
+    with registry.new_file(self.registry) as scratch:
         scratch.write_text("{{")
         die()
 registry.Version._write = dying
@@ -160,14 +177,39 @@ def test_what_a_living_process_writes_is_left_alone(store: FeatureStore) -> None
         store.materialize(FEATURES, START, END)
         assert (scratch / "half.parquet").exists()
         # A directory without an owner's lock is one whose owner is gone.
-        (path / ".gone.tmp").mkdir()
+        gone = path.with_name(f".{path.name}.gone.tmp")
+        gone.mkdir()
         (path / "day=2025-03-02" / "stray.parquet").touch()
         (path / "day=2024-01-01").mkdir()
         (path / "day=2024-01-01" / "stray.parquet").touch()
         store.materialize(FEATURES, START, END)
-        assert not (path / ".gone.tmp").exists()
+        assert not gone.exists()
         assert not (path / "day=2024-01-01").exists()
     assert left_behind(path) == set()
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_an_interrupt_waits_for_the_end_of_a_commit(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, kind: type[BaseException]
+) -> None:
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    moved = Version._moved
+
+    def interrupted(*arguments: Any) -> Any:
+        signal.raise_signal(number)
+        return moved(*arguments)
+
+    store.materialize(FEATURES, START, "2025-03-03")
+    store.engine.register("events", make_events(10.0))
+    monkeypatch.setattr(Version, "_moved", interrupted)
+    with pytest.raises(kind):
+        store.materialize(FEATURES, START, END)
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(store.load(FEATURES), expected(store))
+    done = store.materialize(FEATURES, START, END)
+    assert done.days_computed == 0
+    assert left_behind(done.path) == set()
 
 
 # ---- several at once ---------------------------------------------------------------------------------------------
@@ -227,7 +269,7 @@ def test_two_processes_make_what_one_makes(
             assert store.materialize(features, START, END).days_computed == 0
             assert left_behind(tmp_path / "n" / features.spec_hash[:8]) == set()
         assert sum(map(sum, done)) >= 7 * len(sets)
-        for file in tmp_path.glob("n/*/registry.json"):
+        for file in tmp_path.glob("n/_*.json"):
             file.unlink()
 
 
@@ -261,15 +303,119 @@ def test_a_reader_sees_all_old_or_all_new(store: FeatureStore) -> None:
     assert seen
 
 
+# ---- full, and read-only -----------------------------------------------------------------------------------------
+
+FULL = [
+    (LocalEngine, "write_parquet", EngineError('IO Error: Async write failed: {"exception_type":"IO","errno":"28"}')),
+    (LocalEngine, "write_parquet", EngineError("the query failed: java.io.IOException: No space left on device")),
+    (Path, "rename", OSError(28, "No space left on device")),
+    (Version, "_write", OSError(28, "No space left on device")),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "error"), FULL)
+def test_a_full_disk_keeps_what_was_done(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, place: type, name: str, error: Exception
+) -> None:
+    real, left = getattr(place, name), [5 if place is Path else 2]
+
+    def filling(*arguments: Any, **options: Any) -> Any:
+        if not left[0]:
+            raise error
+        left[0] -= 1
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(materialize, "BATCH_DAYS", 2)
+    monkeypatch.setattr(place, name, filling)
+    with pytest.raises(StoreError, match=rf"no space left in {re.escape(str(store.root))}.* 4 of 7 days are kept"):
+        store.materialize(FEATURES, START, END)
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(store.load(FEATURES), expected(store)[: 4 * USERS])
+    assert left_behind(path_of(store)) == set()
+    assert store.materialize(FEATURES, START, END).days_computed == 3
+    pd.testing.assert_frame_equal(store.load(FEATURES), expected(store))
+
+
+def test_nothing_is_written_where_all_is_there(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for features in (OTHER, FEATURES):
+        store.materialize(features, START, END)
+
+    def read_only(version: Version) -> None:
+        raise StoreError(f"cannot write {version.path}: Read-only file system.")
+
+    monkeypatch.setattr(Version, "_locked", read_only)
+    for features in (FEATURES, OTHER):  # the latter would become the newest, if that could be written
+        assert store.materialize(features, START, END).days_reused == 7
+    with pytest.raises(StoreError, match=r"cannot write .*Read-only"):
+        store.materialize(FEATURES, START, "2025-03-09")
+
+
+def test_a_name_stands_for_the_version_that_was_last_asked_for(store: FeatureStore) -> None:
+    first, second = (store.materialize(features, START, END).path for features in (FEATURES, OTHER))
+    pd.testing.assert_frame_equal(store.load("n"), expected(store, OTHER))
+    before = contents(first.parent)
+    assert store.materialize(FEATURES, START, END).days_computed == 0
+    pd.testing.assert_frame_equal(store.load("n"), expected(store))
+    assert store.list()["version"].tolist() == [second.name, first.name]
+    after = contents(first.parent)
+    assert after.keys() == before.keys()
+    assert {file for file in after if after[file] != before[file]} == {registry_of(first)}
+    old, new = (json.loads(found[registry_of(first)][1]) for found in (before, after))
+    assert {**old, "updated_at": new["updated_at"]} == new
+    assert store.materialize(FEATURES, START, END).days_computed == 0
+    assert contents(first.parent) == after
+
+
+def contents(path: Path) -> dict[Path, tuple[int, bytes]]:
+    """Inode and content of each file: one that was replaced has another inode."""
+    return {file: (file.stat().st_ino, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
+
+
+# ---- read without the store --------------------------------------------------------------------------------------
+
+
+def read_by_duckdb(path: Path) -> pd.DataFrame:
+    import duckdb
+
+    return duckdb.sql(f"SELECT * FROM '{path}/**/*.parquet'").df()
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "pandas": pd.read_parquet,
+    "polars": lambda path: pl.read_parquet(path).to_pandas(),
+    "polars, lazily": lambda path: pl.scan_parquet(path).collect().to_pandas(),
+    "arrow": lambda path: pads.dataset(path, partitioning="hive").to_table().to_pandas(),
+    "arrow without days": lambda path: pads.dataset(path).to_table().to_pandas(),
+    "duckdb": read_by_duckdb,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_any_reader_reads_a_version_as_it_stands(store: FeatureStore, reader: str) -> None:
+    path = store.materialize(FEATURES, START, END).path
+    with Version(path).scratch() as scratch:  # somebody is writing more
+        (scratch / "half.parquet").write_bytes(b"half")
+        found = READERS[reader](path)[["user", "event_time", "n"]]
+    kept = found.sort_values(["event_time", "user"], ignore_index=True)
+    pd.testing.assert_frame_equal(kept, expected(store), check_dtype=False)
+
+
+@pytest.mark.spark
+def test_spark_reads_a_version_as_it_stands(store: FeatureStore, spark_session: Any) -> None:
+    found = spark_session.read.parquet(str(store.materialize(FEATURES, START, END).path))
+    assert found.columns == ["user", "event_time", "n", "day"]
+    assert found.count() == 7 * USERS
+
+
 # ---- damaged -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"days": {}}', '{"days": 3}', "\xff"])
 def test_a_damaged_registry_says_what_to_do(store: FeatureStore, text: str) -> None:
-    path = store.materialize(FEATURES, START, END).path / "registry.json"
+    path = registry_of(store.materialize(FEATURES, START, END).path)
     path.write_bytes(text.encode("latin-1"))
     for action in (store.load, lambda f: store.materialize(f, START, END), lambda f: store.load(f.name)):
-        with pytest.raises(StoreError, match=r"registry\.json cannot be read: .*Remove it; materialize makes it anew"):
+        with pytest.raises(StoreError, match=r"_.{8}\.json cannot be read: .*Remove it; materialize makes it anew"):
             action(FEATURES)
     assert store.list()["kind"].tolist() == ["damaged"]
     path.unlink()
@@ -279,7 +425,8 @@ def test_a_damaged_registry_says_what_to_do(store: FeatureStore, text: str) -> N
 
 def test_a_version_under_a_wrong_name_is_not_read(store: FeatureStore) -> None:
     path = store.materialize(FEATURES, START, END).path
-    path.rename(path.with_name("0123abcd"))
+    for each in (path, registry_of(path)):
+        each.rename(each.with_name(each.name.replace(path.name, "0123abcd")))
     with pytest.raises(StoreError, match="belongs to version"):
         store.load("n")
 
@@ -328,17 +475,17 @@ def test_a_list_of_all_there_is(store: FeatureStore) -> None:
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything is readable here")
 def test_what_may_not_be_read_is_named(store: FeatureStore) -> None:
     path = store.materialize(FEATURES, START, END).path
-    (path / "registry.json").chmod(0)
-    with pytest.raises(StoreError, match=r"registry\.json cannot be read: PermissionError"):
+    registry_of(path).chmod(0)
+    with pytest.raises(StoreError, match=r"_.{8}\.json cannot be read: PermissionError"):
         store.load(FEATURES)
 
 
 def test_a_lock_that_nobody_gives_back_is_named(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    from causalrec.features import registry
-
     path = store.materialize(FEATURES, START, END).path
     monkeypatch.setattr(registry, "_PATIENCE", 0.1)
-    with FileLock(path / ".lock"), pytest.raises(StoreError, match="has been locked by another process"):
-        store.materialize(FEATURES, START, END)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        assert store.materialize(FEATURES, START, END).days_computed == 0
+        with pytest.raises(StoreError, match="has been locked by another process"):
+            store.materialize(FEATURES, START, "2025-03-09")

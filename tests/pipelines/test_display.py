@@ -31,7 +31,7 @@ from causalrec.pipelines.features import VersionView, Written
 from causalrec.pipelines.infer import Inference
 from causalrec.pipelines.summary import RunSummary
 from causalrec.report import SummaryRow
-from causalrec.results import NAN, format_number
+from causalrec.results import NAN
 
 ROWS = (
     SummaryRow("ranker", "NDCG@10, recent top sellers", 0.31234, 0.30123, 0.32345, NAN, NAN, 14_321),
@@ -48,6 +48,11 @@ def console_of(width: int = 80, *, terminal: bool = False) -> Console:
 
 def text_of(console: Console) -> str:
     return console.export_text(clear=False)
+
+
+def words_of(text: str) -> str:
+    """A text, wherever its lines are broken between words."""
+    return " ".join(text.split())
 
 
 def cells_of(text: str, column: int) -> str:
@@ -149,6 +154,16 @@ def test_versions_are_listed_whole(width: int, terminal: bool) -> None:
     assert re.search("99ff0011.+damaged", text)
 
 
+@pytest.mark.parametrize("width", range(80, 160, 3))
+def test_the_list_of_versions_fits_with_whole_names(width: int) -> None:
+    console = console_of(width, terminal=True)
+    found = VERSIONS.assign(name=["household_with_a_name", "item"], first_day=pd.Timestamp("2020-01-01"))
+    print_versions(found, Path("feature_store"), console)
+    text = text_of(console)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert re.search(r"household_with_a_name\W+1234abcd\b.*\b365 of 2,192\b.*2020-01-01\W+2025-12-31", text)
+
+
 def test_an_empty_store_says_how_to_fill_it() -> None:
     console = console_of(80)
     print_versions(VERSIONS.iloc[:0], Path("feature_store"), console)
@@ -174,15 +189,65 @@ def test_a_version_is_shown_with_its_columns_days_and_rows(width: int, terminal:
     assert re.search(r"user_id\W+int64\W+key", text)
     assert re.search(r"event_time\W+timestamp\[us\]\W+the time that is asked about", text)
     assert re.search(r"spend\W+double\W+sum\(\[revenue\]\) over 30d", text)
-    assert "2 days, 2025-01-01 to 2025-01-02; 3,000 rows, 4.0 KiB; updated 2026-01-02 03:04 UTC" in text
+    assert "2 days, 2025-01-01 to 2025-01-02; 3,000 rows, 4.0 KiB; updated 2026-01-02 03:04 UTC" in words_of(text)
     assert "the first rows of 2025-01-02" in text
     assert re.search(r"17\W+1234\b", text)
+
+
+def test_days_that_are_not_there_are_told_of() -> None:
+    console = console_of(80)
+    days = {day: Day(("a",), 1, 2_048, "h") for day in ("2011-01-01", "2017-01-14")}
+    print_version(view_of(days, pd.DataFrame()), console)
+    assert "2 of 2,206 days, 2011-01-01 to 2017-01-14; 2 rows" in text_of(console)
 
 
 def test_a_version_without_days_is_shown() -> None:
     console = console_of(80)
     print_version(view_of({}, pd.DataFrame()), console)
     assert "0 days; 0 rows" in text_of(console)
+
+
+def written_of(columns: dict[str, list[object]]) -> Written:
+    return Written(Path("frame.parquet"), 2, pd.DataFrame(columns), "customer 1234abcd")
+
+
+def test_columns_that_do_not_fit_are_named() -> None:
+    console = console_of(80, terminal=True)
+    print_written(written_of({f"spend_over_{i}d": [1.5, 2.5] for i in range(8)}), console)
+    text = text_of(console)
+    assert "customer 1234abcd: the first of 2 rows; 4 of 8 columns" in text
+    assert re.search(r"\W+".join(f"spend_over_{i}d" for i in (0, 1, 2, 7)), text)
+    assert "not shown: 'spend_over_3d', 'spend_over_4d', 'spend_over_5d', 'spend_over_6d'" in text
+
+
+def test_a_table_that_fits_is_shown_whole() -> None:
+    console = console_of(80)
+    print_written(written_of({f"c{i}": [1.5, 2.5] for i in range(8)}), console)
+    text = text_of(console)
+    assert all(f"c{i}" in text for i in range(8))
+    assert "shown" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(12_346.0, "12346"), (12_346, "12346"), (2188.27, "2188.27"), (1_234_567.89, "1234567.9"), (NAN, "–"),
+     (1.2345e-7, "1.2345e-07"), (float("inf"), "inf"), (1e300, "1e+300"), (None, "–"), (pd.NA, "–"), ("x", "x"),
+     (pd.Timestamp("2025-01-01"), "2025-01-01 "), (pd.Timestamp("2025-01-01 10:30"), "2025-01-01 10:30:00")],
+)  # fmt: skip
+def test_values_are_shown_as_they_are_written_elsewhere(value: object, shown: str) -> None:
+    console = console_of(80)
+    print_written(written_of({"column": [value]}), console)
+    assert f"│ {shown.ljust(6)} │" in text_of(console).replace("2025-01-01 │", "2025-01-01  │")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_terminal_breaks_lines_between_words_only(width: int) -> None:
+    console = console_of(width, terminal=True)
+    change = FeatureChange("spend", "changed", "sum(a) over 30d", "sum(b) over 30d", 64_797_000, 64_797, 64_797.25)
+    diff = FeatureDiff("x", "1234abcd", "99ff0011", (), (change,), (), (), 10, 12)
+    print_diff(diff, console)
+    assert max(map(len, text_of(console).splitlines())) <= width
+    assert words_of(text_of(console)) == words_of(str(diff))
 
 
 @pytest.mark.parametrize(("width", "terminal"), WINDOWS)
@@ -214,7 +279,7 @@ def test_scores_are_shown_whole(width: int, terminal: bool) -> None:
     print_inference(found, console)
     text = text_of(console)
     for i in range(4):
-        assert format_number(1234.5678 * (i + 1)) in text
+        assert f"{1234.5678 * (i + 1):.6g}" in text
     assert "[red]y[/red]" in text
     assert "scores/[x].parquet" in text
     assert "–" in text
@@ -259,7 +324,8 @@ def test_a_stage_is_ticked_off_and_notes_stand_between(terminal: bool) -> None:
         advance(3, 3)
     reporter.note("after it")
     text = text_of(console)
-    assert f"  • {long_note}" in text
+    assert f"• {long_note.strip()}" in words_of(text)
+    assert ("  • " + long_note.strip() in text) == (not terminal)
     assert re.search(r"✓ uplift +\d+\.\d s", text)
     assert "✗" not in text
     order = [text.index("• a note"), text.index("✓ uplift"), text.index("• after it")]

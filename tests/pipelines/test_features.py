@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from causalrec import cli
+from causalrec.features import read_features
 
 DECLARATION = """
 sources:
@@ -135,10 +136,81 @@ def test_two_versions_side_by_side(shop: Shop) -> None:
     shop.done("materialize", "customer", *SPAN)
     Path("features.yaml").write_text(DECLARATION.replace("window: 2d, name: spend_2d", "window: 1d, name: spend_2d"))
     shop.done("materialize", "customer", *SPAN)
-    old, new = sorted(Path("feature_store/customer").iterdir(), key=lambda p: p.stat().st_ctime)
+    old, new = sorted(Path("feature_store/customer").glob("[!_.]*"), key=lambda p: p.stat().st_ctime)
     said = shop.done("diff", "customer", old.name, new.name[:6])
     assert "~ spend_2d: sum(price) over 2d → sum(price) over 1d; 3 of 7 rows differ, by 3 at most" in said
     assert "= seen_all; 0 of 7 rows differ" in said
+
+
+def test_what_stands_for_a_name_is_said_and_may_be_the_declared_one(shop: Shop) -> None:
+    shop.done("materialize", "customer", *SPAN)
+    declared = read_features("features.yaml")["customer"].spec_hash[:8]
+    Path("other.yaml").write_text(DECLARATION.replace("2d, name: spend_2d", "1d, name: spend_1d"))
+    shop.done("materialize", "customer", *SPAN, "-d", "other.yaml")
+    newest = read_features("other.yaml")["customer"].spec_hash[:8]
+    assert f"customer {newest}: the first of 7 rows" in shop.done("load", "customer", "-o", "x.csv")
+    assert f"customer {declared}: the first of 7 rows" in shop.done(
+        "load", "customer", "-o", "y.csv", "-d", "features.yaml"
+    )
+    assert "spend_1d" in Path("x.csv").read_text()
+    assert "spend_2d" in Path("y.csv").read_text()
+    assert f"customer {newest}, computed by local" in shop.done("show", "customer")
+    assert f"customer {declared}, computed by local" in shop.done("show", "customer", "-d", "features.yaml")
+    said = shop.refused("show", "customer", "-d", "features.yaml", "--version", declared)
+    assert "drop one of them" in said
+    Path("other.yaml").write_text(DECLARATION.replace("2d, name: spend_2d", "9d, name: spend_9d"))
+    assert "is unknown; there are" in shop.refused("show", "customer", "-d", "other.yaml")
+
+
+def test_nothing_is_computed_where_a_name_has_no_keys(shop: Shop) -> None:
+    said = " ".join(shop.refused("materialize", "customer", "when", *SPAN).split())
+    assert "'when': features without keys are not kept; `causalrec features frame` computes them." in said
+    assert not Path("feature_store").exists()
+
+
+@pytest.mark.parametrize("output", ["spine.csv", "./spine.csv", "events.csv", "parts/out.csv"])
+def test_what_is_read_is_not_written_over(shop: Shop, output: str) -> None:
+    Path("parts").mkdir()
+    Path("items.csv").rename("parts/items.csv")
+    Path("features.yaml").write_text(DECLARATION.replace("items.csv", "parts"))
+    before = {path: path.read_text() for path in Path().rglob("*.csv")}
+    said = " ".join(shop.refused("frame", "-s", "spine.csv", "-o", output).split())
+    assert f"output '{Path(output)}' would change what is read" in said
+    assert {path: path.read_text() for path in Path().rglob("*.csv")} == before
+
+
+def test_ids_of_another_type_come_with_a_remedy_that_works(shop: Shop) -> None:
+    SPINE.assign(user=["u" + str(user) for user in SPINE["user"]]).to_csv("spine.csv", index=False)
+    said = " ".join(shop.refused("frame", "customer", "-s", "spine.csv", "-o", "x.csv").split())
+    assert "key 'user' is string in the spine and integer in table 'events'" in said
+    assert "user_id: CAST(user AS BIGINT)" in said
+    SPINE.rename(columns={"user": "user_id"}).assign(user_id=["u" + str(u) for u in SPINE["user"]]).to_csv(
+        "spine.csv", index=False
+    )
+    derived = "keys: user_id\n    derived: {user_id: \"'u' || CAST(user AS VARCHAR(20))\"}"
+    Path("features.yaml").write_text(DECLARATION.replace("keys: user", derived))
+    shop.done("frame", "customer", "-s", "spine.csv", "-o", "x.csv")
+    assert pd.read_csv("x.csv")["seen_all"].tolist() == [1, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("op: sum", "op: avg", "Did you mean 'mean'?"),
+        ("window: 2d, name: spend_2d", "where: prise > 1", "the condition 'prise > 1' is not understood: Binder Error"),
+    ],
+)
+def test_a_slip_in_a_declaration_is_answered_in_words(shop: Shop, old: str, new: str, text: str) -> None:
+    Path("features.yaml").write_text(DECLARATION.replace(old, new))
+    said = " ".join(shop.refused("materialize", "customer", *SPAN).split())
+    assert text in said
+    assert not re.search(r"check_|VIEW|np\.|LINE 1", said)
+
+
+def test_doubled_keys_are_named_as_they_are(shop: Shop) -> None:
+    pd.DataFrame({"item": [2, 2], "category": ["x", "y"]}).to_csv("items.csv", index=False)
+    said = " ".join(shop.refused("materialize", "item", *SPAN).split())
+    assert "1 keys have several rows, such as item = 2 with 2" in said
 
 
 @pytest.mark.parametrize("output", ["wide.parquet", "wide.csv"])
@@ -198,6 +270,7 @@ def test_the_same_on_spark(shop: Shop, spark_session: object) -> None:
         (["frame", "-s", "spine.csv", "-o", "x"], "'x'; expected a name"),
         (["frame", "-s", "spine.csv", "-o", "x.csv", "--event-time", "at"], "missing column 'at'"),
         (["frame", "-s", "spine.csv", "-o", "spine.csv/x.csv"], "cannot write"),
+        (["frame", "-s", "spine.csv", "-o", "spine.csv"], "output 'spine.csv' would change what is read"),
     ],
 )
 def test_what_is_refused(shop: Shop, arguments: list[str], text: str) -> None:
