@@ -15,7 +15,7 @@ SYNTHETIC := configs/marketplace.yaml
 REAL := configs/hillstrom.yaml configs/online_retail.yaml configs/retailrocket.yaml
 UV_VERSION := 0.13.9
 
-.PHONY: help setup train evaluate infer pipeline ui data-synth data-real all-synth all-real \
+.PHONY: help setup train evaluate infer pipeline ui abtest data-synth data-service data-real all-synth all-real \
         test test-slow lint format bench lock clean
 
 help:  ## show this list
@@ -53,6 +53,12 @@ ui: $(READY)  ## open the MLflow UI on the runs
 
 data-synth: $(READY)  ## write the simulated marketplace as Parquet under data/
 	$(CAUSALREC) data synth
+
+data-service: $(READY)  ## write the simulated A/B test of a music service under data/
+	$(CAUSALREC) data service
+
+abtest: $(READY)  ## analyse an experiment (CONFIG=my.yaml DATA=file.parquet; by default the simulated one)
+	$(CAUSALREC) abtest $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(if $(DATA),--data '$(DATA)') $(OVERRIDES)
 
 data-real: $(READY)  ## say which public data sets are at hand, and download those that have a stable address
 	$(CAUSALREC) data real

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import is_typeddict  # pydantic takes typed dicts of typing only from Python 3.12 on
 
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+Built = TypeVar("Built")
 
 
 class Section(BaseModel):
@@ -28,6 +30,27 @@ def validated(model: type[Model], raw: Mapping[str, Any], *, where: str) -> Mode
         return model.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{where}: {' '.join(_explain(model, item) for item in error.errors())}") from error
+
+
+def built(cls: type[Built], options: Mapping[str, Any]) -> Built:
+    """Make a dataclass of a mapping; its own fields are the known keys, and their types are checked.
+
+    Raises
+    ------
+    ValueError
+        With a sentence for each key that is unknown, missing or wrong, and what the class itself refuses.
+    """
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in options:
+        if key not in known:
+            raise ValueError(f"there is no key {str(key)!r}.{suggest(str(key), known)} Remove or rename it.")
+    try:
+        return TypeAdapter(cls).validate_python(dict(options))
+    except ValidationError as error:
+        # A union complains once for each of its types; the first is enough.
+        first = {item["loc"][:1]: item for item in reversed(error.errors())}
+        items = [{**item, "loc": loc} for loc, item in reversed(first.items())]
+        raise ValueError(" ".join(_explain(BaseModel, item) for item in items)) from error
 
 
 def suggest(name: str, known: Collection[str]) -> str:

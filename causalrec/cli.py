@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
 )
 data_app = typer.Typer(
-    help="Write the simulated marketplace, or look after the public data sets.", no_args_is_help=True
+    help="Write the simulated marketplace or A/B test, or look after the public data sets.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
 features_app = typer.Typer(
@@ -38,6 +38,9 @@ app.add_typer(features_app, name="features")
 DEFAULT_CONFIG = Path("marketplace")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="A YAML file, or the name of one that is shipped.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key; repeatable.")]
+ExperimentOption = Annotated[
+    Path, typer.Option("--config", "-c", help="A YAML file of an experiment, or the name of one that is shipped.")
+]
 RunOption = Annotated[Path | None, typer.Option("--run", help="A run's directory (default: the newest).")]
 NewestOption = Annotated[Path | None, typer.Option("--config", "-c", help="Take this config's newest run.")]
 DeclarationOption = Annotated[
@@ -127,6 +130,29 @@ def infer(
 
 
 @app.command()
+def abtest(
+    config: ExperimentOption = Path("abtest"),
+    data: Annotated[
+        Path | None, typer.Option("--data", "-d", help="A Parquet or CSV file or directory (default: the config's).")
+    ] = None,
+    set_: SetOption = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="local (DuckDB) or spark.")] = None,
+    aa: Annotated[
+        int | None, typer.Option("--aa", min=0, help="Random splits of an A/A simulation, which should find nothing.")
+    ] = None,
+) -> None:
+    """Analyse an experiment: effects, intervals and checks from one table, with a report."""
+    from causalrec.experiment_config import load_experiment
+    from causalrec.pipelines.abtest import run_abtest
+    from causalrec.pipelines.display import ConsoleReporter, print_abtest
+
+    given = {"engine.name": engine, "checks.aa_simulations": aa}
+    overrides = [*(set_ or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    reporter = ConsoleReporter()
+    print_abtest(run_abtest(load_experiment(config, overrides), data, reporter=reporter), reporter.console)
+
+
+@app.command()
 def pipeline(config: ConfigOption = DEFAULT_CONFIG, set_: SetOption = None) -> None:
     """Data and features only: materialise the configured features to partitioned Parquet."""
     from causalrec.config import load_config
@@ -161,6 +187,22 @@ def data_synth(
 
     reporter = ConsoleReporter()
     print_files(write_synthetic(output, n_users=n_users, seed=seed, reporter=reporter), reporter.console)
+
+
+@data_app.command("service")
+def data_service(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file to write.")] = Path(
+        "data/service.parquet"
+    ),
+    n_users: Annotated[int, typer.Option("--users", min=1, help="Number of users.")] = 40_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed.")] = 7,
+) -> None:
+    """Write a simulated A/B test of a music service as Parquet, its true effects in a file beside it."""
+    from causalrec.pipelines.data import write_service
+    from causalrec.pipelines.display import ConsoleReporter, print_files
+
+    reporter = ConsoleReporter()
+    print_files(write_service(output, n_users=n_users, seed=seed, reporter=reporter), reporter.console)
 
 
 @data_app.command("real")

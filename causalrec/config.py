@@ -262,8 +262,8 @@ class ABTestConfig(Section):
     srm_threshold: Fraction = 0.001
 
 
-class RunConfig(Section):
-    """A whole run."""
+class RunSettings(Section):
+    """What every run has, whatever it does: a name, a seed, a level, and where it works and is kept."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     description: str = ""
@@ -272,6 +272,18 @@ class RunConfig(Section):
     output_dir: Path = Path("runs")
     engine: EngineConfig = EngineConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML, every default written out; reading it back changes nothing."""
+        return str(yaml.dump(self._plain(), Dumper=Dumper, sort_keys=False, allow_unicode=True))
+
+    def _plain(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+class RunConfig(RunSettings):
+    """A whole run."""
+
     data: DataConfig = DataConfig()
     events: EventsConfig | None = None
     features: FeaturesConfig = FeaturesConfig()
@@ -297,10 +309,6 @@ class RunConfig(Section):
                 )
         return self
 
-    def to_yaml(self) -> str:
-        """The resolved config as YAML, every default written out; :func:`load_config` reads it back unchanged."""
-        return str(yaml.dump(self.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True))
-
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, replace the keys given as ``a.b=value``, and validate.
@@ -316,10 +324,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         one) or given twice, or a value is not allowed (with what is).
     """
     file = find_yaml(Path(path))
-    raw = read_mapping(file, what="config file", sections="`name:` and `data:`", hint=lambda: at_hand(file))
+    return parse_config(read_config(file, overrides, sections="`name:` and `data:`"), where=str(file))
+
+
+def read_config(file: Path, overrides: Sequence[str], *, sections: str) -> dict[str, Any]:
+    """The mapping in a config file with single keys replaced; its usual ``sections`` stand in messages."""
+    raw = read_mapping(file, what="config file", sections=sections, hint=lambda: at_hand(file))
     for override in overrides:
         raw = overridden(raw, override)
-    return parse_config(raw, where=str(file))
+    return raw
 
 
 def parse_config(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:

@@ -54,3 +54,7 @@ class StoreError(CausalRecError):
 
 class MissingExtraError(CausalRecError, ImportError):
     """An optional package is not installed; the message names the extra."""
+
+
+class BalanceWarning(UserWarning):
+    """Something measured before an experiment differs between its arms."""

@@ -112,6 +112,28 @@ class Moments:
         products = self.products + other.products + np.outer(delta, delta) * (self.n * other.n / n)
         return Moments(n, self.names, mean, products)
 
+    def select(self, columns: Sequence[str], names: Sequence[str] | None = None) -> Moments:
+        """Moments of some columns, in this order, under other names if these are given.
+
+        Raises
+        ------
+        ColumnError
+            For a column that is not there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> both = Moments.from_array(np.array([[1.0, 4.0], [3.0, 8.0]]), ["clicks", "views"])
+        >>> both.select(["views"], ["value"]).mean_of("value")
+        6.0
+        """
+        return self.take([self._index(name) for name in columns], names or columns)
+
+    def take(self, positions: Sequence[int], names: Sequence[str]) -> Moments:
+        """Moments of the columns at some positions, under the given names."""
+        order = list(positions)
+        return Moments(self.n, tuple(names), self.mean[order], self.products[np.ix_(order, order)])
+
     def _index(self, name: str) -> int:
         check_columns(self.names, [name], where="moments")
         return self.names.index(name)

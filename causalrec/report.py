@@ -67,9 +67,9 @@ class SummaryRow:
         )
 
 
-def summary_header(confidence_level: float) -> tuple[str, ...]:
-    """The names of the cells of a :class:`SummaryRow`."""
-    return ("stage", "what", "estimate", f"{format_level(confidence_level)} interval", "p-value", "truth", "n")
+def summary_header(confidence_level: float, topic: str = "stage") -> tuple[str, ...]:
+    """The names of the cells of a :class:`SummaryRow`; ``topic`` is what its stages are called."""
+    return (topic, "what", "estimate", f"{format_level(confidence_level)} interval", "p-value", "truth", "n")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def render_report(
     sections: Sequence[Section],
     *,
     confidence_level: float = 0.95,
+    topic: str = "stage",
     findings: Sequence[str] = (),
     notes: Sequence[str] = (),
     appendix: str = "",
@@ -120,7 +121,7 @@ def render_report(
     ]
     page = environment.get_template("report.html.j2").render(
         title=title, question=question, findings=findings, notes=notes, sections=parts, appendix=appendix,
-        summary=_summary(summary, confidence_level),
+        summary=_summary(summary, summary_header(confidence_level, topic)),
     )  # fmt: skip
     return str(page)
 
@@ -132,9 +133,9 @@ def write_report(path: Path, html: str) -> Path:
     return path
 
 
-def _summary(rows: Sequence[SummaryRow], confidence_level: float) -> dict[str, Any]:
+def _summary(rows: Sequence[SummaryRow], names: Sequence[str]) -> dict[str, Any]:
     """Header and rows; the stage is named where it changes, and the truth shown only where some is known."""
-    header, cells = list(summary_header(confidence_level)), [list(row.cells()) for row in rows]
+    header, cells = list(names), [list(row.cells()) for row in rows]
     starts = [i == 0 or row.stage != rows[i - 1].stage for i, row in enumerate(rows)]
     if all(math.isnan(row.truth) for row in rows):
         drop = header.index("truth")

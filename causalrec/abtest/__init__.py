@@ -1,13 +1,64 @@
-"""A/B tests from aggregates: check the split, then compare the arms."""
+"""A/B tests from aggregates: any estimate, any interval, any question, from one scan of any table.
 
-from causalrec.abtest.checks import assignment_counts, sample_ratio_test
-from causalrec.abtest.inference import compare_arms, fieller_ratio, two_proportion_test, welch_test
+:class:`Experiment` declares metrics and design, collects moments and answers. Each test also stands alone as a function
+on numbers.
+"""
+
+from causalrec.abtest.aggregates import Aggregates, Cell, QuantileSummary
+from causalrec.abtest.checks import (
+    assignment_counts,
+    heterogeneity_test,
+    outlier_report,
+    sample_ratio_by,
+    sample_ratio_test,
+)
+from causalrec.abtest.collection.collect import collect
+from causalrec.abtest.cupac import cupac_predictions
+from causalrec.abtest.estimation.estimates import Estimate
+from causalrec.abtest.experiment import Experiment
+from causalrec.abtest.hypotheses import Equivalence, NonInferiority, Superiority
+from causalrec.abtest.inference import fieller_ratio, infer, welch_test
+from causalrec.abtest.metrics import Mean, Proportion, Quantile, Ratio, Retention, SampleRatio
+from causalrec.abtest.multiplicity import adjust_pvalues
+from causalrec.abtest.power.design import Design
+from causalrec.abtest.power.power import power_curve, runtime_days, solve_power
+from causalrec.abtest.proportions import two_proportion_test
+from causalrec.abtest.resampling.bootstrap import bootstrap_diff
+from causalrec.abtest.resampling.permutation import permutation_test
+from causalrec.abtest.resampling.simulation import simulate_aa
 
 __all__ = [
+    "Aggregates",
+    "Cell",
+    "Design",
+    "Equivalence",
+    "Estimate",
+    "Experiment",
+    "Mean",
+    "NonInferiority",
+    "Proportion",
+    "Quantile",
+    "QuantileSummary",
+    "Ratio",
+    "Retention",
+    "SampleRatio",
+    "Superiority",
+    "adjust_pvalues",
     "assignment_counts",
-    "compare_arms",
+    "bootstrap_diff",
+    "collect",
+    "cupac_predictions",
     "fieller_ratio",
+    "heterogeneity_test",
+    "infer",
+    "outlier_report",
+    "permutation_test",
+    "power_curve",
+    "runtime_days",
+    "sample_ratio_by",
     "sample_ratio_test",
+    "simulate_aa",
+    "solve_power",
     "two_proportion_test",
     "welch_test",
 ]

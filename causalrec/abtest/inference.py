@@ -1,284 +1,252 @@
-"""Fixed-horizon tests of two arms from their means, variances and sizes alone."""
+"""Layer two: from an estimate to p-value and intervals at a fixed horizon, whatever was estimated and how."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from causalrec._validation import check_alternative, check_confidence_level, list_some, nearest
-from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
-from causalrec.moments import Moments
-from causalrec.results import NAN, ABResult
+from causalrec._validation import check_confidence_level, list_some
+from causalrec.abtest.estimation.estimates import Estimate, welch_df
+from causalrec.abtest.hypotheses import (
+    Hypothesis,
+    NonInferiority,
+    OneSidedTest,
+    Superiority,
+    as_hypothesis,
+    one_sided_tests,
+)
+from causalrec.exceptions import CausalRecError, OutcomeError
+from causalrec.results import NAN, ABResult, format_level
 
-_KINDS = ("proportion", "mean")
+Relative: TypeAlias = Literal["fieller", "delta", "log"]
+Interval: TypeAlias = tuple[float, float]
+
+_RELATIVE_NAMES = {"fieller": "Fieller", "delta": "delta method", "log": "log"}
 
 
-@dataclass(frozen=True)
-class _Arm:
-    """One arm: its name, mean, variance of the mean, and size."""
+class Answer(NamedTuple):
+    """What a hypothesis says of an estimate: the test, the level and side of the intervals, the margins."""
 
-    name: str
-    mean: float
-    variance: float
-    n: int
+    hypothesis: str
+    statistic: float
+    pvalue: float
+    level: float
+    side: str
+    margins: Interval = (NAN, NAN)
+    note: str = ""
 
 
-def two_proportion_test(
-    successes_control: int,
-    n_control: int,
-    successes_treatment: int,
-    n_treatment: int,
+def infer(
+    estimate: Estimate,
     *,
-    pooled: bool = True,
-    alternative: str = "two-sided",
-    confidence_level: float = 0.95,
-    metric: str = "conversion",
-    control: str = "control",
-    treatment: str = "treatment",
-) -> ABResult:
-    """Compare two proportions by the normal approximation, without continuity correction.
-
-    The p-value takes the variance under the null (``pooled=True``) or under the alternative; the
-    interval of the difference is Wald's, which needs the unpooled variance (Fleiss, Levin and Paik 2003,
-    section 3.3). So near the border a pooled p-value and the interval may disagree; ``pooled=False`` makes
-    them one. The relative interval is Fieller's. Where each arm is all 0 or all 1 the unpooled variance is
-    zero: the interval is NaN then, and ``method`` says so.
-
-    Raises
-    ------
-    OutcomeError
-        For counts that are not whole numbers with 0 <= successes <= n, fewer than two units in an arm, or no
-        variance to test with.
-
-    Examples
-    --------
-    >>> result = two_proportion_test(420, 23_524, 14_423, 564_577, control="psa", treatment="ad")
-    >>> print(f"{result.estimate:.5f} {result.statistic:.3f} {result.pvalue:.2e}")
-    0.00769 7.370 1.71e-13
-    """
-    counts = ((control, successes_control, n_control), (treatment, successes_treatment, n_treatment))
-    arms = []
-    for name, successes, n in counts:
-        if not (0 <= successes <= n and n >= 2 and successes == int(successes) and n == int(n)):
-            raise OutcomeError(
-                f"{metric}: arm {name!r} has {successes} successes in {n} units; expected whole numbers with "
-                "0 <= successes <= n and at least two units. Check how they were counted."
-            )
-        share = successes / n
-        arms.append(_Arm(name, float(share), float(share * (1 - share) / n), int(n)))
-    share = (successes_control + successes_treatment) / (n_control + n_treatment)
-    null = share * (1 - share) * (1 / n_control + 1 / n_treatment) if pooled else arms[0].variance + arms[1].variance
-    name = f"two-proportion z, {'pooled' if pooled else 'unpooled'}; Wald interval; Fieller relative interval"
-    return _compare(
-        *arms, null_variance=null, df=math.inf, name=name, metric=metric, alternative=alternative,
-        confidence_level=confidence_level,
-    )  # fmt: skip
-
-
-def welch_test(
-    mean_control: float,
-    var_control: float,
-    n_control: int,
-    mean_treatment: float,
-    var_treatment: float,
-    n_treatment: int,
-    *,
-    alternative: str = "two-sided",
-    confidence_level: float = 0.95,
-    metric: str = "mean",
-    control: str = "control",
-    treatment: str = "treatment",
-) -> ABResult:
-    """Compare two means without assuming equal variances (Welch 1947), variances with denominator n - 1.
-
-    The relative interval is Fieller's with the same degrees of freedom, so it excludes zero just when
-    the absolute one does; it is unbounded where the control mean cannot be told from zero.
-
-    Raises
-    ------
-    OutcomeError
-        For means or variances that are not finite, negative variances, an arm with fewer than two units, or no
-        variance in either arm.
-
-    Examples
-    --------
-    >>> print(f"{welch_test(3.0, 2.0, 104, 1.95, 1.9, 1009).estimate:.2f}")
-    -1.05
-    """
-    arms = []
-    for name, mean, var, n in (
-        (control, mean_control, var_control, n_control),
-        (treatment, mean_treatment, var_treatment, n_treatment),
-    ):
-        if not n >= 2:
-            raise OutcomeError(
-                f"{metric}: arm {name!r} has {n} units; a variance needs at least two. Collect more, or drop the arm."
-            )
-        if not (math.isfinite(mean) and math.isfinite(var) and var >= 0):
-            raise OutcomeError(
-                f"{metric}: arm {name!r} has mean {mean} and variance {var}; expected finite numbers and a "
-                "variance >= 0. Look for missing or infinite values."
-            )
-        arms.append(_Arm(name, float(mean), float(var / n), int(n)))
-    v0, v1 = arms[0].variance, arms[1].variance
-    total = v0 + v1
-    df = 1 / ((v0 / total) ** 2 / (n_control - 1) + (v1 / total) ** 2 / (n_treatment - 1)) if total > 0 else NAN
-    return _compare(
-        *arms, null_variance=total, df=df, name="Welch t; Fieller relative interval", metric=metric,
-        alternative=alternative, confidence_level=confidence_level,
-    )  # fmt: skip
-
-
-def compare_arms(
-    moments: Mapping[str, Moments],
-    metrics: Mapping[str, str],
-    *,
+    metric: str,
     control: str,
-    alternative: str = "two-sided",
+    treatment: str,
+    hypothesis: Hypothesis = Superiority(),  # noqa: B008 - frozen
     confidence_level: float = 0.95,
-) -> list[ABResult]:
-    """Compare every arm with ``control`` on every metric, ``"proportion"`` (0/1) or ``"mean"``.
+    relative: Relative = "fieller",
+    segment: str = "",
+) -> ABResult:
+    """Test an estimate and give its absolute and relative interval.
+
+    The p-value is of the absolute effect, so it does not change with the scale on which an interval is shown; only a
+    relative margin makes it a test of treatment - (1 + margin) control.
 
     Parameters
     ----------
-    moments : mapping of arm to its moments
-    metrics : mapping of column to kind
-    control : str
-
-    Returns
-    -------
-    A result per metric and arm other than control, metrics in their order, arms in theirs.
+    estimate : Estimate
+    metric, control, treatment, segment : str
+        Names for the result.
+    hypothesis : Superiority, NonInferiority or Equivalence
+        One-sided intervals are open on the side of the alternative. Of equivalence the intervals are at
+        2 x confidence_level - 1: they lie inside the margins just when both one-sided tests reject (Schuirmann 1987).
+    confidence_level : float
+        Of the test, p < 1 - confidence_level, and of the intervals but for equivalence.
+    relative : {"fieller", "delta", "log"}
+        Interval of treatment / control - 1. Fieller's (1954) holds for any control mean, and is unbounded where that
+        cannot be told from zero; the delta method is symmetric; the logarithm needs two positive means.
 
     Raises
     ------
-    TreatmentError
-        For one arm, or a control that is not among them.
     OutcomeError
-        For a proportion that is not 0/1, an arm with fewer than two units, or no variance.
-    ColumnError
-        For a metric without moments.
+        Where there is no variance to test with, or a relative margin and a control mean of zero.
     CausalRecError
-        For another kind.
+        For a level outside (0, 1), or outside (.5, 1) for equivalence, or an unknown ``relative``.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> arms = {"A": np.array([[0.0], [0.0], [1.0], [0.0]]), "B": np.array([[1.0], [0.0], [1.0], [1.0]])}
-    >>> moments = {arm: Moments.from_array(values, ["bought"]) for arm, values in arms.items()}
-    >>> [result] = compare_arms(moments, {"bought": "proportion"}, control="A")
-    >>> result.treatment, result.control_mean, result.treatment_mean
-    ('B', 0.25, 0.75)
+    >>> estimate = Estimate(10.0, 10.4, 0.02, 0.02, 0.0, math.inf, 500, 500, "z")
+    >>> found = infer(estimate, metric="minutes", control="A", treatment="B", hypothesis=NonInferiority(0.1))
+    >>> print(f"{found.pvalue:.4f} [{found.ci_low:.3f}, {found.ci_high}]")
+    0.0062 [0.071, inf]
     """
-    if control not in moments:
-        hint = nearest(str(control), map(str, moments))
-        raise TreatmentError(f"control {control!r} is not among the arms {list_some(moments)}.{hint}")
-    if len(moments) < 2:
-        raise TreatmentError(f"found only the arm {control!r}; a comparison needs two. Check the filter or the split.")
-    results = []
-    for metric, kind in metrics.items():
-        if kind not in _KINDS:
-            raise CausalRecError(f"metric {metric!r} is of kind {kind!r}; expected one of {list_some(_KINDS)}.")
-        test = _test_proportions if kind == "proportion" else _test_means
-        for arm in (a for a in moments if a != control):
-            both = ((control, moments[control]), (arm, moments[arm]))
-            results.append(test(both, metric, alternative, confidence_level))
-    return results
-
-
-_NamedMoments = tuple[tuple[str, Moments], tuple[str, Moments]]
-
-
-def _test_proportions(arms: _NamedMoments, metric: str, alternative: str, confidence_level: float) -> ABResult:
-    (control, base), (treatment, other) = arms
-    return two_proportion_test(
-        _successes(base, metric, control), base.n, _successes(other, metric, treatment), other.n, metric=metric,
-        alternative=alternative, confidence_level=confidence_level, control=control, treatment=treatment,
-    )  # fmt: skip
-
-
-def _test_means(arms: _NamedMoments, metric: str, alternative: str, confidence_level: float) -> ABResult:
-    (control, base), (treatment, other) = arms
-    return welch_test(
-        base.mean_of(metric), base.var_of(metric), base.n, other.mean_of(metric), other.var_of(metric), other.n,
-        metric=metric, alternative=alternative, confidence_level=confidence_level, control=control,
-        treatment=treatment,
-    )  # fmt: skip
-
-
-def _successes(moments: Moments, metric: str, arm: str) -> int:
-    """The number of ones, after checking that mean and variance are those of zeros and ones."""
-    mean, n = moments.mean_of(metric), moments.n
-    spread = moments.var_of(metric) * (n - 1) / n if n > 1 else 0.0
-    whole = math.isclose(mean * n, round(mean * n), rel_tol=1e-9, abs_tol=1e-6)
-    if not (whole and math.isclose(spread, mean * (1 - mean), rel_tol=1e-9, abs_tol=1e-9)):
-        raise OutcomeError(f"{metric}: arm {arm!r} holds values other than 0 and 1; treat it as a mean instead.")
-    return round(mean * n)
-
-
-def _compare(
-    base: _Arm,
-    other: _Arm,
-    *,
-    null_variance: float,
-    df: float,
-    name: str,
-    metric: str,
-    alternative: str,
-    confidence_level: float,
-) -> ABResult:
-    check_alternative(alternative)
-    level = check_confidence_level(confidence_level)
-    if null_variance <= 0:
+    if relative not in _RELATIVE_NAMES:
+        raise CausalRecError(f"relative is {relative!r}; expected one of {list_some(get_args(Relative))}.")
+    variance = estimate.variance if math.isnan(estimate.null_variance) else estimate.null_variance
+    if not variance > 0:
         raise OutcomeError(
             f"{metric}: every value is the same within each arm, so there is no variance to test with. "
             "Check that the metric is the one you mean."
         )
-    law = stats.norm if math.isinf(df) else stats.t(df)
-    effect, error = other.mean - base.mean, math.sqrt(base.variance + other.variance)
-    statistic = effect / math.sqrt(null_variance)
-    tail = {"greater": law.sf(statistic), "less": law.sf(-statistic), "two-sided": 2 * law.sf(abs(statistic))}
+    answer = decide(
+        hypothesis, check_confidence_level(confidence_level), metric, baseline=estimate.control, df=estimate.df,
+        distance=lambda test: _distance(estimate, test),
+    )  # fmt: skip
+    method = f"{estimate.method}; {_RELATIVE_NAMES[relative]} relative interval{answer.note}"
+    error, interval, shares = estimate.std_error, (NAN, NAN), (NAN, NAN)
     if error > 0:
-        quantile = float(law.isf((1 - level) / 2 if alternative == "two-sided" else 1 - level))
-        interval, relative, note = _intervals(base, other, quantile, alternative)
+        tail = (1 - answer.level) / (2 if answer.side == "two-sided" else 1)
+        quantile = upper_quantile(tail, estimate.df)
+        interval = _one_sided(_absolute(estimate, quantile), answer.side)
+        shares, note = relative_interval(
+            estimate, upper_quantile(tail, _log_df(estimate)) if relative == "log" else quantile, relative
+        )
+        # Dividing by a negative control mean turns the direction round.
+        shares = _one_sided(shares, answer.side if estimate.control > 0 else _TURNED[answer.side])
+        method += note
     else:
-        error, interval, relative = NAN, (NAN, NAN), (NAN, NAN)
-        note = " (no interval: no variance within either arm)"
+        error, method = NAN, f"{method} (no interval: no variance within either arm)"
     return ABResult(
-        estimate=effect, std_error=error, ci_low=interval[0], ci_high=interval[1], pvalue=float(tail[alternative]),
-        confidence_level=level, n_obs=base.n + other.n, method=name + note, estimand="difference", metric=metric,
-        control=base.name, treatment=other.name, control_mean=base.mean, treatment_mean=other.mean, n_control=base.n,
-        n_treatment=other.n, statistic=statistic, df=float(df),
-        relative_effect=effect / base.mean if base.mean else NAN,
-        relative_ci_low=relative[0], relative_ci_high=relative[1],
+        estimate=estimate.effect, std_error=error, ci_low=interval[0], ci_high=interval[1], pvalue=answer.pvalue,
+        confidence_level=float(confidence_level), n_obs=estimate.n_control + estimate.n_treatment, method=method,
+        estimand=estimate.estimand, metric=metric, control=control, treatment=treatment,
+        control_mean=estimate.control, treatment_mean=estimate.treatment, n_control=estimate.n_control,
+        n_treatment=estimate.n_treatment, statistic=answer.statistic, df=float(estimate.df),
+        relative_effect=estimate.effect / estimate.control if estimate.control else NAN,
+        relative_ci_low=shares[0], relative_ci_high=shares[1], hypothesis=answer.hypothesis,
+        margin_low=answer.margins[0], margin_high=answer.margins[1], segment=segment,
+        control_std_error=math.sqrt(max(estimate.var_control, 0.0)),
+        treatment_std_error=math.sqrt(max(estimate.var_treatment, 0.0)),
     )  # fmt: skip
 
 
-def _intervals(
-    base: _Arm, other: _Arm, quantile: float, alternative: str
-) -> tuple[tuple[float, float], tuple[float, float], str]:
-    """Absolute and relative interval; one-sided ones are open on the side of the alternative."""
-    effect, half = other.mean - base.mean, quantile * math.sqrt(base.variance + other.variance)
-    low, high = effect - half, effect + half
-    ratio_low, ratio_high, note = fieller_ratio(other.mean, other.variance, base.mean, base.variance, quantile)
-    relative_low, relative_high = ratio_low - 1, ratio_high - 1
-    # Dividing by a negative control mean turns the direction round.
-    open_above = "greater" if base.mean > 0 else "less"
-    if alternative == "greater":
-        high = math.inf
-    elif alternative == "less":
-        low = -math.inf
-    if alternative == open_above:
-        relative_high = math.inf
-    elif alternative != "two-sided":
-        relative_low = -math.inf
-    return (low, high), (relative_low, relative_high), note
+_TURNED = {"greater": "less", "less": "greater", "two-sided": "two-sided"}
 
 
-def fieller_ratio(m1: float, v1: float, m0: float, v0: float, quantile: float) -> tuple[float, float, str]:
-    """Fieller's (1954) interval for m1 / m0 from independent means with variances v1 and v0.
+def upper_tail(x: float, df: float = math.inf) -> float:
+    """P(X > x) of Student's t with ``df`` degrees of freedom, of the normal law if they are infinite."""
+    return float(ndtr(-x) if math.isinf(df) else stdtr(df, -x))
+
+
+def upper_quantile(p: float, df: float = math.inf) -> float:
+    """The x with P(X > x) = p, of the same laws."""
+    return -float(ndtri(p) if math.isinf(df) else stdtrit(df, p))
+
+
+def decide(
+    hypothesis: Hypothesis,
+    level: float,
+    metric: str,
+    *,
+    baseline: float,
+    df: float,
+    distance: Callable[[OneSidedTest], float],
+) -> Answer:
+    """Test a hypothesis, given the distance of the data from each null in standard errors.
+
+    Raises
+    ------
+    OutcomeError
+        For a relative margin and a control mean of zero.
+    CausalRecError
+        For equivalence at a level of .5 or below.
+    """
+    if not isinstance(hypothesis, Superiority) and hypothesis.relative and baseline == 0:
+        raise OutcomeError(
+            f"{metric}: the control mean is 0, of which a relative margin has no share; give the margin in the "
+            "metric's unit."
+        )
+    tests = one_sided_tests(hypothesis, alpha=1 - level, baseline=baseline)
+    if isinstance(hypothesis, Superiority):
+        statistic, side = distance(tests[0]), hypothesis.alternative
+        return Answer(side, statistic, _pvalue(statistic, df, side), level, side)
+    distances = [distance(test) for test in tests]
+    weakest = min(range(len(tests)), key=lambda i: tests[i].direction * distances[i])
+    statistic, direction = distances[weakest], tests[weakest].direction
+    pvalue = upper_tail(direction * statistic, df)
+    low, high = (hypothesis.margin if any(t.direction == d for t in tests) else NAN for d in (1, -1))
+    scale = "; relative margin" if hypothesis.relative else ""
+    if isinstance(hypothesis, NonInferiority):
+        side = "greater" if direction > 0 else "less"
+        return Answer("non-inferiority", statistic, pvalue, level, side, (-low, high), scale)
+    inner = 2 * level - 1
+    if inner <= 0:
+        raise CausalRecError(f"confidence_level is {level}; equivalence needs one above 0.5, such as 0.95.")
+    note = f"{scale}; two one-sided tests, intervals at {format_level(inner)}"
+    return Answer("equivalence", statistic, pvalue, inner, "two-sided", (-low, high), note)
+
+
+def _distance(estimate: Estimate, test: OneSidedTest) -> float:
+    """Treatment - (theta control + offset) over its standard error."""
+    theta = test.theta
+    variance = estimate.var_treatment + theta**2 * estimate.var_control - 2 * theta * estimate.covariance
+    if (theta, test.offset) == (1.0, 0.0) and not math.isnan(estimate.null_variance):
+        variance = estimate.null_variance
+    return (estimate.treatment - theta * estimate.control - test.offset) / (math.sqrt(max(variance, 0.0)) or NAN)
+
+
+def _pvalue(statistic: float, df: float, side: str) -> float:
+    if side == "two-sided":
+        return 2 * upper_tail(abs(statistic), df)
+    return upper_tail(statistic if side == "greater" else -statistic, df)
+
+
+def _absolute(estimate: Estimate, quantile: float) -> Interval:
+    half = quantile * estimate.std_error
+    return estimate.effect - half, estimate.effect + half
+
+
+def _one_sided(interval: Interval, side: str) -> Interval:
+    low, high = interval
+    if math.isnan(low) or side == "two-sided":
+        return interval
+    return (low, math.inf) if side == "greater" else (-math.inf, high)
+
+
+def relative_interval(estimate: Estimate, quantile: float, relative: Relative) -> tuple[Interval, str]:
+    """Two-sided interval of treatment / control - 1 at ``quantile`` of the law, and a note where it is not usual."""
+    if relative == "fieller":
+        low, high, note = fieller_ratio(
+            estimate.treatment, estimate.var_treatment, estimate.control, estimate.var_control, quantile,
+            covariance=estimate.covariance,
+        )  # fmt: skip
+        return (low - 1, high - 1), note
+    if relative == "log":
+        return _log_interval(estimate, quantile)
+    if estimate.control == 0:
+        return (NAN, NAN), " (no relative interval: the control mean is 0)"
+    ratio = estimate.treatment / estimate.control
+    variance = estimate.var_treatment - 2 * ratio * estimate.covariance + ratio**2 * estimate.var_control
+    half = quantile * math.sqrt(max(variance, 0.0)) / abs(estimate.control)
+    return (ratio - 1 - half, ratio - 1 + half), ""
+
+
+def _log_df(estimate: Estimate) -> float:
+    """Satterthwaite's degrees of freedom of the log ratio where the arms are independent, else those of the effect."""
+    e = estimate
+    if math.isinf(e.df) or e.covariance != 0 or e.control == 0 or e.treatment == 0:
+        return e.df
+    return welch_df(
+        [(e.var_control / e.control**2, e.n_control - 1), (e.var_treatment / e.treatment**2, e.n_treatment - 1)]
+    )
+
+
+def _log_interval(estimate: Estimate, quantile: float) -> tuple[Interval, str]:
+    c, t = estimate.control, estimate.treatment
+    if c <= 0 or t <= 0:
+        return (NAN, NAN), " (no relative interval: the logarithm needs two positive means)"
+    variance = estimate.var_treatment / t**2 - 2 * estimate.covariance / (c * t) + estimate.var_control / c**2
+    half = quantile * math.sqrt(max(variance, 0.0))
+    return (t / c * math.exp(-half) - 1, t / c * math.exp(half) - 1), ""
+
+
+def fieller_ratio(
+    m1: float, v1: float, m0: float, v0: float, quantile: float, *, covariance: float = 0.0
+) -> tuple[float, float, str]:
+    """Fieller's (1954) interval for m1 / m0 from two means with variances v1 and v0 and their covariance.
 
     The ratios r that the test of m1 - r m0 = 0 does not reject, at ``quantile`` of its law. Returns low, high and a
     note. Where m0 is not distinguishable from zero that set is unbounded: then (-inf, inf) and a note that says so.
@@ -293,6 +261,65 @@ def fieller_ratio(m1: float, v1: float, m0: float, v0: float, quantile: float) -
     a = m0**2 - z2 * v0
     if a <= 0:
         return -math.inf, math.inf, " (relative unbounded: the control mean is not distinguishable from zero)"
-    # (m0 m1)^2 - a (m1^2 - z2 v1), multiplied out: the difference of squares loses all digits when z2 v << m^2.
-    root = math.copysign(math.sqrt(z2 * (v0 * m1**2 + v1 * a)), quantile)
-    return (m0 * m1 - root) / a, (m0 * m1 + root) / a, ""
+    middle = m0 * m1 - z2 * covariance
+    # middle^2 - a (m1^2 - z2 v1), multiplied out: the difference of squares loses all digits when z2 v << m^2.
+    spread = v0 * m1**2 - 2 * covariance * m0 * m1 + z2 * covariance**2 + v1 * a
+    root = math.copysign(math.sqrt(z2 * max(spread, 0.0)), quantile)
+    return (middle - root) / a, (middle + root) / a, ""
+
+
+def welch_test(
+    mean_control: float,
+    var_control: float,
+    n_control: int,
+    mean_treatment: float,
+    var_treatment: float,
+    n_treatment: int,
+    *,
+    alternative: str = "two-sided",
+    hypothesis: Hypothesis | None = None,
+    confidence_level: float = 0.95,
+    relative: Relative = "fieller",
+    metric: str = "mean",
+    control: str = "control",
+    treatment: str = "treatment",
+) -> ABResult:
+    """Compare two means without assuming equal variances (Welch 1947), variances with denominator n - 1.
+
+    The relative interval is Fieller's with the same degrees of freedom, so it excludes zero just when
+    the absolute one does; it is unbounded where the control mean cannot be told from zero. See :func:`infer`
+    for the others, and for ``hypothesis``, which takes the place of ``alternative``.
+
+    Raises
+    ------
+    OutcomeError
+        For means or variances that are not finite, negative variances, an arm with fewer than two units, or no
+        variance in either arm.
+
+    Examples
+    --------
+    >>> print(f"{welch_test(3.0, 2.0, 104, 1.95, 1.9, 1009).estimate:.2f}")
+    -1.05
+    """
+    for name, mean, var, n in (
+        (control, mean_control, var_control, n_control),
+        (treatment, mean_treatment, var_treatment, n_treatment),
+    ):
+        if not n >= 2:
+            raise OutcomeError(
+                f"{metric}: arm {name!r} has {n} units; a variance needs at least two. Collect more, or drop the arm."
+            )
+        if not (math.isfinite(mean) and math.isfinite(var) and var >= 0):
+            raise OutcomeError(
+                f"{metric}: arm {name!r} has mean {mean} and variance {var}; expected finite numbers and a "
+                "variance >= 0. Look for missing or infinite values."
+            )
+    v0, v1 = var_control / n_control, var_treatment / n_treatment
+    estimate = Estimate(
+        float(mean_control), float(mean_treatment), float(v0), float(v1), 0.0,
+        welch_df([(v0, n_control - 1), (v1, n_treatment - 1)]), int(n_control), int(n_treatment), "Welch t",
+    )  # fmt: skip
+    return infer(
+        estimate, metric=metric, control=control, treatment=treatment,
+        hypothesis=as_hypothesis(alternative, hypothesis), confidence_level=confidence_level, relative=relative,
+    )  # fmt: skip

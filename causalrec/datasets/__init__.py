@@ -1,4 +1,4 @@
-"""Data: a simulated marketplace with known effects, and loaders of public sets."""
+"""Data: a simulated marketplace and a simulated experiment with known effects, and loaders of public sets."""
 
 from causalrec.datasets.digests import file_digest, frame_digest
 from causalrec.datasets.loaders import (
@@ -11,12 +11,14 @@ from causalrec.datasets.loaders import (
     retailrocket_events,
 )
 from causalrec.datasets.marketplace import Marketplace, MarketplaceTruth, simulate_marketplace
+from causalrec.datasets.service import ServiceTruth, simulate_service, simulate_service_days
 
 __all__ = [
     "Dataset",
     "Marketplace",
     "MarketplaceTruth",
     "Roles",
+    "ServiceTruth",
     "data_directory",
     "file_digest",
     "frame_digest",
@@ -25,4 +27,6 @@ __all__ = [
     "online_retail_purchases",
     "retailrocket_events",
     "simulate_marketplace",
+    "simulate_service",
+    "simulate_service_days",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ class Dialect(ABC):
     name: str
     quote_mark: str
     keeps_rows: bool  # whether Engine.keep computes once, so that rows can be numbered
+    one_scan: bool  # whether a look at a table is so dear that a result must come from one
 
     def quote(self, identifier: str) -> str:
         """Write an identifier so that spaces, quotes and any letter are taken literally."""
@@ -73,6 +75,14 @@ class Dialect(ABC):
     @abstractmethod
     def deviation(self, expression: str) -> str:
         """The standard deviation (n - 1) of a group's numbers, which must be finite; their order does not matter."""
+
+    @abstractmethod
+    def quantile(self, expression: str, probability: float) -> str:
+        """An exact quantile of a group, by linear interpolation (type 7); nulls do not count."""
+
+    @abstractmethod
+    def quantiles(self, expression: str, probabilities: Sequence[float]) -> str:
+        """The list of several such quantiles."""
 
     @abstractmethod
     def steps(self, start: int, stop: int, step: int) -> str:
@@ -115,6 +125,9 @@ class Engine(Protocol):
 
     def columns(self, name: str) -> dict[str, Kind]:
         """Columns of a table in order, with the kind of each. Raises :class:`EngineError` for an unknown table."""
+
+    def ranges(self, name: str) -> dict[str, tuple[float, float, bool]]:
+        """What files say of their columns of numbers, without a look at the rows: low end, high end, has nulls."""
 
     def collect(self, sql: str) -> pd.DataFrame:
         """Run a query whose result is small. Raises :class:`EngineError` with the engine's message."""
@@ -189,6 +202,20 @@ class Files:
         self.delimiter = ","
         check_source_columns(self._names(self.paths[0]), where=str(self.paths[0]))
 
+    def ranges(self) -> dict[str, tuple[float, float, bool]]:
+        """Low end, high end and whether there are nulls, of the columns of numbers whose Parquet footers tell."""
+        import pyarrow.parquet as pq
+
+        if self.format != "parquet":
+            return {}
+        groups = []
+        for path in self.paths:
+            footer = pq.read_metadata(path)
+            groups += [_column_ranges(footer.row_group(g)) for g in range(footer.num_row_groups)]
+        shared = set.intersection(*map(set, groups)) if groups else set()
+        return {c: (min(g[c][0] for g in groups), max(g[c][1] for g in groups), any(g[c][2] for g in groups))
+                for c in shared}  # fmt: skip
+
     def _names(self, path: Path) -> list[str]:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -204,6 +231,19 @@ class Files:
             return csv_header(path, self.delimiter)
         except (OSError, EOFError, UnicodeError, csv.Error, pa.ArrowException) as error:
             raise DatasetError(f"{path}: unreadable as {self.format}: {error}") from error
+
+
+def _column_ranges(row_group: Any) -> dict[str, tuple[float, float, bool]]:
+    ranges = {}
+    for i in range(row_group.num_columns):
+        column = row_group.column(i)
+        known = column.statistics
+        if known is None or not (known.has_min_max and known.has_null_count):
+            continue
+        low, high = known.min, known.max
+        if all(type(end) in (int, float) for end in (low, high)) and -math.inf < low <= high < math.inf:
+            ranges[column.path_in_schema] = (float(low), float(high), known.null_count > 0)
+    return ranges
 
 
 def csv_types(files: Files) -> dict[str, str]:

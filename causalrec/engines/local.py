@@ -21,6 +21,7 @@ from causalrec.engines.base import (
     csv_types,
     unknown_table,
 )
+from causalrec.engines.exact import literal_sql
 from causalrec.exceptions import DatasetError, EngineError
 
 _KINDS: dict[str, Kind] = {
@@ -41,6 +42,7 @@ class DuckDBDialect(Dialect):
     name = "duckdb"
     quote_mark = '"'
     keeps_rows = True
+    one_scan = False
 
     def literal(self, text: str) -> str:
         """Write a string literal; only the quote itself is special."""
@@ -74,6 +76,14 @@ class DuckDBDialect(Dialect):
         """Over a sorted list, which is faster than ``stddev_samp(x ORDER BY x)``, as seen from the smallest number."""
         listed = f"list_sort(list({expression}) FILTER (WHERE {expression} IS NOT NULL))"
         return f"list_aggregate(list_transform({listed}, lambda x: x - min({expression})), 'stddev_samp')"
+
+    def quantile(self, expression: str, probability: float) -> str:
+        """``quantile_cont``."""
+        return f"quantile_cont({expression}, {literal_sql(probability)})"
+
+    def quantiles(self, expression: str, probabilities: Sequence[float]) -> str:
+        """``quantile_cont`` of a list."""
+        return f"quantile_cont({expression}, [{', '.join(map(literal_sql, probabilities))}])"
 
     def steps(self, start: int, stop: int, step: int) -> str:
         """A list, unfolded."""
@@ -135,6 +145,7 @@ class LocalEngine:
         self._error: type[Exception] = duckdb.Error
         self._frames: dict[str, Any] = {}
         self._kept: set[str] = set()
+        self._files: dict[str, Files] = {}
         self._connection = duckdb.connect(":memory:")
         try:
             for key, value in options.items():
@@ -184,9 +195,11 @@ class LocalEngine:
                 f"CREATE OR REPLACE TEMP VIEW {self.dialect.quote(name)} AS "
                 f"SELECT *{dropped} FROM read_{files.format}({listed}{options})"
             )
+        self._files[name.lower()] = files
 
     def create_view(self, name: str, sql: str) -> None:
         """Give a query a name; see :class:`Engine`."""
+        self._files.pop(name.lower(), None)
         with self._failing(EngineError, f"view {name!r} cannot be made"):
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {self.dialect.quote(name)} AS {sql}")
 
@@ -204,6 +217,7 @@ class LocalEngine:
             self._connection.execute(f"DROP {kind} IF EXISTS {self.dialect.quote(name)}")
         self._kept.discard(name.lower())
         self._frames.pop(name.lower(), None)
+        self._files.pop(name.lower(), None)
 
     def columns(self, name: str) -> dict[str, Kind]:
         """Columns of a table in order, with the kind of each; see :class:`Engine`."""
@@ -214,6 +228,10 @@ class LocalEngine:
                 raise unknown_table(name, known)
             rows = self._connection.execute(f"DESCRIBE {self.dialect.quote(name)}").fetchall()
         return {row[0]: _kind(row[1]) for row in rows}
+
+    def ranges(self, name: str) -> dict[str, tuple[float, float, bool]]:
+        """By the footers of Parquet files; see :class:`Engine`."""
+        return {} if name.lower() not in self._files else self._files[name.lower()].ranges()
 
     def collect(self, sql: str) -> pd.DataFrame:
         """Run a query; the result must fit into memory. See :class:`Engine`."""

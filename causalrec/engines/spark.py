@@ -28,6 +28,7 @@ from causalrec.engines.base import (
     csv_types,
     unknown_table,
 )
+from causalrec.engines.exact import literal_sql
 from causalrec.engines.launch import launching, start_options
 from causalrec.exceptions import DatasetError, EngineError
 
@@ -61,6 +62,7 @@ class SparkDialect(Dialect):
     name = "spark"
     quote_mark = "`"
     keeps_rows = False
+    one_scan = True
 
     def literal(self, text: str) -> str:
         """Write a string literal; a backslash escapes."""
@@ -101,6 +103,14 @@ class SparkDialect(Dialect):
         step = f"(a, x) -> named_struct('low', a.low, 'n', a.n + 1, 'mean', {mean}, 's', {squares})"
         end = "a -> CASE WHEN a.n > 1 THEN sqrt(a.s / (a.n - 1)) END"
         return f"aggregate(array_sort(collect_list({expression})), {start}, {step}, {end})"
+
+    def quantile(self, expression: str, probability: float) -> str:
+        """``percentile``."""
+        return f"percentile({expression}, {literal_sql(probability)})"
+
+    def quantiles(self, expression: str, probabilities: Sequence[float]) -> str:
+        """``percentile`` of an array."""
+        return f"percentile({expression}, array({', '.join(map(literal_sql, probabilities))}))"
 
     def steps(self, start: int, stop: int, step: int) -> str:
         """A list, unfolded."""
@@ -287,6 +297,10 @@ class SparkEngine:
                 f"create_view({name.split('.')[-1]!r}, 'SELECT * FROM {name}')."
             )
         return unknown_table(name, list(self._names))
+
+    def ranges(self, name: str) -> dict[str, tuple[float, float, bool]]:  # noqa: ARG002
+        """Nothing is known; see :class:`Engine`."""
+        return {}
 
     def collect(self, sql: str) -> pd.DataFrame:
         """Run a query; the result must fit into memory. See :class:`Engine`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from causalrec.engines import Dialect, Engine
-from causalrec.engines.moments import LARGEST, rounded_sql
+from causalrec.engines.exact import LARGEST, rounded_sql
 from causalrec.exceptions import TimeError
 from causalrec.features.days import DAY_US
 from causalrec.features.spec import FeatureSet

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from causalrec._validation import check_columns
 from causalrec.engines import Dialect, Engine, Kind
-from causalrec.engines.moments import LARGEST
+from causalrec.engines.exact import LARGEST
 from causalrec.exceptions import ColumnError, ConfigError, EngineError, TimeError
 from causalrec.features.attributes import AttributeFeatures
 from causalrec.features.days import DAY_US

@@ -1,4 +1,4 @@
-"""``causalrec data``: write the simulated marketplace, and look after the public data sets."""
+"""``causalrec data``: write the simulated marketplace and A/B test, and look after the public data sets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from causalrec._files import new_directory
-from causalrec.datasets import Marketplace, MarketplaceTruth, list_datasets, load_dataset, simulate_marketplace
-from causalrec.exceptions import CausalRecError
+from causalrec._files import new_directory, new_file
+from causalrec.datasets import (
+    Marketplace,
+    MarketplaceTruth,
+    list_datasets,
+    load_dataset,
+    simulate_marketplace,
+    simulate_service,
+)
+from causalrec.exceptions import CausalRecError, ConfigError
 from causalrec.pipelines.progress import Reporter
 
 _CHUNK = 200_000
@@ -70,6 +77,27 @@ def _chunks(n_users: int, seed: int) -> Iterator[tuple[Marketplace, MarketplaceT
     for start, child in zip(starts, np.random.SeedSequence(seed).spawn(len(starts)), strict=True):
         size = min(_CHUNK, n_users - start)
         yield simulate_marketplace(size, random_state=child, first_user=start, item_seed=seed)
+
+
+def write_service(output: Path, *, n_users: int, seed: int, reporter: Reporter) -> list[Path]:
+    """Write the simulated A/B test of a music service, and its true effects to ``<output>_truth.parquet``.
+
+    Raises
+    ------
+    ConfigError
+        For a name that does not end in ``.parquet``.
+    StoreError
+        When the place cannot be written.
+    """
+    if output.suffix != ".parquet":
+        raise ConfigError(f"output is {str(output)!r}; expected a name that ends in .parquet.")
+    paths = [output, output.with_name(f"{output.stem}_truth.parquet")]
+    with reporter.stage("simulation"):
+        frame, truth = simulate_service(n_users, random_state=seed)
+        for path, table in zip(paths, (frame, truth.effects), strict=True):
+            with new_file(path) as scratch:
+                pq.write_table(pa.Table.from_pandas(table, preserve_index=False), scratch, compression="zstd")
+    return paths
 
 
 def check_real(*, reporter: Reporter) -> list[DatasetStatus]:

@@ -7,6 +7,7 @@ import textwrap
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,16 +20,19 @@ from rich.text import Text
 
 from causalrec._validation import list_some
 from causalrec.report import summary_header
+from causalrec.results.scorecard import scorecard_checks, scorecard_rows, short_pvalue
 
 if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command need not import the others
     import pandas as pd
 
     from causalrec.features import FeatureDiff, Materialized
+    from causalrec.pipelines.abtest import ABTestSummary
     from causalrec.pipelines.data import DatasetStatus
     from causalrec.pipelines.features import VersionView, Written
     from causalrec.pipelines.infer import Inference
     from causalrec.pipelines.progress import Advance
     from causalrec.pipelines.summary import RunSummary
+    from causalrec.results import ABResult, HeterogeneityResult
 
 _PLAIN_WIDTH = 140
 _NARROW = 118
@@ -83,8 +87,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         _print_text(f"  {sentence}", console)
     console.print()
     report = "made by: causalrec evaluate" if summary.report is None else str(summary.report)
-    for name, text in (("run", str(summary.path)), ("report", report), ("tracking", summary.tracking)):
-        console.print(f"{name:<8} {escape(text)}", soft_wrap=True)
+    _print_places(summary.path, report, summary.tracking, console)
 
 
 def _summary_table(summary: RunSummary, *, narrow: bool) -> Table:
@@ -110,6 +113,61 @@ def _summary_table(summary: RunSummary, *, narrow: bool) -> Table:
         table.add_row(*(cells[i] for i in shown))
         stage = row.stage
     return table
+
+
+def print_abtest(summary: ABTestSummary, console: Console) -> None:
+    """The scorecard, the checks, whether effects differ between segments, and where everything is."""
+    found = summary.results.experiment
+    console.print()
+    _print_title(summary.title, console)
+    console.print(_scorecard(found.effects, console))
+    if found.diluted:
+        _print_title("on all units, triggered or not", console)
+        console.print(_scorecard(found.diluted, console))
+    for line in scorecard_checks(replace(found, interactions=())):
+        _print_text(f"  {line}", console)
+    for aa in summary.results.aa:
+        _print_text(
+            f"  A/A: {aa.false_positive_rate:.1%} [{aa.ci_low:.1%}, {aa.ci_high:.1%}] of {aa.n_simulations:,} splits "
+            f"find an effect on {aa.metric} at alpha = {aa.alpha:g}{'' if aa.calibrated else ', NOT AS IT SHOULD'}",
+            console,
+        )
+    if found.interactions:
+        console.print()
+        _print_title("does the effect differ between groups? p of each dimension", console)
+        console.print(_interactions(found.interactions, console))
+        for sentence in summary.findings:
+            _print_text(f"  {sentence}", console)
+    console.print()
+    _print_places(summary.path, str(summary.report), summary.tracking, console)
+
+
+def _scorecard(effects: Sequence[ABResult], console: Console) -> Table:
+    """A row per effect; where the terminal is narrow, lift and p stay."""
+    (metric, arm, control, treatment, lift, difference, p), *rows = scorecard_rows(effects)
+    names = (metric, arm, f"in {control}", f"in {treatment}", lift, difference, p)
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    if len(set(columns[arm])) == 1:
+        del columns[arm]
+    shown = _fitting(columns, (difference, *names[2:4]), console.width)
+    return _table(shown, console, left=(metric, arm, lift, difference))
+
+
+def _interactions(tests: Sequence[HeterogeneityResult], console: Console) -> Table:
+    """P-values: a row per metric and arm, a column per dimension."""
+    arms = {test.treatment for test in tests}
+    rows: dict[str, dict[str, str]] = {}
+    for test in tests:
+        row = rows.setdefault(f"{test.metric}, {test.treatment}" if len(arms) > 1 else test.metric, {})
+        row[f"by {test.dimension}"] = short_pvalue(test.pvalue)
+    dimensions = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = {"metric": list(rows)} | {d: [row.get(d, "–") for row in rows.values()] for d in dimensions}
+    return _table(columns, console, left=("metric",))
+
+
+def _print_places(run: Path, report: str, tracking: str, console: Console) -> None:
+    for name, text in (("run", str(run)), ("report", report), ("tracking", tracking)):
+        console.print(f"{name:<8} {escape(text)}", soft_wrap=True)
 
 
 def print_materialized(found: Sequence[Materialized], console: Console) -> None:

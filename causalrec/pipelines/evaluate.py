@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from causalrec._files import new_directory
-from causalrec.config import RunConfig
 from causalrec.datasets import frame_digest
 from causalrec.evaluation import qini_score
 from causalrec.exceptions import StoreError
@@ -18,7 +17,7 @@ from causalrec.pipelines.page import draw, sections
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import Queries, score_ranking
 from causalrec.pipelines.rundir import RunDirectory
-from causalrec.pipelines.session import Session, tracked
+from causalrec.pipelines.session import Session, how_made, tracked
 from causalrec.pipelines.summary import RunSummary, findings, summarise
 from causalrec.pipelines.uplift import score_uplift, true_scores
 from causalrec.ranking import ndcg_at_k
@@ -127,11 +126,7 @@ def _carry_over(session: Session, stage: Stage, run: RunDirectory, info: dict[st
 
 
 def _page(session: Session, rows: tuple[SummaryRow, ...], info: dict[str, Any]) -> str:
-    config: RunConfig = session.config
-    data = "\n".join(f"{d['table']:<16} {d['digest'][:16]}  {d['source']}" for d in info["data"])
-    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    commit = info["git_commit"] or "unknown"
-    appendix = f"commit {commit}\n{versions}\n\nData by content digest:\n{data}\n\nConfiguration:\n{config.to_yaml()}"
+    config = session.config
     return render_report(
         config.name,
         config.description,
@@ -140,7 +135,7 @@ def _page(session: Session, rows: tuple[SummaryRow, ...], info: dict[str, Any]) 
         confidence_level=config.confidence_level,
         findings=findings(session.results),
         notes=session.notes,
-        appendix=appendix,
+        appendix=how_made(config, info),
     )
 
 

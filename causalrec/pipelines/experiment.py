@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from causalrec.abtest import compare_arms, sample_ratio_test
+import numpy as np
+
+from causalrec.abtest import Experiment, Mean, Proportion, SampleRatio
 from causalrec.config import RunConfig
-from causalrec.engines import Engine, collect_moments
+from causalrec.engines import Engine
 from causalrec.pipelines.designs import Design
 from causalrec.results import ABResult, SampleRatioResult
 
 _TABLE = "causalrec_experiment"
+_SPLIT = "__sample_ratio"  # among the metrics, beside outcomes of any name
+_KINDS = {"proportion": Proportion, "mean": Mean}
 
 
 @dataclass(frozen=True)
@@ -24,30 +28,22 @@ class ABOutput:
 
 def analyse_experiment(design: Design, config: RunConfig, engine: Engine) -> ABOutput:
     """Compare the arms on every metric; a broken split is said aloud, and the numbers are shown all the same."""
-    metrics = config.abtest.metrics or tuple(design.outcomes)
-    labels = {0: design.control, 1: design.treated}
-    engine.register(_TABLE, design.frame[[design.treatment, *metrics]])
-    found = collect_moments(engine, _TABLE, list(metrics), by=[design.treatment])
-    moments = {labels[int(key[0])]: value for key, value in found.items()}
-    results = compare_arms(
-        moments,
-        {name: design.outcomes[name].kind for name in metrics},
-        control=design.control,
-        confidence_level=config.confidence_level,
-    )
+    metrics: dict[str, Proportion | Mean | SampleRatio] = {
+        name: _KINDS[design.outcomes[name].kind](name) for name in config.abtest.metrics or design.outcomes
+    }
     share = design.expected_share
+    if share is not None:
+        metrics[_SPLIT] = SampleRatio(
+            {design.control: 1 - share, design.treated: share}, threshold=config.abtest.srm_threshold
+        )
+    labels = np.where(design.frame[design.treatment] == 1, design.treated, design.control)
+    engine.register(_TABLE, design.frame.assign(**{design.treatment: labels})[[design.treatment, *design.outcomes]])
+    experiment = Experiment(
+        metrics, variant=design.treatment, control=design.control, confidence_level=config.confidence_level
+    )
+    found = experiment.analyze((engine, _TABLE))
     if share is None:
-        return ABOutput(None, results, ("A/B test: the split is not checked; give experiment.expected_share",))
-    ratio = sample_ratio_test(
-        {arm: m.n for arm, m in moments.items()},
-        {design.control: 1 - share, design.treated: share},
-        threshold=config.abtest.srm_threshold,
-    )
-    if not ratio.mismatch:
-        return ABOutput(ratio, results, ())
-    counts = ", ".join(f"{arm} {count:,}" for arm, count in zip(ratio.arms, ratio.counts, strict=True))
-    warning = (
-        f"sample ratio mismatch: {counts} (p = {ratio.pvalue:.2g}). Assignment or logging is broken; do not trust the "
-        "effects below until the cause is found."
-    )
-    return ABOutput(ratio, results, (warning,))
+        note = "A/B test: the split is not checked; give experiment.expected_share"
+        return ABOutput(None, list(found.effects), (note,))
+    [ratio] = found.sample_ratio
+    return ABOutput(ratio, list(found.effects), found.notes)

@@ -18,9 +18,11 @@ from typing import Any
 
 import pandas as pd
 
-from causalrec.config import RunConfig, load_config
+from causalrec.config import RunConfig, RunSettings, load_config
 from causalrec.exceptions import StoreError
 from causalrec.results import Result, dump_results, load_results
+
+_TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class RunDirectory:
         """Write ``run.json``."""
         self._text("run.json", json.dumps(info, indent=1, default=str))
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: RunSettings) -> None:
         """Write the resolved config."""
         self._text("config.yaml", config.to_yaml())
 
@@ -101,19 +103,23 @@ def newest_run(output_dir: Path, name: str | None = None) -> RunDirectory:
     StoreError
         When there is none; the message says how to train one.
     """
-    found = sorted(p for p in output_dir.glob("[!.]*_*") if (p / "run.json").is_file())
-    mine = [p for p in found if name is None or RunDirectory(p).config().name == name]
-    if not mine:
-        of_name = f" of config {name!r}" if name else ""
-        remedy = f"causalrec train --config {name}" if name else "causalrec train"
-        raise StoreError(f"no trained run{of_name} in {output_dir}{os.sep}; train one first: {remedy}")
-    return RunDirectory(mine[-1])
+    for path in sorted((p for p in output_dir.glob("[!.]*_*") if (p / "run.json").is_file()), reverse=True):
+        run = RunDirectory(path)
+        if run.info()["command"] == _TRAIN and (name is None or run.config().name == name):
+            return run
+    of_name = f" of config {name!r}" if name else ""
+    remedy = f"causalrec train --config {name}" if name else "causalrec train"
+    raise StoreError(f"no trained run{of_name} in {output_dir}{os.sep}; train one first: {remedy}")
 
 
 def open_run(path: Path) -> RunDirectory:
-    """A run by its directory; a :class:`StoreError` when it is not a complete run."""
+    """A trained run by its directory; a :class:`StoreError` when it is not a complete one."""
     if not (path / "run.json").is_file():
         raise StoreError(
             f"{path} is not a complete run: it has no run.json. Give a directory made by `causalrec train`."
         )
-    return RunDirectory(path)
+    run = RunDirectory(path)
+    command = run.info()["command"]
+    if command != _TRAIN:
+        raise StoreError(f"{path} was made by `causalrec {command}`; give a directory made by `causalrec train`.")
+    return run

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from causalrec.config import RunConfig, TrackingConfig
+from causalrec.config import RunConfig, RunSettings, TrackingConfig
 from causalrec.engines import Engine, open_engine
 from causalrec.pipelines.page import draw
 from causalrec.pipelines.progress import Advance, Reporter
@@ -20,17 +20,14 @@ _TABLES = (BalanceResult, CurveResult, OverlapResult, UpliftBinsResult)
 
 
 @dataclass
-class Session:
-    """A command at work; results, truths and notes gather here, stage by stage."""
+class Command:
+    """A command at work: where it reports and is tracked, what it writes, and what it noted."""
 
-    config: RunConfig
+    config: RunSettings
     reporter: Reporter
     tracker: Tracker
     run: RunDirectory
-    results: dict[str, Result] = field(default_factory=dict)
-    truths: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    models: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[tuple[Advance, Stage]]:
@@ -42,6 +39,38 @@ class Session:
         """Say a line now, and keep it for the report."""
         self.notes.append(text)
         self.reporter.note(text)
+
+    def info(self, command: str, **more: Any) -> dict[str, Any]:
+        """What ``run.json`` says of this command."""
+        return {
+            "command": command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git_commit": git_commit(),
+            "versions": package_versions(),
+            "notes": self.notes,
+            "tracking": {"uri": self.config.tracking.uri, "run_id": self.tracker.run_id},
+            **more,
+        }
+
+    def tracking_line(self) -> str:
+        """Where the run is tracked, or why it is not."""
+        if self.tracker.failure:
+            return self.tracker.failure
+        if not self.config.tracking.enabled:
+            return "off (tracking.enabled: false)"
+        uri = self.config.tracking.uri
+        other = "" if uri == TrackingConfig().uri else f" --uri {uri}"
+        return f"{uri}, experiment {experiment_name(self.config)!r}; open it with: causalrec ui{other}"
+
+
+@dataclass
+class Session(Command):
+    """A run of the pipeline at work; results, truths and models gather here, stage by stage."""
+
+    config: RunConfig
+    results: dict[str, Result] = field(default_factory=dict)
+    truths: dict[str, float] = field(default_factory=dict)
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def record(self, stage: Stage, results: Mapping[str, Result], truths: Mapping[str, float] | None = None) -> None:
         """Keep results; log numbers to the stage and to the whole run, figures and tables to the stage."""
@@ -62,36 +91,25 @@ class Session:
                 stage.log_text(f"{result}\n\n{result.expression}", f"{name}.txt")
 
     def info(self, command: str, **more: Any) -> dict[str, Any]:
-        """What ``run.json`` says of this command."""
-        return {
-            "command": command,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git_commit": git_commit(),
-            "versions": package_versions(),
-            "truths": self.truths,
-            "notes": self.notes,
-            "tracking": {"uri": self.config.tracking.uri, "run_id": self.tracker.run_id},
-            **more,
-        }
-
-    def tracking_line(self) -> str:
-        """Where the run is tracked, or why it is not."""
-        if self.tracker.failure:
-            return self.tracker.failure
-        if not self.config.tracking.enabled:
-            return "off (tracking.enabled: false)"
-        uri = self.config.tracking.uri
-        other = "" if uri == TrackingConfig().uri else f" --uri {uri}"
-        return f"{uri}, experiment {experiment_name(self.config)!r}; open it with: causalrec ui{other}"
+        """What ``run.json`` says of this command; true effects too."""
+        return super().info(command, truths=self.truths, **more)
 
 
-def experiment_name(config: RunConfig) -> str:
+def how_made(config: RunSettings, info: Mapping[str, Any]) -> str:
+    """Code, packages, data and configuration, for the end of a report; ``info`` is that of :meth:`Command.info`."""
+    data = "\n".join(f"{d['table']:<16} {d['digest'][:16]}  {d['source']}" for d in info["data"])
+    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    commit = info["git_commit"] or "unknown"
+    return f"commit {commit}\n{versions}\n\nData by content digest:\n{data}\n\nConfiguration:\n{config.to_yaml()}"
+
+
+def experiment_name(config: RunSettings) -> str:
     """The MLflow experiment of a config."""
     return config.tracking.experiment or config.name
 
 
 @contextmanager
-def tracked(config: RunConfig, reporter: Reporter, command: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
+def tracked(config: RunSettings, reporter: Reporter, command: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
     """An MLflow run for a command; opening it counts as a stage, since MLflow alone takes seconds to import."""
     with ExitStack() as stack:
         with reporter.stage("tracking"):
@@ -110,7 +128,7 @@ def tracked(config: RunConfig, reporter: Reporter, command: str, tags: Mapping[s
 
 
 @contextmanager
-def opened_engine(config: RunConfig) -> Iterator[Engine]:
+def opened_engine(config: RunSettings) -> Iterator[Engine]:
     """The engine that the config names."""
     with open_engine(config.engine.name, **config.engine.options) as engine:
         yield engine

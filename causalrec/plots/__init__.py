@@ -1,7 +1,16 @@
 """Results as pictures: every function takes results and gives matplotlib Axes."""
 
-from causalrec.plots.figures import (
+from causalrec.plots.abtest import (
+    plot_aa,
     plot_ab,
+    plot_distribution,
+    plot_forest,
+    plot_power_curve,
+    plot_rates,
+    plot_resampling,
+    plot_trend,
+)
+from causalrec.plots.figures import (
     plot_balance,
     plot_curve,
     plot_effects,
@@ -12,12 +21,19 @@ from causalrec.plots.figures import (
 )
 
 __all__ = [
+    "plot_aa",
     "plot_ab",
     "plot_balance",
     "plot_curve",
+    "plot_distribution",
     "plot_effects",
+    "plot_forest",
     "plot_overlap",
     "plot_placebo",
+    "plot_power_curve",
     "plot_ranking",
+    "plot_rates",
+    "plot_resampling",
+    "plot_trend",
     "plot_uplift_bins",
 ]

@@ -9,8 +9,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from causalrec.abtest import assignment_counts, sample_ratio_test
-from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
+from causalrec.abtest.checks import (
+    assignment_counts,
+    heterogeneity_test,
+    outlier_report,
+    sample_ratio_by,
+    sample_ratio_test,
+)
+from causalrec.abtest.inference import welch_test
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
 
 
 class TestSampleRatio:
@@ -25,6 +32,21 @@ class TestSampleRatio:
         result = sample_ratio_test({"a": 53, "b": 47})
         assert result.pvalue == pytest.approx(0.6172994135892521, rel=1e-12)
         assert result.method == "exact binomial test"
+        # The same file: the normal approximation, with and without continuity correction.
+        normal = sample_ratio_test({"a": 53, "b": 47}, method="chi-square")
+        assert normal.pvalue == pytest.approx(0.5485062355001472, rel=1e-12)
+        corrected = sample_ratio_test({"a": 53, "b": 47}, correction=True)
+        assert corrected.pvalue == pytest.approx(0.6170750774519738, rel=1e-12)
+        assert corrected.method == "Pearson chi-square test with continuity correction"
+
+    def test_exact_whatever_the_size(self):
+        result = sample_ratio_test({"a": 50_300, "b": 49_700, "off": 0}, {"a": 1, "b": 1, "off": 0}, method="exact")
+        assert result.pvalue == pytest.approx(stats.binomtest(50_300, 100_000).pvalue)
+
+    @pytest.mark.parametrize("kwargs", [{"method": "exact"}, {"correction": True}, {"method": "g"}])
+    def test_tests_of_two_arms_refuse_three(self, kwargs):
+        with pytest.raises(CausalRecError, match=r"for two|'chi-square'"):
+            sample_ratio_test({"a": 5, "b": 5, "c": 5}, **kwargs)
 
     @pytest.mark.parametrize(
         ("counts", "weights"),
@@ -153,3 +175,144 @@ class TestAssignments:
         with pytest.raises(error) as caught:
             assignment_counts(frame, **options)
         assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+class TestSampleRatioBy:
+    def test_the_broken_segment_is_named(self):
+        rng = np.random.default_rng(0)
+        counts = {}
+        for day in range(14):
+            a = int(rng.binomial(4_000, 0.5))
+            counts[("A", day)], counts[("B", day)] = a, 4_000 - a
+        counts[("B", 9)] -= 400
+        result = sample_ratio_by(counts)
+        assert (result.most_suspicious, result.mismatch, result.n_segments) == ("9", True, 14)
+        frame = result.to_frame()
+        raw = [sample_ratio_test({"A": counts["A", d], "B": counts["B", d]}).pvalue for d in range(14)]
+        np.testing.assert_allclose(frame["raw_pvalue"], np.sort(raw))
+        assert frame["raw_pvalue"].is_monotonic_increasing
+        # Holm (1979) by hand.
+        steps = np.maximum.accumulate(np.sort(raw) * (14 - np.arange(14)))
+        np.testing.assert_allclose(frame["adjusted_pvalue"], np.minimum(steps, 1))
+        assert result.pvalue == frame["adjusted_pvalue"][0]
+
+    def test_false_alarms_do_not_grow_with_segments(self):
+        rng = np.random.default_rng(1)
+        alarms = 0
+        for _ in range(300):
+            a = rng.binomial(3_000, 0.5, size=30)
+            counts = {(arm, s): int(n) for s in range(30) for arm, n in (("A", a[s]), ("B", 3_000 - a[s]))}
+            alarms += sample_ratio_by(counts, threshold=0.05).mismatch
+        assert alarms <= stats.binom.ppf(1 - 1e-4, 300, 0.05)
+
+    def test_three_arms_one_absent_and_one_of_weight_zero(self):
+        counts = {("A", "x"): 500, ("B", "x"): 520, ("C", "x"): 490, ("A", "y"): 300, ("B", "y"): 310}
+        result = sample_ratio_by(counts, {"A": 1, "B": 1, "C": 1, "off": 0})
+        assert result.most_suspicious == "y"
+        assert result.to_frame()["raw_pvalue"][0] == pytest.approx(stats.chisquare([300, 310, 0]).pvalue)
+        off = sample_ratio_by(counts | {("off", "x"): 1}, {"A": 1, "B": 1, "C": 1, "off": 0})
+        assert (off.most_suspicious, off.pvalue) == ("x", 0.0)
+
+    def test_errors(self):
+        with pytest.raises(TreatmentError, match="no segment"):
+            sample_ratio_by({})
+        with pytest.raises(TreatmentError, match="found 1 arms"):
+            sample_ratio_by({("A", 1): 10})
+        with pytest.raises(TreatmentError, match="'B' has no weight"):
+            sample_ratio_by({("A", 1): 10, ("B", 1): 10}, {"A": 1})
+
+
+class TestHeterogeneity:
+    @staticmethod
+    def effects(means, variance=4.0, n=400, **kwargs):
+        return [welch_test(10.0, variance, n, 10.0 + m, variance, n, **kwargs) for m in means]
+
+    def test_two_groups_are_a_z_test_of_their_difference(self):
+        one, two = self.effects([0.1, 0.7])
+        result = heterogeneity_test([one, two], dimension="device")
+        z = (two.estimate - one.estimate) / math.hypot(one.std_error, two.std_error)
+        assert result.pvalue == pytest.approx(2 * stats.norm.sf(abs(z)))
+        assert (result.df, result.n_groups, result.dimension, result.metric) == (1, 2, "device", "mean")
+
+    def test_generalised_least_squares(self):
+        # Q is the residual sum of squares of the weighted mean (Cochran 1954), by another route: a projection.
+        results = self.effects([0.1, 0.7, -0.2, 0.4])
+        e, s = np.array([r.estimate for r in results]), np.array([r.std_error for r in results])
+        q, _ = np.linalg.qr((1 / s)[:, None])
+        rest = e / s - q @ (q.T @ (e / s))
+        result = heterogeneity_test(results)
+        assert result.statistic == pytest.approx(rest @ rest)
+        assert result.pvalue == pytest.approx(stats.chi2.sf(rest @ rest, 3))
+
+    def test_size(self):
+        rng = np.random.default_rng(2)
+        n, k = 200, 5
+        hits = 0
+        for _ in range(1_000):
+            x = rng.normal(size=(2, k, n))
+            results = [
+                welch_test(a.mean(), a.var(ddof=1), n, b.mean(), b.var(ddof=1), n) for a, b in zip(*x, strict=True)
+            ]
+            hits += heterogeneity_test(results).pvalue < 0.05
+        low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 1_000, 0.05)
+        assert low <= hits <= high
+
+    def test_one_group_has_no_test(self):
+        result = heterogeneity_test(self.effects([0.3]))
+        assert math.isnan(result.pvalue)
+        assert math.isnan(result.statistic)
+        assert "needs two groups" in result.method
+
+    def test_arms_and_metrics_are_not_mixed(self):
+        mixed = self.effects([0.1], treatment="b") + self.effects([0.2], treatment="c")
+        with pytest.raises(CausalRecError, match="Test each apart"):
+            heterogeneity_test(mixed)
+        with pytest.raises(CausalRecError, match="found effects of 0"):
+            heterogeneity_test([])
+
+
+class TestOutliers:
+    @staticmethod
+    def report(n, outside):
+        arms = "ABC"[: len(n)]
+        pairs = dict.fromkeys(arms, 1.0)
+        return outlier_report(
+            "rounds", low=-math.inf, high=500, n=dict(zip(arms, n, strict=True)),
+            n_outside=dict(zip(arms, outside, strict=True)), mean=pairs, mean_inside=pairs,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(("n", "outside"), [((900, 1100), (9, 31)), ((500, 600, 700), (20, 30, 60))])
+    def test_scipy_chi_square(self, n, outside):
+        table = [outside, [a - b for a, b in zip(n, outside, strict=True)]]
+        expected = stats.chi2_contingency(table, correction=False)
+        result = self.report(n, outside)
+        assert result.pvalue == pytest.approx(expected.pvalue)
+        assert result.method == "Pearson chi-square test"
+
+    def test_few_outliers_take_fishers_test(self):
+        result = self.report((1_000, 1_000), (6, 0))
+        # Hypergeometric: all six in one arm, either of them.
+        assert result.pvalue == pytest.approx(2 * math.comb(1000, 6) / math.comb(2000, 6))
+        assert result.method == "Fisher's exact test"
+
+    @pytest.mark.parametrize(("outside", "word"), [((0, 0), "no unit"), ((10, 10), "every unit")])
+    def test_no_test_without_both_kinds(self, outside, word):
+        result = self.report((10, 10), outside)
+        assert math.isnan(result.pvalue)
+        assert word in result.method
+
+    def test_a_row_per_arm(self):
+        frame = self.report((900, 1100), (9, 33)).to_frame()
+        assert frame["share"].tolist() == [0.01, 0.03]
+
+    @pytest.mark.parametrize(
+        ("n", "outside", "error", "words"),
+        [
+            ((10,), (1,), TreatmentError, "two"),
+            ((10, 10), (11, 1), OutcomeError, "0 <= outside <= n"),
+            ((10, 0), (1, 0), OutcomeError, "n > 0"),
+        ],
+    )
+    def test_errors(self, n, outside, error, words):
+        with pytest.raises(error, match=words):
+            self.report(n, outside)

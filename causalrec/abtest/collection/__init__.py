@@ -1,0 +1,1 @@
+"""From a table to aggregates: the one part of ``abtest`` that knows of engines."""

@@ -1,0 +1,189 @@
+"""Linearised scores of units: what turns a mean, a ratio or a mean of clusters into a plain mean.
+
+A unit's score is L = (value - R den) / mean(den), with R the arm's value and den = 1 for a mean of units, the rows of a
+cluster for a mean of rows, or the denominator of a ratio (delta method: Deng, Knoblich and Lu 2018). Its covariance
+with the covariates is a linear map of the columns' moments, so no data are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from causalrec._typing import FloatArray
+from causalrec.exceptions import OutcomeError
+from causalrec.moments import Moments
+
+VALUE, DENOMINATOR, ROWS = "value", "den", "rows"
+
+
+class Names(NamedTuple):
+    """Who is compared on what, for messages and results."""
+
+    metric: str
+    control: str
+    treatment: str
+
+
+class Stratum(NamedTuple):
+    """The moments of one group of units in both arms: columns as of ``Cell.moments``.
+
+    ``shared`` says that these are the same units twice: no arm could affect them.
+    """
+
+    name: Hashable
+    control: Moments
+    treatment: Moments
+    shared: bool = False
+
+    @property
+    def n(self) -> int:
+        """Units."""
+        return self.control.n if self.shared else self.control.n + self.treatment.n
+
+
+class ArmValue(NamedTuple):
+    """An arm's value over all strata, and the mean of its denominator."""
+
+    value: float
+    denominator: float
+
+
+class Scores(NamedTuple):
+    """Of one cell: units, mean score (0 over all strata), the k covariates' means, the covariance of all 1 + k."""
+
+    n: int
+    level: float
+    covariates: FloatArray
+    covariance: FloatArray
+
+
+class ScoredStratum(NamedTuple):
+    """Both arms' scores in a stratum; ``cross`` is the covariance of the two mean scores where units are shared."""
+
+    weight: float
+    shared: bool
+    control: Scores
+    treatment: Scores
+    cross: float
+
+    @property
+    def treated_share(self) -> float:
+        """Share of the stratum's units in treatment."""
+        return self.treatment.n / (self.treatment.n + self.control.n)
+
+    @property
+    def gap(self) -> FloatArray:
+        """Covariates' means, treatment - control."""
+        return self.treatment.covariates - self.control.covariates
+
+
+def score_strata(
+    strata: Sequence[Stratum], names: Names, n_covariates: int
+) -> tuple[ArmValue, ArmValue, list[ScoredStratum]]:
+    """Value of both arms (strata weighted by their share of units), and the scores around it.
+
+    Columns of the moments are the value, ``den`` of a ratio, ``rows`` of clusters, then ``n_covariates`` covariates.
+
+    Raises
+    ------
+    OutcomeError
+        For a cell with fewer than two units, or a denominator whose mean is zero.
+    """
+    for stratum in strata:
+        _check_cell(stratum, names)
+    total = sum(s.n for s in strata)
+    weights = [s.n / total for s in strata]
+    control = _arm_value([s.control for s in strata], weights, n_covariates, names.metric, names.control)
+    treatment = _arm_value([s.treatment for s in strata], weights, n_covariates, names.metric, names.treatment)
+    cells = [_scored(s, w, control, treatment, n_covariates) for s, w in zip(strata, weights, strict=True)]
+    return control, treatment, cells
+
+
+def _check_cell(stratum: Stratum, names: Names) -> None:
+    for arm, moments in ((names.control, stratum.control), (names.treatment, stratum.treatment)):
+        if moments.n < 2:
+            alone = stratum.name is None
+            raise OutcomeError(
+                f"{names.metric}: arm {arm!r} has {moments.n} units{'' if alone else f' in stratum {stratum.name!r}'}; "
+                "a variance needs at least two. Collect more, or "
+                f"{'drop the arm' if alone else 'join the stratum to another, or drop it (where=)'}."
+            )
+
+
+@lru_cache(maxsize=256)
+def _layout(columns: tuple[str, ...], n_covariates: int) -> tuple[int | None, int | None]:
+    """Where the denominator of the value and the sizes of clusters stand, if there are any; covariates come last."""
+    own = columns[: len(columns) - n_covariates]
+    rows = own.index(ROWS) if ROWS in own else None
+    return (own.index(DENOMINATOR) if DENOMINATOR in own else rows), rows
+
+
+def is_clustered(moments: Moments, n_covariates: int) -> bool:
+    """Whether the units are clusters of rows."""
+    return _layout(moments.names, n_covariates)[1] is not None
+
+
+def is_ratio(moments: Moments, n_covariates: int) -> bool:
+    """Whether the value is divided by something that varies."""
+    return _layout(moments.names, n_covariates)[0] is not None
+
+
+def _arm_value(
+    moments: Sequence[Moments], weights: Sequence[float], n_covariates: int, metric: str, arm: str
+) -> ArmValue:
+    numerator = sum(w * float(m.mean[0]) for w, m in zip(weights, moments, strict=True))
+    den, _ = _layout(moments[0].names, n_covariates)
+    if den is None:
+        return ArmValue(numerator, 1.0)
+    denominator = sum(w * float(m.mean[den]) for w, m in zip(weights, moments, strict=True))
+    if denominator == 0:
+        raise OutcomeError(
+            f"{metric}: the mean of the denominator is 0 in arm {arm!r}, so there is no ratio. Check the column, or "
+            "count only rows that have a denominator (where=)."
+        )
+    return ArmValue(numerator / denominator, denominator)
+
+
+def _scored(
+    stratum: Stratum, weight: float, control: ArmValue, treatment: ArmValue, n_covariates: int
+) -> ScoredStratum:
+    of_control = _score_map(stratum.control, control, n_covariates)
+    of_treatment = _score_map(stratum.treatment, treatment, n_covariates)
+    c = _scores(stratum.control, of_control, control)
+    t = _scores(stratum.treatment, of_treatment, treatment)
+    cross = 0.0
+    if stratum.shared:
+        cross = float(of_control[0] @ stratum.control.products @ of_treatment[0]) / ((c.n - 1) * c.n)
+    return ScoredStratum(weight, stratum.shared, c, t, cross)
+
+
+def _score_map(moments: Moments, arm: ArmValue, n_covariates: int) -> FloatArray:
+    """The linear map from columns to scores, shape (1 + k, p); covariates of clusters are means of rows."""
+    den, rows = _layout(moments.names, n_covariates)
+    p = len(moments.names)
+    into = np.zeros((1 + n_covariates, p))
+    into[0, 0] = 1 / arm.denominator
+    if den is not None:
+        into[0, den] = -arm.value / arm.denominator
+    for j in range(n_covariates):
+        column = p - n_covariates + j
+        if rows is None:
+            into[1 + j, column] = 1.0
+        else:
+            size = float(moments.mean[rows])
+            into[1 + j, column], into[1 + j, rows] = 1 / size, -float(moments.mean[column]) / size**2
+    return into
+
+
+def _scores(moments: Moments, into: FloatArray, arm: ArmValue) -> Scores:
+    n, p, n_covariates = moments.n, len(moments.names), len(into) - 1
+    den, rows = _layout(moments.names, n_covariates)
+    level = float(into[0] @ moments.mean) - (arm.value if den is None else 0.0)
+    covariates = moments.mean[p - n_covariates :]
+    if rows is not None:
+        covariates = covariates / moments.mean[rows]
+    return Scores(n, level, covariates, into @ moments.products @ into.T / ((n - 1) * n))

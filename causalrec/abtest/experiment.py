@@ -1,0 +1,339 @@
+"""An experiment: what is measured, who was assigned to what, and everything that can be asked of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from causalrec._typing import FloatArray, RandomState
+from causalrec._validation import check_columns, check_confidence_level, list_some
+from causalrec.abtest.aggregates import ALL, Aggregates, Cell, Key
+from causalrec.abtest.analysis import analyze
+from causalrec.abtest.checks import outlier_report
+from causalrec.abtest.collection.collect import collect, unit_values
+from causalrec.abtest.comparisons import Question, compare
+from causalrec.abtest.estimation.scores import DENOMINATOR, ROWS, VALUE, Names
+from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
+from causalrec.abtest.inference import Relative
+from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, SampleRatio
+from causalrec.abtest.power import planning
+from causalrec.abtest.resampling._blocks import Progress
+from causalrec.abtest.resampling.simulation import simulate_aa
+from causalrec.exceptions import CausalRecError, ColumnError
+from causalrec.moments import Moments
+from causalrec.results import AAResult, DistributionResult, ExperimentResult, OutlierResult, PowerResult
+
+_FROM_ROWS = ("cluster", "strata", "segments", "day", "trigger", "pool", "where")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment and its metrics. One scan of a table answers them all.
+
+    Parameters
+    ----------
+    metrics : mapping of name to metric
+        :class:`Mean`, :class:`Proportion`, :class:`Ratio`, :class:`Quantile`, :class:`Retention`, and
+        :class:`SampleRatio`, which checks the sizes of the arms.
+    variant : str
+        The column of the arm.
+    control : label
+        The arm that the others are compared with.
+    unit : str, optional
+        The column of who was assigned. Without it each row is taken as a unit.
+    cluster : str, optional
+        The column of who was assigned where a row is less than that, such as a view of a user: standard errors are of
+        independent clusters, and a mean is one of rows.
+    strata : sequence of str
+        Columns known before assignment, by whose groups effects are post-stratified.
+    segments : sequence of str
+        Columns within whose groups effects are shown and tested for a difference.
+    day : str, optional
+        Column of whole days since exposure: effects by day, and their slope.
+    exposed_at : str, optional
+        Column of the time of exposure, for :class:`Retention`.
+    trigger : str, optional
+        A boolean column: whether the change could have affected the unit. Effects are then among those, and diluted to
+        all.
+    pool : mapping of new arm to arms, optional
+        Arms to be taken as one.
+    where : str, optional
+        An SQL condition: other rows are left out.
+    on_conflict, on_duplicate : {"raise", "drop"}
+        For units in several arms, and rows that repeat another; both need ``unit`` or ``cluster``.
+    confidence_level : float
+    hypothesis : Superiority, NonInferiority or Equivalence
+        Of metrics that have none of their own.
+    relative : {"fieller", "delta", "log"}
+        See :func:`infer`.
+
+    Raises
+    ------
+    CausalRecError
+        For metrics that do not go together with the design.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({
+    ...     "variant": ["A", "B"] * 500, "views": range(10, 1010), "clicks": [v % 7 for v in range(1000)],
+    ... })
+    >>> experiment = Experiment({"ctr": Ratio("clicks", "views"), "clicks": Mean("clicks")}, variant="variant",
+    ...                         control="A")
+    >>> result = experiment.analyze(frame)
+    >>> print(f"{result['clicks'].estimate:.3f}")
+    0.002
+    """
+
+    metrics: Mapping[str, Metric | SampleRatio]
+    variant: str
+    control: Hashable
+    unit: str | None = None
+    cluster: str | None = None
+    strata: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    day: str | None = None
+    exposed_at: str | None = None
+    trigger: str | None = None
+    pool: Mapping[Any, Sequence[Any]] | None = None
+    where: str | None = None
+    on_conflict: Literal["raise", "drop"] = "raise"
+    on_duplicate: Literal["raise", "drop"] = "raise"
+    confidence_level: float = 0.95
+    hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
+    relative: Relative = "fieller"
+
+    def __post_init__(self) -> None:
+        for name in ("strata", "segments"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        object.__setattr__(self, "metrics", dict(self.metrics))
+        _check_design(self)
+        for name, metric in self.metrics.items():
+            _check_metric(self, name, metric)
+
+    def collect(self, table: Any) -> Aggregates:
+        """Everything that :meth:`analyze` needs of a table, small and mergeable; see :func:`collect`."""
+        return collect(self, table)
+
+    def analyze(self, data: Any) -> ExperimentResult:
+        """Compare every arm with control on every metric.
+
+        Parameters
+        ----------
+        data : table, Aggregates, or mapping of arm to Moments
+            A table as of :func:`collect`; what that collected; or moments of the metrics' columns by name, a row per
+            unit, collected elsewhere (:func:`causalrec.engines.collect_moments`).
+
+        Raises
+        ------
+        CausalRecError
+            A child of it for everything that keeps a metric from being compared; see :func:`collect`.
+
+        Warns
+        -----
+        BalanceWarning
+            If a covariate differs between arms (p < .001), as it cannot if assignment was random.
+        """
+        return analyze(self, self._aggregates(data))
+
+    def _aggregates(self, data: Any) -> Aggregates:
+        if isinstance(data, Aggregates):
+            return data
+        if isinstance(data, Mapping) and all(isinstance(m, Moments) for m in data.values()):
+            return _from_moments(self, data)
+        return self.collect(data)
+
+    def solve_power(self, data: Any, *, metrics: Sequence[str] | None = None, **wanted: Any) -> tuple[PowerResult, ...]:
+        """Design the next experiment on each metric from what this one's control shows.
+
+        Parameters
+        ----------
+        data : table, Aggregates, or mapping of arm to Moments
+        metrics : sequence of str, optional
+            Some of them; all by default.
+        **wanted
+            Two of ``effect`` (or ``relative_effect``), ``n_obs`` and ``power``, and any parameter of :class:`Design`.
+            By default the arms have the sizes that a :class:`SampleRatio` designs (else equal ones), ``alpha`` is 1 -
+            confidence_level, covariates take away as much variance as they do in control, and the hypothesis is the
+            metric's. Units are clusters where there are any.
+        """
+        chosen = self.metrics if metrics is None else metrics
+        check_columns(self.metrics, chosen, where="the metrics")
+        part = replace(self, metrics={name: self.metrics[name] for name in chosen})
+        return planning.solve_power_of(part, self._aggregates(data), self._designed_shares(), wanted)
+
+    def _designed_shares(self) -> Mapping[Any, float]:
+        """Shares of the arms by the first design that has some; empty if there is none."""
+        designs = (m.weights for m in self.metrics.values() if isinstance(m, SampleRatio) and m.weights)
+        return next(designs, {})
+
+    def simulate_aa(
+        self,
+        table: Any,
+        n_simulations: int = 1_000,
+        rng: RandomState = None,
+        progress: Progress | None = None,
+    ) -> tuple[AAResult, ...]:
+        """Split the table's units by lot again and again: how often does each metric's test find an effect?
+
+        Each test is the metric's own for two sides, without strata; shares are those of control and the largest other
+        arm. See :func:`simulate_aa`. Quantiles have no values per unit and are left out.
+        """
+        generator = np.random.default_rng(rng)
+        found = []
+        for name, metric in self.metrics.items():
+            if not isinstance(metric, Metric) or isinstance(metric, Quantile):
+                continue
+            units = unit_values(self, table, name)
+            found.append(
+                simulate_aa(
+                    units.values, units.names, _pvalue_of(name, replace(metric, hypothesis=None)),
+                    weights=self._shares(units.arms), n_simulations=n_simulations, metric=name,
+                    alpha=1 - self.confidence_level, rng=generator, progress=progress,
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def _shares(self, arms: Any) -> tuple[float, float]:
+        labels, counts = np.unique(np.array([str(arm) for arm in arms]), return_counts=True)
+        control = labels == str(self.control)
+        return float(counts[control].sum()), float(counts[~control].max())
+
+    def outliers(self, table: Any, q: float = 0.99) -> tuple[OutlierResult, ...]:
+        """Who is beyond a metric's winsorising quantiles (else above the quantile ``q`` of all arms together)?
+
+        Of means, and of the numerators of ratios, per unit (of a cluster, per row in it). See :func:`outlier_report`.
+        """
+        found = []
+        for name, metric in self.metrics.items():
+            if not isinstance(metric, Mean | Ratio):
+                continue
+            low, high = metric.winsorize or (0.0, q)  # type: ignore[misc]
+            values, arms = self._raw_values(table, name, metric)
+            limits = (
+                -np.inf if low == 0 else float(np.quantile(values, low)),
+                np.inf if high == 1 else float(np.quantile(values, high)),
+            )
+            by_arm = self._by_arm(values, arms)
+            inside = {arm: v[(v >= limits[0]) & (v <= limits[1])] for arm, v in by_arm.items()}
+            found.append(
+                outlier_report(
+                    name, low=limits[0], high=limits[1], n={arm: len(v) for arm, v in by_arm.items()},
+                    n_outside={arm: len(v) - len(inside[arm]) for arm, v in by_arm.items()},
+                    mean={arm: float(v.mean()) for arm, v in by_arm.items()},
+                    mean_inside={arm: float(v.mean()) if len(v) else np.nan for arm, v in inside.items()},
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def distributions(
+        self, table: Any, quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    ) -> tuple[DistributionResult, ...]:
+        """Quantiles and mean of each arm, per unit: of means, numerators of ratios, and columns of quantiles."""
+        found = []
+        for name, metric in self.metrics.items():
+            if isinstance(metric, Quantile):
+                metric = Mean(metric.column, where=metric.where, missing=metric.missing)
+            if not isinstance(metric, Mean | Ratio):
+                continue
+            values, arms = self._raw_values(table, name, metric)
+            by_arm = self._by_arm(values, arms)
+            found.append(
+                DistributionResult(
+                    metric=name, n_obs=len(values), arms=tuple(map(str, by_arm)),
+                    quantile=np.asarray(quantiles, dtype=np.float64),
+                    value=np.array([np.quantile(v, quantiles) for v in by_arm.values()]),
+                    mean=np.array([v.mean() for v in by_arm.values()]),
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def _raw_values(self, table: Any, name: str, metric: Mean | Ratio) -> tuple[FloatArray, Any]:
+        """A metric's value of each unit before winsorising (of a cluster, per row), and its arm."""
+        bare = replace(metric, winsorize=None, covariates=())
+        units = unit_values(replace(self, metrics={name: bare}), table, name)
+        values = units.values[:, units.names.index(VALUE)]
+        return values / units.values[:, units.names.index(ROWS)] if ROWS in units.names else values, units.arms
+
+    def _by_arm(self, values: FloatArray, arms: Any) -> dict[Hashable, FloatArray]:
+        """Control first, the others as they come."""
+        labels = sorted(dict.fromkeys(arms), key=lambda arm: arm != self.control)
+        return {arm: values[arms == arm] for arm in labels}
+
+
+def _pvalue_of(name: str, metric: Metric) -> Any:
+    """A metric's test of two arms, as the A/A simulation wants it."""
+    names = Names(name, "control", "treatment")
+
+    def pvalue(control: Moments, treatment: Moments) -> float:
+        cells = [(None, Cell(control.n, {name: control}), Cell(treatment.n, {name: treatment}))]
+        return compare(metric, names, cells, Question()).pvalue
+
+    return pvalue
+
+
+def _check_design(experiment: Experiment) -> None:
+    if not experiment.metrics:
+        raise CausalRecError("metrics is empty; give at least one, such as {'revenue': Mean('revenue')}.")
+    check_confidence_level(experiment.confidence_level)
+    if not isinstance(experiment.hypothesis, Superiority | NonInferiority | Equivalence):
+        raise CausalRecError(
+            f"hypothesis is {experiment.hypothesis!r}; expected Superiority, NonInferiority or Equivalence."
+        )
+    for name in ("on_conflict", "on_duplicate"):
+        if getattr(experiment, name) not in ("raise", "drop"):
+            raise CausalRecError(f"{name} is {getattr(experiment, name)!r}; expected 'raise' or 'drop'.")
+    roles = [experiment.variant, experiment.unit, experiment.cluster, experiment.trigger, experiment.day]
+    once = [role for role in roles if role is not None] + list(experiment.strata)
+    doubled = {column for column in once if once.count(column) > 1}
+    if len(set(experiment.segments)) < len(experiment.segments):
+        doubled |= {c for c in experiment.segments if experiment.segments.count(c) > 1}
+    if doubled - {experiment.unit if experiment.unit == experiment.cluster else None}:
+        raise ColumnError(
+            f"{list_some(sorted(doubled))} has several roles in the experiment; give each column one role, and each "
+            "role another column."
+        )
+
+
+def _check_metric(experiment: Experiment, name: str, metric: object) -> None:
+    if isinstance(metric, SampleRatio):
+        return
+    if not isinstance(metric, Metric):
+        raise CausalRecError(f"metric {name!r} is {metric!r}; expected a metric, such as Mean('revenue').")
+    if isinstance(metric, Quantile) and experiment.strata:
+        raise CausalRecError(f"{name}: quantiles cannot be post-stratified; drop the strata, or that metric.")
+    exact = isinstance(metric, Proportion) and metric.method != "wald"
+    if exact and (experiment.strata or experiment.cluster):
+        raise CausalRecError(
+            f"{name}: method {metric.method!r} is for independent units without strata; take 'wald', or drop "  # type: ignore[attr-defined]
+            "strata= and cluster=."
+        )
+
+
+def _from_moments(experiment: Experiment, moments: Mapping[Any, Moments]) -> Aggregates:
+    """Aggregates from moments of plain columns, a row per unit."""
+    given = [name for name in _FROM_ROWS if getattr(experiment, name)]
+    if given:
+        raise CausalRecError(
+            f"the experiment has {list_some(given)}, which moments by arm do not show. Pass the table, or Aggregates."
+        )
+    metrics = {name: m for name, m in experiment.metrics.items() if isinstance(m, Metric)}
+    cells: dict[Key, Cell] = {
+        (arm, None): Cell(m.n, {name: _columns_of(metric, name, m) for name, metric in metrics.items()})
+        for arm, m in moments.items()
+    }
+    return Aggregates({ALL: cells}, n_rows=sum(m.n for m in moments.values()))
+
+
+def _columns_of(metric: Metric, name: str, moments: Moments) -> Moments:
+    if not isinstance(metric, Mean | Ratio | Proportion) or metric.where or getattr(metric, "winsorize", None):
+        raise CausalRecError(
+            f"{name}: {type(metric).__name__} with these options needs the table, not moments of columns. "
+            "Means, ratios and proportions can, without where= and winsorize=."
+        )
+    outcome = [VALUE, DENOMINATOR] if isinstance(metric, Ratio) else [VALUE]
+    return moments.select(metric.columns, [*outcome, *metric.covariates])

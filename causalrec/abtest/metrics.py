@@ -1,0 +1,250 @@
+"""What is measured: small frozen objects that declare the columns they need."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, get_args
+
+from causalrec._validation import list_some
+from causalrec.abtest.hypotheses import Hypothesis
+from causalrec.exceptions import CausalRecError
+
+Missing: TypeAlias = Literal["raise", "drop", "zero"]
+ProportionMethod: TypeAlias = Literal[
+    "wald", "agresti-caffo", "newcombe", "miettinen-nurminen", "g", "fisher", "barnard", "boschloo"
+]
+PROPORTION_METHODS = get_args(ProportionMethod)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(ABC):
+    """What all metrics share.
+
+    Parameters
+    ----------
+    hypothesis : Superiority, NonInferiority or Equivalence, optional
+        What is asked of this metric; the experiment's by default.
+    where : str, optional
+        An SQL condition on the row's columns: others do not count for this metric. It must not depend on what the
+        treatment changed, or the arms stop being comparable.
+    missing : {"raise", "drop", "zero"}
+        What a missing value of the metric means: an error, a row that does not count, or zero.
+    """
+
+    hypothesis: Hypothesis | None = None
+    where: str | None = None
+    missing: Missing = "raise"
+
+    def __post_init__(self) -> None:
+        if self.missing not in ("raise", "drop", "zero"):
+            raise CausalRecError(f"missing is {self.missing!r}; expected 'raise', 'drop' or 'zero'.")
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+
+
+def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns)
+
+
+def _shares(winsorize: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    if winsorize is None:
+        return None
+    low, high = (0.0, winsorize) if isinstance(winsorize, int | float) else winsorize
+    if not 0 <= low < high <= 1 or (low, high) == (0, 1):
+        raise CausalRecError(
+            f"winsorize is {winsorize!r}; expected the upper quantile, such as 0.99, or a lower and an upper one."
+        )
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Mean(Metric):
+    """The mean of a column.
+
+    Parameters
+    ----------
+    column : str
+    covariates : sequence of str
+        Columns measured before assignment, by which the mean is adjusted (CUPED: Deng et al. 2013).
+    winsorize : float or pair of floats, optional
+        Clip the column at these quantiles of all arms together: one threshold for all. A float is the upper one.
+    method : {"t", "z"}
+        Welch's t, or the normal law.
+
+    Examples
+    --------
+    >>> Mean("revenue", covariates=["revenue_pre"], winsorize=0.99).columns
+    ('revenue', 'revenue_pre')
+    """
+
+    column: str
+    covariates: tuple[str, ...] = field(default=(), kw_only=True)
+    winsorize: float | tuple[float, float] | None = field(default=None, kw_only=True)
+    method: Literal["t", "z"] = field(default="t", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "covariates", _names(self.covariates))
+        object.__setattr__(self, "winsorize", _shares(self.winsorize))
+        if self.method not in ("t", "z"):
+            raise CausalRecError(f"method is {self.method!r}; expected 't' or 'z'.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return self.column, *self.covariates
+
+
+@dataclass(frozen=True)
+class Proportion(Metric):
+    """The share of units for which a 0/1 or boolean column is true.
+
+    Parameters
+    ----------
+    column : str
+    covariates : sequence of str
+        As of :class:`Mean`.
+    method : str
+        ``"wald"`` (z), ``"agresti-caffo"``, ``"newcombe"``, ``"miettinen-nurminen"``, ``"g"``, ``"fisher"``,
+        ``"barnard"`` or ``"boschloo"``; those other than ``"wald"`` are for independent units without covariates or
+        strata.
+    pooled : bool
+        Whether the p-value of ``"wald"`` takes the variance under the null.
+    correction : bool
+        Continuity correction of ``"wald"``.
+    """
+
+    column: str
+    covariates: tuple[str, ...] = field(default=(), kw_only=True)
+    method: ProportionMethod = field(default="wald", kw_only=True)
+    pooled: bool = field(default=True, kw_only=True)
+    correction: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "covariates", _names(self.covariates))
+        if self.method not in PROPORTION_METHODS:
+            raise CausalRecError(f"method is {self.method!r}; expected one of {list_some(PROPORTION_METHODS)}.")
+        if self.covariates and self.method != "wald":
+            raise CausalRecError(f"method {self.method!r} takes no covariates; drop them, or take method='wald'.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return self.column, *self.covariates
+
+
+@dataclass(frozen=True)
+class Ratio(Metric):
+    """The sum of one column over the sum of another: clicks per view (delta method: Deng et al. 2018).
+
+    Parameters
+    ----------
+    numerator, denominator : str
+    covariates : sequence of str
+        Columns measured before assignment, any number.
+    winsorize : float or pair of floats, optional
+        Clip both columns, each at these quantiles of its own over the same rows of all arms.
+    method : {"t", "z"}
+    """
+
+    numerator: str
+    denominator: str
+    covariates: tuple[str, ...] = field(default=(), kw_only=True)
+    winsorize: float | tuple[float, float] | None = field(default=None, kw_only=True)
+    method: Literal["t", "z"] = field(default="t", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "covariates", _names(self.covariates))
+        object.__setattr__(self, "winsorize", _shares(self.winsorize))
+        if self.method not in ("t", "z"):
+            raise CausalRecError(f"method is {self.method!r}; expected 't' or 'z'.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return self.numerator, self.denominator, *self.covariates
+
+
+@dataclass(frozen=True)
+class Quantile(Metric):
+    """A quantile of a column, ``q`` in (0, 1), by linear interpolation (numpy's default, R's type 7).
+
+    ``where="revenue > 0"`` takes it among those only; say so where the treatment may change who they are.
+    """
+
+    column: str
+    q: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.q < 1:
+            raise CausalRecError(f"q is {self.q}; expected a number in (0, 1), such as 0.9.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (self.column,)
+
+
+@dataclass(frozen=True)
+class Retention(Metric):
+    """The share of users seen again ``days`` days or more after exposure, among those exposed for that long.
+
+    A user counts as retained if ``last_seen - exposed >= days``; users who were exposed less than ``days`` days
+    before the end of observation cannot have been, and are left out of both arms (and counted).
+
+    Parameters
+    ----------
+    last_seen : str
+        Time of the last activity; or, if a number, days from exposure to it. Missing: never seen again.
+    days : float
+        The horizon, > 0.
+    exposed : str, optional
+        Time of exposure (of the kind of ``last_seen``); the experiment's ``exposed_at`` by default.
+    as_of : datetime or float, optional
+        End of observation; the latest ``last_seen`` in the table by default.
+    """
+
+    last_seen: str
+    days: float = 7
+    exposed: str | None = field(default=None, kw_only=True)
+    as_of: datetime | float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.days > 0:
+            raise CausalRecError(f"days is {self.days}; expected a number > 0, such as 7.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (self.last_seen,) if self.exposed is None else (self.last_seen, self.exposed)
+
+
+@dataclass(frozen=True)
+class SampleRatio:
+    """The sizes of the arms against their designed shares.
+
+    Parameters
+    ----------
+    weights : mapping of arm to share, optional
+        In any scale; equal by default.
+    threshold : float
+        A p-value below it is a mismatch.
+    """
+
+    weights: Mapping[Any, float] | None = None
+    threshold: float = 0.001
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """None beside the arm."""
+        return ()

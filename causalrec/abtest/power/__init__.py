@@ -1,0 +1,1 @@
+"""Design before the experiment: sample size, power, detectable effect, runtime."""

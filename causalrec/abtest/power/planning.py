@@ -1,0 +1,72 @@
+"""The next experiment, from what control of the last one shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalrec.abtest.aggregates import ALL, Aggregates, Cell
+from causalrec.abtest.comparisons import covariates_of
+from causalrec.abtest.estimation.scores import Names, Stratum, is_clustered, score_strata
+from causalrec.abtest.metrics import Metric, Proportion, Quantile, Retention
+from causalrec.abtest.power.power import solve_power
+from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
+from causalrec.results import PowerResult
+
+if TYPE_CHECKING:
+    from causalrec.abtest.experiment import Experiment
+
+
+def solve_power_of(
+    experiment: Experiment, aggregates: Aggregates, shares: Mapping[Any, float], wanted: Mapping[str, Any]
+) -> tuple[PowerResult, ...]:
+    """A design for each metric; see :meth:`Experiment.solve_power`. Without ``shares`` the arms are equal."""
+    cells = [cell for (arm, _), cell in aggregates.cells[ALL].items() if arm == experiment.control]
+    if not cells:
+        raise TreatmentError(f"control {experiment.control!r} has no units; a design needs its mean and variance.")
+    options: dict[str, Any] = {"alpha": 1 - experiment.confidence_level}
+    if not {"ratio", "n_arms", "weights"} & set(wanted):
+        by_arm = shares or dict.fromkeys(aggregates.arms, 1.0)
+        others = [share for arm, share in by_arm.items() if arm != experiment.control and share > 0]
+        options["weights"] = (by_arm[experiment.control], *others)
+    found = []
+    for name, metric in experiment.metrics.items():
+        if not isinstance(metric, Metric):
+            continue
+        known = {"metric": name, "hypothesis": metric.hypothesis or experiment.hypothesis}
+        try:
+            found.append(solve_power(**{**options, **known, **baseline_of(name, metric, cells), **wanted}))
+        except CausalRecError as error:
+            raise CausalRecError(f"{name}: {error}") from error
+    return tuple(found)
+
+
+def baseline_of(name: str, metric: Metric, cells: list[Cell]) -> dict[str, Any]:
+    """What a design needs to know of a metric, from the cells of control: its level, its spread, what covariates take.
+
+    Raises
+    ------
+    OutcomeError
+        For too few units, or a metric that does not vary.
+    """
+    if isinstance(metric, Quantile):
+        [summary] = [cell.quantiles[name] for cell in cells]
+        return {"mean": summary.value, "std": math.sqrt(summary.variance * summary.n), "method": "normal"}
+    moments = reduce(lambda a, b: a.merge(b), (cell.moments[name] for cell in cells))
+    covariates = covariates_of(metric)
+    names = Names(name, "control", "control")
+    arm, _, [cell] = score_strata([Stratum(None, moments, moments)], names, len(covariates))
+    variance = cell.control.covariance * moments.n
+    if not variance[0, 0] > 0:
+        raise OutcomeError(f"{name}: every value of control is the same; a design needs a metric that varies.")
+    found: dict[str, Any] = {"mean": arm.value, "std": math.sqrt(variance[0, 0])}
+    if isinstance(metric, Proportion | Retention) and not is_clustered(moments, len(covariates)):
+        found = {"proportion": arm.value}
+    if covariates:
+        theta = np.linalg.lstsq(variance[1:, 1:], variance[1:, 0], rcond=1e-10)[0]
+        found["variance_reduction"] = float(np.clip(theta @ variance[1:, 0] / variance[0, 0], 0, 1 - 1e-12))
+    return found

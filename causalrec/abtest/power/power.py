@@ -1,0 +1,235 @@
+"""How many units, how small an effect, how much power, how long: find the one from the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from causalrec._validation import list_some, nearest
+from causalrec.abtest.hypotheses import Equivalence
+from causalrec.abtest.power.design import FEWEST_UNITS, Design
+from causalrec.exceptions import CausalRecError
+from causalrec.results import NAN, PowerCurveResult, PowerResult
+
+_MOST_UNITS = 1e15  # of the control arm
+
+
+def solve_power(
+    design: Design | None = None,
+    *,
+    effect: float | None = None,
+    relative_effect: float | None = None,
+    n_obs: float | None = None,
+    power: float | None = None,
+    **options: Any,
+) -> PowerResult:
+    """Find the one of effect, number of units and power that is not given.
+
+    Parameters
+    ----------
+    design : Design, optional
+        Or its parameters by name: ``solve_power(mean=10, std=20, effect=1, power=0.8)``.
+    effect, relative_effect : float, optional
+        The true difference, or as a share of the control mean. For non-inferiority and equivalence often 0.
+    n_obs : float, optional
+        Units in all, of every arm.
+    power : float, optional
+
+    Returns
+    -------
+    PowerResult
+        With whole units rounded up arm by arm, and the power that those have. An unknown effect is the smallest that is
+        seen (a rise where both signs are); of non-inferiority the worst that still passes, of equivalence the largest.
+
+    Raises
+    ------
+    CausalRecError
+        Unless exactly one is unknown; where no number of units or no effect can do it; for a wrong design.
+
+    Examples
+    --------
+    >>> solve_power(mean=10, std=20, effect=1, power=0.8, daily_units=1_000).n_obs
+    12562
+    >>> mde = solve_power(proportion=0.2, n_obs=10_000, power=0.9, variance_reduction=0.3)
+    >>> print(f"{mde.effect:.4f} {mde.relative_effect:.1%}")
+    0.0221 11.1%
+    """
+    design = _design(design, options)
+    if relative_effect is not None:
+        effect = _absolute(design, effect, relative_effect)
+    unknown = [k for k, v in {"effect": effect, "n_obs": n_obs, "power": power}.items() if v is None]
+    if len(unknown) != 1:
+        raise CausalRecError(
+            f"{len(unknown)} of effect (or relative_effect), n_obs and power are missing ({list_some(unknown)}); give "
+            "two of them, such as effect=0.5 and power=0.8, to find the third."
+        )
+    if power is not None and not design.alpha < power < 1:
+        raise CausalRecError(f"power is {power}; expected a number between alpha ({design.alpha}) and 1, such as 0.8.")
+    if n_obs is None:
+        per_control = _units_needed(design, effect, power)  # type: ignore[arg-type]
+        arms = [math.ceil(per_control * share * (1 - 1e-12)) for share in design.shares]
+        n_obs = sum(arms)
+    else:
+        arms = [round(n_obs * share / sum(design.shares)) for share in design.shares]
+    if effect is None:
+        effect = _detectable_effect(design, n_obs, power)  # type: ignore[arg-type]
+    return PowerResult(
+        metric=design.metric, baseline=design.baseline, std=design.unit_std, effect=float(effect),
+        relative_effect=float(effect) / design.baseline if design.baseline else NAN,
+        power=float(design.power(effect, n_obs)), alpha=design.alpha, alternative=design.question_name,
+        n_obs=round(n_obs), n_control=arms[0], n_treatment=min(arms[1:]), n_arms=design.n_arms,
+        days=NAN if design.daily_units is None else runtime_days(n_obs, design.daily_units), method=design.describe(),
+    )  # fmt: skip
+
+
+def power_curve(
+    design: Design | None = None,
+    *,
+    effect: float | Sequence[float] | None = None,
+    relative_effect: float | Sequence[float] | None = None,
+    n_obs: Sequence[float] | None = None,
+    **options: Any,
+) -> PowerCurveResult:
+    """Power over numbers of units, a curve for each effect.
+
+    Parameters
+    ----------
+    design : Design, optional
+        Or its parameters by name.
+    effect, relative_effect : float or sequence of float
+        One of them.
+    n_obs : sequence of float, optional
+        Units in all; by default 100 sizes up to what the hardest effect needs for a power of 95%.
+
+    Examples
+    --------
+    >>> curve = power_curve(proportion=0.0179, effect=[0.0025, 0.005], n_obs=[10_000, 20_000, 40_000])
+    >>> curve.power.round(2)
+    array([[0.15, 0.25, 0.45],
+           [0.42, 0.71, 0.94]])
+    """
+    design = _design(design, options)
+    if relative_effect is not None:
+        effect = _absolute(design, effect, relative_effect)
+    if effect is None:
+        raise CausalRecError("effect is missing; give one or several, or relative_effect, to draw a curve for each.")
+    effects = np.atleast_1d(np.asarray(effect, dtype=np.float64))
+    if n_obs is None:
+        longest = max(_units_needed(design, float(e), 0.95) for e in effects) * sum(design.shares)
+        fewest = FEWEST_UNITS / min(design.shares) * sum(design.shares)
+        sizes = np.linspace(max(longest / 100, fewest), max(longest, fewest + 1), 100)
+    else:
+        sizes = np.asarray(n_obs, dtype=np.float64)
+    whole = np.ceil(sizes).astype(np.int64)
+    return PowerCurveResult(
+        metric=design.metric, baseline=design.baseline, alpha=design.alpha, method=design.describe(), n_obs=whole,
+        effect=effects, power=design.power(effects[:, None], whole[None, :]),
+    )  # fmt: skip
+
+
+def runtime_days(n_obs: float, daily_units: float | Sequence[float]) -> float:
+    """Whole days until ``n_obs`` units have come.
+
+    Parameters
+    ----------
+    n_obs : float
+    daily_units : float or sequence of float
+        New units a day; of a sequence the last one holds from then on, as returning users thin out the new ones.
+
+    Raises
+    ------
+    CausalRecError
+        For negative or missing numbers, or where the units never come.
+
+    Examples
+    --------
+    >>> runtime_days(12_562, 1_000), runtime_days(12_562, [5_000, 2_000, 500])
+    (13.0, 14.0)
+    """
+    daily = np.atleast_1d(np.asarray(daily_units, dtype=np.float64))
+    if daily.ndim != 1 or not len(daily) or not (np.isfinite(daily) & (daily >= 0)).all():
+        raise CausalRecError(
+            f"daily_units is {daily_units!r}; expected a number > 0, or one for each of the first days."
+        )
+    come = np.cumsum(daily)
+    if n_obs <= come[-1]:
+        return float(np.searchsorted(come, n_obs) + 1)
+    if daily[-1] == 0:
+        raise CausalRecError(f"daily_units bring {come[-1]:g} units and then none; {n_obs:g} are needed. Run it wider.")
+    return float(len(daily) + math.ceil((n_obs - come[-1]) / daily[-1]))
+
+
+def _units_needed(design: Design, effect: float, power: float) -> float:
+    """Units of control, not rounded."""
+    in_all = sum(design.shares)
+    sizes = FEWEST_UNITS * max(1.0, 1 / min(design.shares)) * 2.0 ** np.arange(60)
+    reached = design.power(effect, np.minimum(sizes, _MOST_UNITS) * in_all) >= power
+    if not reached[-1]:
+        raise CausalRecError(
+            f"no number of units gives an effect of {effect:g} a power of {power:g}: it lies on the side of the null "
+            f"({design.question_name}). Check its sign, the alternative and the margin."
+        )
+    first = int(np.argmax(reached))
+    if first == 0:
+        return float(sizes[0])
+    found = brentq(
+        lambda n: float(design.power(effect, n * in_all)) - power, sizes[first - 1], sizes[first], rtol=1e-13
+    )
+    return float(found)
+
+
+def _detectable_effect(design: Design, n_obs: float, power: float) -> float:
+    """Go from the edge of the null away from it until the power is there."""
+    edge, way, limit = _search(design)
+    step = design.unit_std * math.sqrt(2 * sum(design.shares) / n_obs)
+    steps = step * 2.0 ** np.arange(-4, 60)
+    steps = np.append(steps[steps < limit], limit) if math.isfinite(limit) else steps
+    reached = design.power(edge + way * steps, n_obs) >= power
+    if not reached.any():
+        raise CausalRecError(
+            f"no effect has a power of {power:g} with {n_obs:g} units ({design.question_name}). Plan for more units, "
+            "a wider margin or less power."
+        )
+    first = int(np.argmax(reached))
+    low, high = (steps[first - 1] if first else 0.0), steps[first]
+    found = brentq(lambda s: float(design.power(edge + way * s, n_obs)) - power, low, high, xtol=1e-300, rtol=1e-13)
+    return float(edge + way * found)
+
+
+def _search(design: Design) -> tuple[float, int, float]:
+    """The effect at the edge of the null, the way to go from it, and how far one can."""
+    test = design.one_sided_tests[0]
+    if isinstance(design.question, Equivalence):  # from the upper margin down to no effect
+        margin = design.question.margin * (abs(design.baseline) if design.question.relative else 1)
+        return margin, -1, margin
+    edge = test.offset + (test.theta - 1) * design.baseline if test.theta != 1 else test.offset
+    if math.isnan(design.proportion):
+        return edge, test.direction, math.inf
+    last = 1 - design.proportion if test.direction == 1 else -design.proportion
+    return edge, test.direction, abs(last - edge) * (1 - 1e-12)
+
+
+def _design(design: Design | None, options: dict[str, Any]) -> Design:
+    known = [f.name for f in dataclasses.fields(Design)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise CausalRecError(
+            f"{unknown[0]!r} is not a parameter of a design; expected some of {list_some(known, 20)}."
+            f"{nearest(unknown[0], known)}"
+        )
+    if design is None:
+        return Design(**options)
+    return dataclasses.replace(design, **options) if options else design
+
+
+def _absolute(design: Design, effect: Any, relative_effect: Any) -> Any:
+    if effect is not None:
+        raise CausalRecError("effect and relative_effect were both given; pass one.")
+    if not abs(design.baseline) > 0:
+        raise CausalRecError(f"mean is {design.mean}; a relative effect needs one that is not zero.")
+    return np.asarray(relative_effect, dtype=np.float64) * design.baseline

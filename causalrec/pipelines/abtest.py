@@ -1,0 +1,199 @@
+"""``causalrec abtest``: an experiment from YAML and one table; a run directory with its report, one MLflow run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalrec._files import new_directory
+from causalrec.datasets import file_digest
+from causalrec.engines import Engine
+from causalrec.exceptions import BalanceWarning, ConfigError, DatasetError
+from causalrec.experiment_config import ExperimentConfig
+from causalrec.pipelines.abtest_page import (
+    ABTestResults,
+    draw_figures,
+    headlines,
+    metrics_of,
+    rows_of,
+    sections,
+    strongest_interaction,
+    summary_rows,
+)
+from causalrec.pipelines.inputs import Lineage
+from causalrec.pipelines.progress import Reporter, SilentReporter
+from causalrec.pipelines.rundir import RunDirectory, new_run_path
+from causalrec.pipelines.session import Command, how_made, opened_engine, tracked
+from causalrec.report import render_report, write_report
+from causalrec.results import ExperimentResult, Result
+from causalrec.tracking import Stage, legal_name
+
+REPORT = "report.html"
+_TABLE = "experiment"
+
+
+@dataclass(frozen=True)
+class ABTestSummary:
+    """What the command found, with what stands out among the segments, and where its files are."""
+
+    title: str
+    results: ABTestResults
+    findings: tuple[str, ...]
+    notes: tuple[str, ...]
+    path: Path
+    report: Path
+    tracking: str
+
+
+def run_abtest(
+    config: ExperimentConfig, data: Path | None = None, *, reporter: Reporter | None = None
+) -> ABTestSummary:
+    """Analyse an experiment's table; the run directory, with ``report.html`` and ``results.json``, is whole or absent.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+    data : Path, optional
+        A Parquet or CSV file, or a directory of them; the config's ``data`` by default.
+    reporter : Reporter, optional
+        Is told of stages and notes.
+
+    Raises
+    ------
+    CausalRecError
+        One of its children, naming what is wrong with the config, the table or the places to write to.
+    """
+    reporter = reporter or SilentReporter()
+    path = _existing(data or config.data)
+    target = new_run_path(config.output_dir, config.name)
+    with (
+        tracked(config, reporter, "abtest", {"run": target.name}) as tracker,
+        new_directory(target) as partial,
+    ):
+        command = Command(config, reporter, tracker, RunDirectory(partial))
+        with opened_engine(config) as engine:
+            lineage = _register(command, engine, path)
+            results = _Analysis(command, config, engine).results()
+        with command.stage("report") as (_, stage):
+            _save(command, stage, results, lineage, config)
+    return ABTestSummary(
+        title=_title(results.experiment, config),
+        results=results,
+        findings=tuple(strongest_interaction(results.experiment.interactions)),
+        notes=tuple(command.notes),
+        path=target,
+        report=target / REPORT,
+        tracking=command.tracking_line(),
+    )
+
+
+def _existing(path: Path | None) -> Path:
+    if path is None:
+        raise ConfigError("no table is named; give --data file.parquet, or a `data:` key in the config.")
+    if not path.exists():
+        raise DatasetError(f"data: {path} does not exist; expected a Parquet or CSV file or directory.")
+    return path
+
+
+def _register(command: Command, engine: Engine, path: Path) -> Lineage:
+    with command.stage("data") as (_, stage):
+        engine.register(_TABLE, path)
+        line = Lineage(_TABLE, str(path), file_digest(path), None, tuple(engine.columns(_TABLE)))
+        for each in (stage, command.tracker.top):
+            each.log_dataset(line.table, line.source, line.digest, line.columns, line.rows, context="experiment")
+    return line
+
+
+class _Analysis:
+    """The stages that look at the table, each a child run of its own."""
+
+    def __init__(self, command: Command, config: ExperimentConfig, engine: Engine) -> None:
+        self._command, self._config = command, config
+        self._experiment, self._table = config.experiment(), (engine, _TABLE)
+
+    def results(self) -> ABTestResults:
+        """Everything that the config asks for."""
+        return ABTestResults(self._effects(), self._outliers(), self._distributions(), self._aa())
+
+    def _effects(self) -> ExperimentResult:
+        with self._command.stage("A/B test") as (_, stage), warnings.catch_warnings():
+            warnings.simplefilter("ignore", BalanceWarning)  # a note says the same
+            found = self._experiment.analyze(self._table)
+            self._log(stage, metrics_of(found))
+            for name, rows in (("effects", found.effects), ("diluted", found.diluted), ("segments", found.segments),
+                               ("interactions", found.interactions), ("pre_period", found.pre_period)):  # fmt: skip
+                if rows:
+                    stage.log_frame(rows_of(rows), f"tables/{name}.json")
+        for text in found.notes:
+            self._command.note(text)
+        return found
+
+    def _outliers(self) -> tuple[Any, ...]:
+        q = self._config.checks.outlier_quantile
+        if q is None:
+            return ()
+        with self._command.stage("outliers") as (_, stage):
+            found = self._experiment.outliers(self._table, q)
+            self._log(stage, {f"{each.metric}_outliers": each for each in found})
+        return found
+
+    def _distributions(self) -> tuple[Any, ...]:
+        if not self._config.checks.distributions:
+            return ()
+        with self._command.stage("distributions") as (_, stage):
+            found = self._experiment.distributions(self._table)
+            for each in found:
+                stage.log_frame(each.to_frame(), f"tables/{legal_name(f'distribution_{each.metric}')}.json")
+        return found
+
+    def _aa(self) -> tuple[Any, ...]:
+        n = self._config.checks.aa_simulations
+        if not n:
+            return ()
+        with self._command.stage("A/A simulation") as (advance, stage):
+            found = self._experiment.simulate_aa(self._table, n, rng=self._config.seed, progress=advance)
+            self._log(stage, {f"{each.metric}_aa": each for each in found})
+        return found
+
+    def _log(self, stage: Stage, results: Mapping[str, Result]) -> None:
+        for each in (stage, self._command.tracker.top):
+            each.log_results(results)
+
+
+def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Lineage, config: ExperimentConfig) -> None:
+    """Figures, the report, the results and what the run was made with."""
+    info = command.info("abtest", data=[vars(lineage)])
+    figures = draw_figures(results, shares=_shares(config))
+    for name, axes in figures.items():
+        stage.log_figure(axes, f"figures/{legal_name(name)}.png")
+    html = render_report(
+        config.name,
+        config.description or f"What does {config.variant} change?",
+        summary_rows(results.experiment),
+        sections(results, figures),
+        confidence_level=config.confidence_level,
+        topic="metric",
+        findings=headlines(results.experiment),
+        notes=command.notes,
+        appendix=how_made(config, info),
+    )
+    run = command.run
+    write_report(run.path / REPORT, html)
+    run.write_config(config)
+    run.write_results(results.named())
+    run.write_info(info)
+    command.tracker.top.log_artifact(run.path / REPORT)
+    command.tracker.top.log_text("\n".join(command.notes) or "none", "notes.txt")
+
+
+def _shares(config: ExperimentConfig) -> set[str]:
+    """The metrics whose values are shares of units, which figures show in percent."""
+    return {name for name, metric in config.metrics.items() if metric["kind"] in ("proportion", "retention")}
+
+
+def _title(result: ExperimentResult, config: ExperimentConfig) -> str:
+    arms = ", ".join(dict.fromkeys(e.treatment for e in result.effects))
+    return f"{config.name}: {arms} against {config.control}, {result.n_obs:,} units"

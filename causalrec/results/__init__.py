@@ -1,0 +1,75 @@
+"""Results: frozen, flat, and the only thing that plots, tracking and reports see.
+
+Scalar fields map one to one onto MLflow metrics and table columns (:meth:`Result.to_dict`). Results that are tables by
+nature (a curve, a balance table) keep their columns as arrays and give them with :meth:`Result.to_frame`; a result that
+holds others gives a row for each. An estimate without an honest standard error holds NaN there, and ``method`` says
+why.
+"""
+
+from causalrec.results.abtest import (
+    AAResult,
+    ABResult,
+    DistributionResult,
+    ExperimentResult,
+    HeterogeneityResult,
+    OutlierResult,
+    PowerCurveResult,
+    PowerResult,
+    ResamplingResult,
+    SampleRatioResult,
+    SegmentRatioResult,
+    TrendResult,
+)
+from causalrec.results.base import (
+    NAN,
+    Result,
+    format_interval,
+    format_level,
+    format_metric,
+    format_number,
+    format_percent,
+    format_pvalue,
+)
+from causalrec.results.effects import (
+    BalanceResult,
+    EffectResult,
+    IdentificationResult,
+    OverlapResult,
+    RankingResult,
+    RefutationResult,
+)
+from causalrec.results.saving import dump_results, load_results
+from causalrec.results.uplift import CurveResult, UpliftBinsResult
+
+__all__ = [
+    "NAN",
+    "AAResult",
+    "ABResult",
+    "BalanceResult",
+    "CurveResult",
+    "DistributionResult",
+    "EffectResult",
+    "ExperimentResult",
+    "HeterogeneityResult",
+    "IdentificationResult",
+    "OutlierResult",
+    "OverlapResult",
+    "PowerCurveResult",
+    "PowerResult",
+    "RankingResult",
+    "RefutationResult",
+    "ResamplingResult",
+    "Result",
+    "SampleRatioResult",
+    "SegmentRatioResult",
+    "TrendResult",
+    "UpliftBinsResult",
+    "dump_results",
+    "format_interval",
+    "format_level",
+    "format_metric",
+    "format_number",
+    "format_percent",
+    "format_pvalue",
+    "load_results",
+]

@@ -1,0 +1,153 @@
+"""An experiment's results as a table for people: text of at most 110 columns, and HTML."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from causalrec.results.base import format_level, format_number, format_pvalue
+
+if TYPE_CHECKING:
+    from causalrec.results.abtest import ABResult, ExperimentResult
+
+WIDTH = 110
+_NAMES = (0, 1)  # columns that are text: left aligned, and cut where the table would be too wide
+_SHORTEST_NAME = 8
+
+
+def scorecard_text(result: ExperimentResult) -> str:
+    """The scorecard, the checks and the notes."""
+    lines = [_title(result), "", *_text_table(result.effects)]
+    if result.diluted:
+        lines += ["", "on all units, triggered or not:", *_text_table(result.diluted)]
+    checks = list(scorecard_checks(result))
+    if checks:
+        lines += ["", *(part for line in checks for part in _wrapped(line, ""))]
+    if result.notes:
+        lines += ["", "notes", *(part for note in result.notes for part in _wrapped(note, "- "))]
+    return "\n".join(lines)
+
+
+def scorecard_html(result: ExperimentResult) -> str:
+    """The same as HTML."""
+    parts = [_html_table(_title(result), result.effects)]
+    if result.diluted:
+        parts.append(_html_table("on all units, triggered or not", result.diluted))
+    lines = [*scorecard_checks(result), *result.notes]
+    if lines:
+        parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
+    return "".join(parts)
+
+
+def _title(result: ExperimentResult) -> str:
+    return f"Experiment: {result.n_obs:,} units, {format_level(result.confidence_level)} intervals"
+
+
+def _figures(value: float, low: float, high: float, *, percent: bool = False) -> str:
+    """A value and its interval with as many decimals as three digits of the interval's half width need."""
+    numbers = [100 * x if percent else x for x in (value, low, high)]
+    ends = [x for x in numbers[1:] if math.isfinite(x)]
+    width = (ends[1] - ends[0]) / 2 if len(ends) == 2 else abs(numbers[0] - ends[0]) if ends else abs(numbers[0])
+    decimals = 2 - math.floor(math.log10(width)) if width > 0 and math.isfinite(width) else 2
+    sign, unit = ("+", "%") if percent else ("", "")
+
+    def text(x: float) -> str:
+        if not math.isfinite(x):
+            return "–" if math.isnan(x) else f"{x:{sign}}"
+        return f"{x:{sign}.2e}{unit}" if decimals > 7 else f"{x:{sign},.{max(decimals - percent, 0)}f}{unit}"
+
+    shown, *interval = (text(x) for x in numbers)
+    return shown if interval == ["–", "–"] else f"{shown} [{interval[0]}, {interval[1]}]"
+
+
+def scorecard_rows(effects: Sequence[ABResult]) -> list[tuple[str, ...]]:
+    """Header and a row per effect."""
+    controls = {e.control for e in effects}
+    base = controls.pop() if len(controls) == 1 else "control"
+    rows: list[tuple[str, ...]] = [("metric", "arm", base, "treatment", "lift", "difference", "p")]
+    for e in effects:
+        lift = _figures(e.relative_effect, e.relative_ci_low, e.relative_ci_high, percent=True)
+        difference = _figures(e.estimate, e.ci_low, e.ci_high)
+        means = (format_number(e.control_mean), format_number(e.treatment_mean))
+        rows.append((e.metric, e.treatment, *means, lift, difference, short_pvalue(e.pvalue)))
+    return rows
+
+
+def short_pvalue(pvalue: float) -> str:
+    """Three digits are enough."""
+    return f"{pvalue:.3g}" if 1e-3 <= pvalue < 1 else format_pvalue(pvalue)
+
+
+def _text_table(effects: Sequence[ABResult]) -> list[str]:
+    rows = scorecard_rows(effects)
+    rows[0] = tuple(_cut(text, 10) if i == 2 else text for i, text in enumerate(rows[0]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    free = WIDTH - sum(widths) - 2 * (len(widths) - 1)
+    while free < 0 and max(widths[i] for i in _NAMES) > _SHORTEST_NAME:
+        widest = max(_NAMES, key=lambda i: widths[i])
+        widths[widest] -= 1
+        free += 1
+    lines = []
+    for row in rows:
+        cells = [
+            f"{_cut(text, width):<{width}}" if i in _NAMES or i in (4, 5) else f"{text:>{width}}"
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _html_table(caption: str, effects: Sequence[ABResult]) -> str:
+    header, *rows = scorecard_rows(effects)
+    head = "".join(f"<th style='text-align:left'>{escape(text)}</th>" for text in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
+    """What was asked, and what was checked, a line each."""
+    for metric, e in {e.metric: e for e in result.effects if e.hypothesis != "two-sided"}.items():
+        yield f"{metric}: p and interval are {_hypothesis(e)}"
+    for ratio in result.sample_ratio:
+        arms = ", ".join(
+            f"{arm} {count:,} of {expected:,.0f} expected"
+            for arm, count, expected in zip(ratio.arms, ratio.counts, ratio.expected, strict=True)
+        )
+        yield f"sample ratio: {arms}; p = {short_pvalue(ratio.pvalue)}{', MISMATCH' if ratio.mismatch else ''}"
+    for split in result.segment_ratios:
+        yield (
+            f"sample ratio by {split.dimension}: {split.most_suspicious!r} is the most suspicious of "
+            f"{split.n_segments}; p = {short_pvalue(split.pvalue)}{', MISMATCH' if split.mismatch else ''}"
+        )
+    tests = sorted(result.interactions, key=lambda test: (math.isnan(test.pvalue), test.pvalue))
+    for test in tests[:1]:
+        yield (
+            f"effects by segment: of {len(tests)} tests for a difference, {test.metric} of {test.treatment} by "
+            f"{test.dimension} has the smallest p = {short_pvalue(test.pvalue)}"
+        )
+    for trend in result.trends:
+        yield (
+            f"{trend.metric} of {trend.treatment}: the effect changes by "
+            f"{_figures(trend.estimate, trend.ci_low, trend.ci_high)} a day, p = {short_pvalue(trend.pvalue)}"
+        )
+
+
+def _hypothesis(effect: ABResult) -> str:
+    if effect.hypothesis in ("greater", "less"):
+        return f"one-sided ({effect.hypothesis})"
+    margins = [format_number(m) for m in (effect.margin_low, effect.margin_high) if not math.isnan(m)]
+    kind = "relative " if "relative margin" in effect.method else ""
+    return f"of {effect.hypothesis}, {kind}margin{'s' * (len(margins) > 1)} {' and '.join(margins)}"
+
+
+def _wrapped(line: str, bullet: str) -> list[str]:
+    return textwrap.wrap(
+        line, WIDTH, initial_indent=bullet, subsequent_indent=" " * (len(bullet) or 2), break_on_hyphens=False
+    )
