@@ -29,9 +29,17 @@ from causalrec.abtest.power.functions import (
 from causalrec.exceptions import CausalRecError
 from causalrec.results import NAN
 
-PowerMethod: TypeAlias = Literal["t", "normal", "pooled", "unpooled", "arcsine"]
-_MEAN_METHODS = ("t", "normal")
+PowerMethod: TypeAlias = Literal["t", "student", "normal", "pooled", "unpooled", "arcsine"]
+_MEAN_METHODS = ("t", "student", "normal")
 _PROPORTION_METHODS = ("pooled", "unpooled", "arcsine")
+_METHOD_NAMES = {
+    "t": "Welch t, noncentral t",
+    "student": "Student t, noncentral t",
+    "normal": "z, normal",
+    "pooled": "two-proportion z, pooled",
+    "unpooled": "two-proportion z, unpooled",
+    "arcsine": "arcsine (Cohen's h)",
+}
 FEWEST_UNITS = 2.0  # of an arm: with fewer there is no variance
 
 
@@ -64,8 +72,10 @@ class Design:
         (v1 + (1 + r)^2 v0) / mean^2, as growthbook does. Relative intervals of Fieller exclude zero just when the
         absolute one does, and go with ``"absolute"``.
     method : str, optional
-        For means ``"t"`` (Welch's test, noncentral t; the default) or ``"normal"``. For proportions ``"pooled"`` (z
-        test with the variance of no effect; the default), ``"unpooled"`` or ``"arcsine"`` (Cohen's h).
+        For means ``"t"`` (Welch's test, noncentral t; the default), ``"student"`` (the t test with one variance for
+        both arms: statsmodels' ``TTestIndPower``, R's ``power.t.test``, G*Power) or ``"normal"`` (z). For proportions
+        ``"pooled"`` (z test with the variance of no effect; the default; R's ``power.prop.test``), ``"unpooled"`` or
+        ``"arcsine"`` (Cohen's h: statsmodels' ``proportion_effectsize`` with ``NormalIndPower``, R's ``pwr``).
     variance_reduction : float
         Share of the variance that covariates take away, in [0, 1): of CUPED the squared correlation with the past.
     design_effect : float
@@ -158,7 +168,6 @@ class Design:
 
     def _sampling(self, effect: FloatArray, n0: FloatArray, n1: FloatArray, test: OneSidedTest) -> Sampling:
         factor = self.design_effect * (1 - self.variance_reduction)
-        use_t = self.method == "t"
         if self.method == "arcsine":
             return sampling_of_arcsines(self.proportion, effect, n0, n1, variance_factor=factor)
         if not math.isnan(self.proportion):
@@ -170,8 +179,8 @@ class Design:
             n1 / self.design_effect,
         )
         if self.test == "relative":
-            return sampling_of_relative_effect(self.mean, std, effect, n0, n1, use_t=use_t)
-        return sampling_of_means(self.mean, std, effect, n0, n1, test, use_t=use_t)
+            return sampling_of_relative_effect(self.mean, std, effect, n0, n1, method=str(self.method))
+        return sampling_of_means(self.mean, std, effect, n0, n1, test, method=str(self.method))
 
     @property
     def question_name(self) -> str:
@@ -188,10 +197,7 @@ class Design:
 
     def describe(self) -> str:
         """How power was computed, in words."""
-        words = {
-            "t": "Welch t, noncentral t", "normal": "z, normal", "pooled": "two-proportion z, pooled",
-            "unpooled": "two-proportion z, unpooled", "arcsine": "arcsine (Cohen's h)",
-        }[str(self.method)]  # fmt: skip
+        words = _METHOD_NAMES[str(self.method)]
         if self.test == "relative":
             words += "; relative effect by the delta method"
         if isinstance(self.question, NonInferiority | Equivalence):
@@ -259,6 +265,8 @@ def _check_choices(design: Design) -> None:
     margin = design.question.relative if not isinstance(design.question, Superiority) else None
     if margin is not None and (design.test == "relative" or design.method == "arcsine"):
         raise CausalRecError("a margin goes with test='absolute' and with other methods than 'arcsine'; change those.")
+    if design.test == "relative" and design.method == "student":
+        raise CausalRecError("test='relative' has two variances, method='student' one; take method='t' or 'normal'.")
     if design.test == "relative" and not math.isnan(design.proportion):
         raise CausalRecError("test='relative' takes a mean and std; of a proportion p those are p and sqrt(p (1 - p)).")
     if (margin or design.test == "relative") and not abs(design.baseline) > 0:

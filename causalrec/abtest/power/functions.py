@@ -30,27 +30,34 @@ class Sampling:
 
 
 def sampling_of_means(
-    mean: float, std: float, effect: FloatArray, n0: FloatArray, n1: FloatArray, test: OneSidedTest, *, use_t: bool
+    mean: float, std: float, effect: FloatArray, n0: FloatArray, n1: FloatArray, test: OneSidedTest, *, method: str
 ) -> Sampling:
-    """Of treatment - theta x control - offset, by Welch's test; ``std`` is that of both arms."""
+    """Of treatment - theta x control - offset; ``std`` is that of both arms.
+
+    The law is normal (``"normal"``), or Student's t with Welch's (``"t"``) or the pooled variance's (``"student"``)
+    degrees of freedom.
+    """
     shift = effect - test.offset
     if test.theta != 1:
         shift = shift + (1 - test.theta) * mean
     v0, v1 = (test.theta * std) ** 2 / n0, std**2 / n1
     error = np.sqrt(v0 + v1)
-    df = (v0 + v1) ** 2 / (v0**2 / (n0 - 1) + v1**2 / (n1 - 1)) if use_t else None
+    df = {"t": _welch_df(v0, n0, v1, n1), "student": n0 + n1 - 2, "normal": None}[method]
     return Sampling(shift, error, error, df)
 
 
 def sampling_of_relative_effect(
-    mean: float, std: float, effect: FloatArray, n0: FloatArray, n1: FloatArray, *, use_t: bool
+    mean: float, std: float, effect: FloatArray, n0: FloatArray, n1: FloatArray, *, method: str
 ) -> Sampling:
     """Of treatment / control - 1 by the delta method, times the control mean; tested against zero."""
     grown = 1 + effect / mean
     v0, v1 = (grown * std) ** 2 / n0, std**2 / n1
     error = np.sqrt(v0 + v1)
-    df = (v0 + v1) ** 2 / (v0**2 / (n0 - 1) + v1**2 / (n1 - 1)) if use_t else None
-    return Sampling(np.asarray(effect), error, error, df)
+    return Sampling(np.asarray(effect), error, error, _welch_df(v0, n0, v1, n1) if method == "t" else None)
+
+
+def _welch_df(v0: FloatArray, n0: FloatArray, v1: FloatArray, n1: FloatArray) -> FloatArray:
+    return np.asarray((v0 + v1) ** 2 / (v0**2 / (n0 - 1) + v1**2 / (n1 - 1)))
 
 
 def sampling_of_proportions(

@@ -75,7 +75,7 @@ def solve_power(
         arms = [math.ceil(per_control * share * (1 - 1e-12)) for share in design.shares]
         n_obs = sum(arms)
     else:
-        arms = [round(n_obs * share / sum(design.shares)) for share in design.shares]
+        arms = _apportion(n_obs, design.shares)
     if effect is None:
         effect = _detectable_effect(design, n_obs, power)  # type: ignore[arg-type]
     return PowerResult(
@@ -162,6 +162,15 @@ def runtime_days(n_obs: float, daily_units: float | Sequence[float]) -> float:
     if daily[-1] == 0:
         raise CausalRecError(f"daily_units bring {come[-1]:g} units and then none; {n_obs:g} are needed. Run it wider.")
     return float(len(daily) + math.ceil((n_obs - come[-1]) / daily[-1]))
+
+
+def _apportion(n_obs: float, shares: Sequence[float]) -> list[int]:
+    """Whole units of each arm that sum to ``n_obs``: those with the largest remainders get what rounding down left."""
+    exact = np.asarray(shares) * (round(n_obs) / sum(shares))
+    arms = np.floor(exact * (1 + 1e-12)).astype(np.int64)
+    left = round(n_obs) - int(arms.sum())
+    arms[np.argsort(arms - exact, kind="stable")[:left]] += 1
+    return [int(n) for n in arms]
 
 
 def _units_needed(design: Design, effect: float, power: float) -> float:
