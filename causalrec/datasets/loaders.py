@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from causalrec._validation import list_some, nearest, optional_import
+from causalrec.datasets._known import KNOWN, OPEN_BANDIT, Known, Roles
 from causalrec.datasets.digests import file_digest
 from causalrec.exceptions import DatasetError
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which column plays which part; None or empty where there is none."""
-
-    unit: str | None = None
-    treatment: str | None = None
-    control: object = None
-    outcomes: tuple[str, ...] = ()
-    covariates: tuple[str, ...] = ()
-    time: str | None = None
-    user: str | None = None
-    item: str | None = None
-    event_type: str | None = None
-    value: str | None = None
-    propensity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,92 +36,6 @@ class Dataset:
         return str(column)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A public file: where it may lie below a data directory (the whole before a sample), its columns, known hashes."""
-
-    files: tuple[str, ...]
-    columns: tuple[str, ...]
-    roles: Roles
-    source: str
-    licence: str
-    hashes: Mapping[str, str]  # sha256 by file name
-    url: str | None = None
-
-
-_HILLSTROM_CSV = "Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
-_HILLSTROM_COVARIATES = ("recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel")
-_KNOWN: dict[str, _Known] = {
-    "hillstrom": _Known(
-        ("hillstrom/hillstrom.parquet", f"hillstrom/{_HILLSTROM_CSV}"),
-        (*_HILLSTROM_COVARIATES, "segment", "visit", "conversion", "spend"),
-        Roles("customer_id", "segment", "No E-Mail", ("visit", "conversion", "spend"), _HILLSTROM_COVARIATES),
-        "MineThatData E-Mail Analytics Challenge, Kevin Hillstrom, 2008", "none stated",
-        {"hillstrom.parquet": "5404c208319ad7ae2bbc2853e93cd2bee41b09d0d5d4aee566146b07ab4a3e49",
-         _HILLSTROM_CSV: "27bab8c5d3669f26ec08ebb50a0a78317542f29501156f2e2af6781fab4cd7e2"},
-        f"http://www.minethatdata.com/{_HILLSTROM_CSV}",
-    ),
-    "criteo_uplift": _Known(
-        ("criteo_uplift/criteo-uplift-v2.1.csv", "criteo_uplift/criteo-uplift-v2.1.csv.gz",
-         "criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet"),
-        (*(f"f{i}" for i in range(12)), "treatment", "conversion", "visit", "exposure"),
-        Roles("row_id", "treatment", 0, ("visit", "conversion"), tuple(f"f{i}" for i in range(12))),
-        "Criteo uplift prediction v2.1, Diemert et al. 2018", "CC BY-NC-SA 4.0",
-        {"criteo_uplift_v2.1_sample_10k.parquet": "c7779f20c00b39e9dd39e5197bca169b601ad554fbc72ad0e7e3d54fa0cba5ac"},
-    ),
-    "online_retail": _Known(
-        ("online_retail/online_retail.parquet", "online_retail/online_retail.csv"),
-        ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"),
-        Roles(time="InvoiceDate", user="CustomerID", item="StockCode"),
-        "Online Retail, Daqing Chen, UCI Machine Learning Repository", "CC BY 4.0",
-        {"online_retail.parquet": "240f47af1447fcac03765453c6eda598513eb2c1c630bbf52e61359ac5dfe891"},
-    ),
-    "retailrocket": _Known(
-        ("retailrocket/events.csv", "retailrocket/sample_events.csv"),
-        ("timestamp", "visitorid", "event", "itemid", "transactionid"),
-        Roles(time="timestamp", user="visitorid", item="itemid", event_type="event"),
-        "Retailrocket recommender system dataset", "CC BY-NC-SA 4.0",
-        {"sample_events.csv": "e39974339b517848fc4ba8666836b5af261b62cb1d20dd42c74eac5d9dd5725c"},
-    ),
-    "open_bandit": _Known(
-        ("open_bandit/random_all.parquet",),
-        ("timestamp", "item_id", "position", "click", "propensity_score"),
-        Roles(time="timestamp", item="item_id", outcomes=("click",), propensity="propensity_score"),
-        "Open Bandit Dataset (small), ZOZO Research, Saito et al. 2020", "CC BY 4.0",
-        {},
-    ),
-    "marketing_ab": _Known(
-        ("marketing_ab/marketing_AB.csv", "marketing_ab/marketing_AB_sample_46k.parquet"),
-        ("user id", "test group", "converted", "total ads", "most ads day", "most ads hour"),
-        Roles("user id", "test group", "psa", ("converted",)),
-        "Marketing A/B Testing, Kaggle user faviovaz", "see its page",
-        {"marketing_AB_sample_46k.parquet": "3333f530be94973ff909df25c2bbf1aa3262538e113fa5df3ce0d98e0e86cd02"},
-    ),
-    "movielens": _Known(
-        ("movielens_100k/ml-100k.inter", "movielens_100k/u.data"),
-        ("user_id", "item_id", "rating", "timestamp"),
-        Roles(time="timestamp", user="user_id", item="item_id", value="rating"),
-        "MovieLens 100K, GroupLens", "research use, no redistribution",
-        {"ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"},
-    ),
-    "completejourney": _Known(
-        ("completejourney/transactions_sample.parquet",),
-        ("household_id", "store_id", "basket_id", "product_id", "quantity", "sales_value", "transaction_timestamp"),
-        Roles(time="transaction_timestamp", user="household_id", item="product_id", value="sales_value"),
-        "Complete Journey 2.0, 84.51°, R package completejourney", "CC0 (package)",
-        {"transactions_sample.parquet": "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9"},
-    ),
-}  # fmt: skip
-_OPEN_BANDIT = {
-    ("random", "all"): "88383d7d4a208311785c9c544f43635559715a514598bf08bd6c31aa320a4d60",
-    ("random", "men"): "3ab1b2c9babbd1613bcf7322e5042f42251035a53eec95fa49e73cb716d5be4f",
-    ("random", "women"): "0bff9aa7aae944babef9f6e214657c1da0109fdc55d814d0c4f6cfea50a8ea08",
-    ("bts", "all"): "95728bdfeb7270fb285ce1ed5adf56518a1a917185160566c41a1b365a4d4245",
-    ("bts", "men"): "c87192a040b611fea865d200760c69cd7339d32b456986fb36f58ffdc70c3df1",
-    ("bts", "women"): "bccaebc799c42ed6a9206189d99e16ce37f3b0e8336ce3e03de49386516d3988",
-}
-
-
 def list_datasets() -> dict[str, str]:
     """The names that :func:`load_dataset` knows, with the source of each.
 
@@ -146,7 +44,7 @@ def list_datasets() -> dict[str, str]:
     >>> "hillstrom" in list_datasets()
     True
     """
-    return {name: known.source for name, known in _KNOWN.items()}
+    return {name: known.source for name, known in KNOWN.items()}
 
 
 def data_directory() -> Path:
@@ -183,11 +81,11 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Tr
     MissingExtraError
         When a download is needed and ``causalrec[download]`` is not installed.
     """
-    if name not in _KNOWN:
+    if name not in KNOWN:
         raise DatasetError(
-            f"data set {name!r} is unknown; expected one of {list_some(_KNOWN, 20)}.{nearest(name, _KNOWN)}"
+            f"data set {name!r} is unknown; expected one of {list_some(KNOWN, 20)}.{nearest(name, KNOWN)}"
         )
-    known, prepare = _KNOWN[name], _PREPARE.get(name, _as_it_is)
+    known, prepare = KNOWN[name], _PREPARE.get(name, _as_it_is)
     allowed = [
         *list(inspect.signature(prepare).parameters)[2:],
         *(("policy", "campaign") if name == "open_bandit" else ()),
@@ -225,7 +123,7 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Tr
     return Dataset(name, prepared, roles, known.source, known.licence, file, digest)
 
 
-def _bandit_log(known: _Known, policy: str, campaign: str) -> _Known:
+def _bandit_log(known: Known, policy: str, campaign: str) -> Known:
     for option, value, choices in (
         ("policy", policy, ("random", "bts")),
         ("campaign", campaign, ("all", "men", "women")),
@@ -235,10 +133,10 @@ def _bandit_log(known: _Known, policy: str, campaign: str) -> _Known:
                 f"open_bandit: {option} is {value!r}; expected one of {list_some(choices)}.{nearest(value, choices)}"
             )
     name = f"{policy}_{campaign}.parquet"
-    return replace(known, files=(f"open_bandit/{name}",), hashes={name: _OPEN_BANDIT[policy, campaign]})
+    return replace(known, files=(f"open_bandit/{name}",), hashes={name: OPEN_BANDIT[policy, campaign]})
 
 
-def _find(name: str, known: _Known, path: str | Path | None) -> Path:
+def _find(name: str, known: Known, path: str | Path | None) -> Path:
     base = data_directory() if path is None else Path(path)
     if base.is_file():
         return base
@@ -255,7 +153,7 @@ def _find(name: str, known: _Known, path: str | Path | None) -> Path:
     )
 
 
-def _download(dataset: str, known: _Known) -> Path:
+def _download(dataset: str, known: Known) -> Path:
     """The publisher's file from pooch's cache, fetched where it is not there; its hash is checked either way."""
     pooch = optional_import("pooch", extra="download")
     cache = pooch.os_cache("causalrec")
@@ -329,6 +227,14 @@ def _numbered(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
     return frame.assign(row_id=range(len(frame))), roles
 
 
+def _social_pressure(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, Roles]:
+    """Yes and no in any case as 1 and 0, arms without the space before them. Two households have fractional ids."""
+    votes = ["voted", "g2000", "g2002", "g2004", "p2000", "p2002", "p2004"]
+    typed: dict[str, pd.Series] = {c: frame[c].str.lower().map({"yes": 1, "no": 0}).astype("int8") for c in votes}
+    typed["treatment"] = frame["treatment"].str.strip()
+    return frame.assign(voter_id=range(len(frame)), **typed), roles
+
+
 _PREPARE: dict[str, Callable[..., tuple[pd.DataFrame, Roles]]] = {
     "hillstrom": _hillstrom,
     "online_retail": _online_retail,
@@ -336,6 +242,7 @@ _PREPARE: dict[str, Callable[..., tuple[pd.DataFrame, Roles]]] = {
     "movielens": _seconds,
     "open_bandit": _open_bandit,
     "criteo_uplift": _numbered,
+    "social_pressure": _social_pressure,
 }
 
 

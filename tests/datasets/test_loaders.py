@@ -17,10 +17,10 @@ from causalrec.datasets import (
     data_directory,
     list_datasets,
     load_dataset,
-    loaders,
     online_retail_purchases,
     retailrocket_events,
 )
+from causalrec.datasets._known import HILLSTROM_CSV, KNOWN
 from causalrec.exceptions import DatasetError
 
 MICROSECONDS = np.dtype("datetime64[us]")
@@ -37,6 +37,11 @@ SHAPES = {
     "marketing_ab": (46_188, 7),
     "movielens": (100_000, 4),
     "completejourney": (75_000, 11),
+    "marketing_ab_by_day": (14, 4),
+    "marketing_ab_by_ads": (6, 4),
+    "cookie_cats": (90_189, 5),
+    "social_pressure": (344_084, 17),
+    "mall_customers": (200, 5),
 }
 
 
@@ -48,7 +53,7 @@ def test_set_loads_with_its_known_hash_shape_and_roles(data_dir: Path, name: str
     assert data.digest == hashlib.sha256(data.path.read_bytes()).hexdigest()
     roles = data.roles
     named = [roles.unit, roles.treatment, roles.time, roles.user, roles.item, roles.event_type, roles.value]
-    columns = [*filter(None, [*named, roles.propensity]), *roles.outcomes, *roles.covariates]
+    columns = [*filter(None, [*named, roles.propensity, roles.cluster]), *roles.outcomes, *roles.covariates]
     assert columns
     assert set(columns) <= set(data.frame.columns)
     if roles.time:
@@ -90,7 +95,19 @@ def test_published_figures(data_dir: Path) -> None:
     assert marketing.groupby("test group")["converted"].agg(["size", "mean"]).round(5).to_numpy().tolist() == [
         [44_324, 0.02527], [1864, 0.0177],
     ]  # fmt: skip
+    for counts in (load_dataset("marketing_ab_by_day", data_dir), load_dataset("marketing_ab_by_ads", data_dir)):
+        totals = counts.frame.groupby("test group")[["n_users", "n_converted"]].sum()
+        assert totals.to_numpy().tolist() == [[564_577, 14_423], [23_524, 420]]
     assert load_dataset("completejourney", data_dir).frame["household_id"].nunique() == 2377
+    cats = load_dataset("cookie_cats", data_dir).frame.groupby("version")["retention_7"].agg(["size", "mean"])
+    assert cats.round(4).to_numpy().tolist() == [[44_700, 0.1902], [45_489, 0.182]]
+    voters = load_dataset("social_pressure", data_dir)
+    turnout = voters.frame.groupby("treatment")["voted"].mean().round(3).to_dict()
+    assert turnout == {"Control": 0.297, "Civic Duty": 0.315, "Hawthorne": 0.322, "Self": 0.345, "Neighbors": 0.378}
+    assert voters.frame[voters.require("cluster")].nunique() == 180_002
+    mall = load_dataset("mall_customers", data_dir).frame
+    assert mall.mean(numeric_only=True).round(2).tolist()[1:] == [38.85, 60.56, 50.2]
+    assert mall["Gender"].value_counts().to_dict() == {"Female": 112, "Male": 88}
 
 
 @pytest.mark.data
@@ -156,7 +173,7 @@ HILLSTROM = (
 )
 CRITEO = ",".join(f"f{i}" for i in range(12)) + ",treatment,conversion,visit,exposure\n" + ",".join("1" * 16) + "\n"
 PUBLISHED = {
-    "hillstrom": (loaders._HILLSTROM_CSV, HILLSTROM, 3),
+    "hillstrom": (HILLSTROM_CSV, HILLSTROM, 3),
     "criteo_uplift": ("criteo-uplift-v2.1.csv", CRITEO, 1),
     "marketing_ab": (
         "marketing_AB.csv",
@@ -182,7 +199,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_the_publishers_file_loads_too(tmp_path: Path, name: str, place: str) -> None:
     filename, text, rows = PUBLISHED[name]
-    known = next(f for f in loaders._KNOWN[name].files if f.endswith(filename))
+    known = next(f for f in KNOWN[name].files if f.endswith(filename))
     file = tmp_path / (known if place == "data directory" else filename)
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
@@ -290,7 +307,7 @@ def test_values_of_another_kind(tmp_path: Path) -> None:
 
 
 def test_a_known_copy_is_told_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / loaders._HILLSTROM_CSV
+    copy = tmp_path / HILLSTROM_CSV
     copy.write_text(HILLSTROM)
     with pytest.raises(DatasetError, match=r"sha256 is .*; expected 27bab8c5.*another version.*verify=False"):
         load_dataset("hillstrom", tmp_path)
@@ -350,8 +367,8 @@ def publisher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple
 
 def serve(monkeypatch: pytest.MonkeyPatch, url: str, content: str = HILLSTROM) -> None:
     digest = hashlib.sha256(content.encode()).hexdigest()
-    known = replace(loaders._KNOWN["hillstrom"], url=url, hashes={url.rpartition("/")[2]: digest})
-    monkeypatch.setitem(loaders._KNOWN, "hillstrom", known)
+    known = replace(KNOWN["hillstrom"], url=url, hashes={url.rpartition("/")[2]: digest})
+    monkeypatch.setitem(KNOWN, "hillstrom", known)
 
 
 def test_a_missing_file_is_downloaded_once(publisher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_missing_public_data_is_said_and_not_an_error(tmp_path: Path, monkeypatc
     from causalrec.datasets import loaders
 
     monkeypatch.setenv("CAUSALREC_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(loaders, "_KNOWN", {k: v for k, v in loaders._KNOWN.items() if v.url is None})
+    monkeypatch.setattr(loaders, "KNOWN", {k: v for k, v in loaders.KNOWN.items() if v.url is None})
     found = check_real(reporter=SilentReporter())
     assert {s.name for s in found} == set(list_datasets())
     assert all(s.rows is None and "CAUSALREC_DATA_DIR" in s.state for s in found)

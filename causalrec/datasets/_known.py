@@ -1,0 +1,151 @@
+"""The public files that are known: where each may lie, its columns, their roles, source, licence and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column plays which part; None or empty where there is none."""
+
+    unit: str | None = None
+    treatment: str | None = None
+    control: object = None
+    outcomes: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    time: str | None = None
+    user: str | None = None
+    item: str | None = None
+    event_type: str | None = None
+    value: str | None = None
+    propensity: str | None = None
+    cluster: str | None = None  # who was assigned, where a row is less than that
+
+
+@dataclass(frozen=True)
+class Known:
+    """A public file: where it may lie below a data directory (the whole before a sample), its columns, known hashes."""
+
+    files: tuple[str, ...]
+    columns: tuple[str, ...]
+    roles: Roles
+    source: str
+    licence: str
+    hashes: Mapping[str, str]  # sha256 by file name
+    url: str | None = None
+
+
+HILLSTROM_CSV = "Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv"
+_HILLSTROM_COVARIATES = ("recency", "history_segment", "history", "mens", "womens", "zip_code", "newbie", "channel")
+_SOCIAL_PRESSURE_COVARIATES = (
+    "sex", "yob", "g2000", "g2002", "g2004", "p2000", "p2002", "p2004", "hh_size"
+)  # fmt: skip
+KNOWN: dict[str, Known] = {
+    "hillstrom": Known(
+        ("hillstrom/hillstrom.parquet", f"hillstrom/{HILLSTROM_CSV}"),
+        (*_HILLSTROM_COVARIATES, "segment", "visit", "conversion", "spend"),
+        Roles("customer_id", "segment", "No E-Mail", ("visit", "conversion", "spend"), _HILLSTROM_COVARIATES),
+        "MineThatData E-Mail Analytics Challenge, Kevin Hillstrom, 2008", "none stated",
+        {"hillstrom.parquet": "5404c208319ad7ae2bbc2853e93cd2bee41b09d0d5d4aee566146b07ab4a3e49",
+         HILLSTROM_CSV: "27bab8c5d3669f26ec08ebb50a0a78317542f29501156f2e2af6781fab4cd7e2"},
+        f"http://www.minethatdata.com/{HILLSTROM_CSV}",
+    ),
+    "criteo_uplift": Known(
+        ("criteo_uplift/criteo-uplift-v2.1.csv", "criteo_uplift/criteo-uplift-v2.1.csv.gz",
+         "criteo_uplift/criteo_uplift_v2.1_sample_10k.parquet"),
+        (*(f"f{i}" for i in range(12)), "treatment", "conversion", "visit", "exposure"),
+        Roles("row_id", "treatment", 0, ("visit", "conversion"), tuple(f"f{i}" for i in range(12))),
+        "Criteo uplift prediction v2.1, Diemert et al. 2018", "CC BY-NC-SA 4.0",
+        {"criteo_uplift_v2.1_sample_10k.parquet": "c7779f20c00b39e9dd39e5197bca169b601ad554fbc72ad0e7e3d54fa0cba5ac"},
+    ),
+    "online_retail": Known(
+        ("online_retail/online_retail.parquet", "online_retail/online_retail.csv"),
+        ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"),
+        Roles(time="InvoiceDate", user="CustomerID", item="StockCode"),
+        "Online Retail, Daqing Chen, UCI Machine Learning Repository", "CC BY 4.0",
+        {"online_retail.parquet": "240f47af1447fcac03765453c6eda598513eb2c1c630bbf52e61359ac5dfe891"},
+    ),
+    "retailrocket": Known(
+        ("retailrocket/events.csv", "retailrocket/sample_events.csv"),
+        ("timestamp", "visitorid", "event", "itemid", "transactionid"),
+        Roles(time="timestamp", user="visitorid", item="itemid", event_type="event"),
+        "Retailrocket recommender system dataset", "CC BY-NC-SA 4.0",
+        {"sample_events.csv": "e39974339b517848fc4ba8666836b5af261b62cb1d20dd42c74eac5d9dd5725c"},
+    ),
+    "open_bandit": Known(
+        ("open_bandit/random_all.parquet",),
+        ("timestamp", "item_id", "position", "click", "propensity_score"),
+        Roles(time="timestamp", item="item_id", outcomes=("click",), propensity="propensity_score"),
+        "Open Bandit Dataset (small), ZOZO Research, Saito et al. 2020", "CC BY 4.0",
+        {},
+    ),
+    "marketing_ab": Known(
+        ("marketing_ab/marketing_AB.csv", "marketing_ab/marketing_AB_sample_46k.parquet"),
+        ("user id", "test group", "converted", "total ads", "most ads day", "most ads hour"),
+        Roles("user id", "test group", "psa", ("converted",)),
+        "Marketing A/B Testing, Kaggle user faviovaz", "see its page",
+        {"marketing_AB_sample_46k.parquet": "3333f530be94973ff909df25c2bbf1aa3262538e113fa5df3ce0d98e0e86cd02"},
+    ),
+    "marketing_ab_by_day": Known(
+        ("marketing_ab/full_counts_by_day_and_group.csv",),
+        ("most ads day", "test group", "n_users", "n_converted"),
+        Roles(treatment="test group", control="psa", outcomes=("n_converted",)),
+        "Exact counts of all 588,101 users of Marketing A/B Testing by day", "see its page",
+        {"full_counts_by_day_and_group.csv": "51eae23905f1e220fb15806384ea3ffe4bf317fe0e356441f2e0a8d30acddd0b"},
+    ),
+    "marketing_ab_by_ads": Known(
+        ("marketing_ab/full_counts_by_total_ads_bucket_and_group.csv",),
+        ("total ads bucket", "test group", "n_users", "n_converted"),
+        Roles(treatment="test group", control="psa", outcomes=("n_converted",)),
+        "Exact counts of all 588,101 users of Marketing A/B Testing by ads seen", "see its page",
+        {"full_counts_by_total_ads_bucket_and_group.csv":
+         "8198ab263d8a1be1dc822516ee3682dd39e521b0cbb0bbfbed42126b1f55a6ce"},
+    ),
+    "movielens": Known(
+        ("movielens_100k/ml-100k.inter", "movielens_100k/u.data"),
+        ("user_id", "item_id", "rating", "timestamp"),
+        Roles(time="timestamp", user="user_id", item="item_id", value="rating"),
+        "MovieLens 100K, GroupLens", "research use, no redistribution",
+        {"ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"},
+    ),
+    "completejourney": Known(
+        ("completejourney/transactions_sample.parquet",),
+        ("household_id", "store_id", "basket_id", "product_id", "quantity", "sales_value", "transaction_timestamp"),
+        Roles(time="transaction_timestamp", user="household_id", item="product_id", value="sales_value"),
+        "Complete Journey 2.0, 84.51°, R package completejourney", "CC0 (package)",
+        {"transactions_sample.parquet": "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9"},
+    ),
+    "cookie_cats": Known(
+        ("cookie_cats/cookie_cats.parquet", "cookie_cats/cookie_cats.csv"),
+        ("userid", "version", "sum_gamerounds", "retention_1", "retention_7"),
+        Roles("userid", "version", "gate_30", ("retention_1", "retention_7", "sum_gamerounds")),
+        "Cookie Cats mobile game A/B test, Tactile Entertainment, through DataCamp", "none stated",
+        {"cookie_cats.parquet": "7799c0be2436830908039d97e6d2977afc336bfff1965f28bb106a935495e5ae"},
+    ),
+    "social_pressure": Known(
+        ("social_pressure/social_pressure.parquet",
+         "social_pressure/GerberGreenLarimer_APSR_2008_social_pressure.csv"),
+        (*_SOCIAL_PRESSURE_COVARIATES, "treatment", "voted", "hh_id", "cluster", "numberofnames", "p2004_mean",
+         "g2004_mean"),
+        Roles("voter_id", "treatment", "Control", ("voted",), _SOCIAL_PRESSURE_COVARIATES, cluster="hh_id"),
+        "Social pressure mailing, Gerber, Green and Larimer, APSR 102(1), 2008", "archive terms",
+        {"social_pressure.parquet": "652f563323992bed4390bb18a76c5ed8359dc49b3d9f8c9862797459f6431538"},
+    ),
+    "mall_customers": Known(
+        ("mall_customers/Mall_Customers.csv",),
+        ("CustomerID", "Gender", "Age", "Annual Income (k$)", "Spending Score (1-100)"),
+        Roles("CustomerID", covariates=("Gender", "Age", "Annual Income (k$)", "Spending Score (1-100)")),
+        "Mall Customers, Kaggle user vjchoudhary7", "not stated",
+        {"Mall_Customers.csv": "416a4f62a8f33841a16e1db5297f0e05d3b65b05e73632cedae58e739e1e1f77"},
+    ),
+}  # fmt: skip
+OPEN_BANDIT = {
+    ("random", "all"): "88383d7d4a208311785c9c544f43635559715a514598bf08bd6c31aa320a4d60",
+    ("random", "men"): "3ab1b2c9babbd1613bcf7322e5042f42251035a53eec95fa49e73cb716d5be4f",
+    ("random", "women"): "0bff9aa7aae944babef9f6e214657c1da0109fdc55d814d0c4f6cfea50a8ea08",
+    ("bts", "all"): "95728bdfeb7270fb285ce1ed5adf56518a1a917185160566c41a1b365a4d4245",
+    ("bts", "men"): "c87192a040b611fea865d200760c69cd7339d32b456986fb36f58ffdc70c3df1",
+    ("bts", "women"): "bccaebc799c42ed6a9206189d99e16ce37f3b0e8336ce3e03de49386516d3988",
+}

@@ -1,0 +1,107 @@
+"""What the studies share: arguments, tables on the terminal, figures as PNG files, and one page of conclusions."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from causalrec.report import Section, SummaryRow, render_report, write_report
+from causalrec.results import format_number
+
+_WIDTH = 110
+
+
+def study_arguments(name: str, description: str | None, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """``output``, a directory that is made if need be, and ``data_dir``, ``None`` for where causalrec looks itself."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}.run", description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs") / "experiments" / name, help="directory of figures and page"
+    )
+    parser.add_argument("--data-dir", type=Path, help="directory of the public data sets; CAUSALREC_DATA_DIR if absent")
+    return parser.parse_args(arguments)
+
+
+@dataclass
+class Study:
+    """A study as it is told: each section is printed when it is added, and kept for the page."""
+
+    title: str
+    question: str
+    sections: list[Section] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        print(f"{self.title}\n{'=' * len(self.title)}\n{_wrapped(self.question)}")
+
+    def add(
+        self,
+        title: str,
+        *text: str,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+        figures: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Print a section and keep it; figures are Axes by the name of their file, without an ending."""
+        print(f"\n{title}\n{'-' * len(title)}")
+        for caption, frame in (tables or {}).items():
+            print(f"\n{_wrapped(caption)}\n{as_text(frame)}")
+        for line in text:
+            print(f"\n{_wrapped(line)}")
+        self.figures |= figures or {}
+        self.sections.append(Section(title, text, tuple((figures or {}).values()), dict(tables or {})))
+
+    def finish(
+        self,
+        directory: Path,
+        *,
+        conclusions: Sequence[str],
+        caveats: Sequence[str] = (),
+        summary: Sequence[SummaryRow] = (),
+    ) -> Path:
+        """Print the conclusions and write the figures and ``index.html``, which opens with them; the page's path."""
+        for title, lines in (("Conclusions", conclusions), ("What to doubt", caveats)):
+            if lines:
+                print(f"\n{title}\n{'-' * len(title)}")
+            for line in lines:
+                print(textwrap.fill(line, _WIDTH, initial_indent="- ", subsequent_indent="  "))
+        save_figures(self.figures, directory)
+        page = render_report(
+            self.title, self.question, summary, self.sections, topic="of", findings=conclusions, notes=caveats
+        )
+        path = write_report(directory / "index.html", page)
+        print(f"\n{len(self.figures)} figures and {path}")
+        return path
+
+
+def save_figures(figures: Mapping[str, Any], directory: Path) -> None:
+    """Save Axes by name as PNG files below ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, axes in figures.items():
+        axes.figure.savefig(directory / f"{name}.png", dpi=110, facecolor="white")
+
+
+def as_text(frame: pd.DataFrame) -> str:
+    """A table for the terminal, numbers as causalrec writes them."""
+    written = frame.apply(lambda column: [_cell(value) for value in column])
+    numbers = [column for column in frame if pd.api.types.is_numeric_dtype(frame[column])]
+    widths = {c: max([len(str(c)), *(len(v) for v in written[c])]) for c in frame}
+    lines = ["  ".join(f"{c!s:>{w}}" if c in numbers else f"{c!s:<{w}}" for c, w in widths.items()).rstrip()]
+    for row in written.itertuples(index=False, name=None):
+        cells = zip(row, widths.items(), strict=True)
+        lines.append("  ".join(f"{v:>{w}}" if c in numbers else f"{v:<{w}}" for v, (c, w) in cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, str) else format_number(value)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH)
