@@ -17,6 +17,20 @@ UNTRIGGERED = "__untriggered"  # units that no arm could affect; group None
 TREND = "__trend"  # moments for the slope over days; group None
 
 
+_RESERVED = ("value", "den", "rows")
+
+
+def covariate_name(column: str) -> str:
+    """What a covariate's column is called among the moments of a metric: other than the metric's own columns.
+
+    Examples
+    --------
+    >>> covariate_name("revenue_pre"), covariate_name("value")
+    ('revenue_pre', 'covariate value')
+    """
+    return f"covariate {column}" if column in _RESERVED or column.startswith("covariate ") else column
+
+
 @dataclass(frozen=True)
 class QuantileSummary:
     """A quantile of a cell, the variance of its estimate, and the units behind it."""
@@ -36,7 +50,7 @@ class Cell:
         Units: clusters where rows are clustered, else rows.
     moments : mapping of metric to Moments
         Columns are ``value``, ``den`` (of a ratio), ``rows`` (the size of a cluster; clustered data only), then the
-        covariates by name; of the dimension ``TREND`` they are ``w``, ``dw``, ``ddw``, ``v``, ``dv``: sums over a
+        covariates by ``covariate_name``; of the dimension ``TREND`` they are ``w``, ``dw``, ``ddw``, ``v``, ``dv``: sums over a
         unit's rows of the weight (1, or the denominator), of day x weight, of day^2 x weight, of the value, and of
         day x value.
     quantiles : mapping of metric to QuantileSummary
@@ -85,6 +99,11 @@ class Aggregates:
         """Aggregates of disjoint units together, in any order: a day's after the days before."""
         if self.clustered != other.clustered or set(self.cells) != set(other.cells):
             raise CausalRecError("cannot merge: the two were collected by different experiments.")
+        if self.thresholds != other.thresholds:
+            raise CausalRecError(
+                f"cannot merge: one was clipped to {dict(self.thresholds)}, the other to {dict(other.thresholds)}, as "
+                "winsorising quantiles are of the rows at hand. Collect all rows at once, or clip the columns before."
+            )
         cells = {}
         for dimension in self.cells:
             mine, theirs = dict(self.cells[dimension]), dict(other.cells[dimension])

@@ -10,7 +10,7 @@ import numpy as np
 
 from causalrec._typing import FloatArray, RandomState
 from causalrec._validation import check_columns, check_confidence_level, list_some
-from causalrec.abtest.aggregates import ALL, Aggregates, Cell, Key
+from causalrec.abtest.aggregates import ALL, Aggregates, Cell, Key, covariate_name
 from causalrec.abtest.analysis import analyze
 from causalrec.abtest.checks import outlier_report
 from causalrec.abtest.collection.collect import collect, unit_values
@@ -336,4 +336,4 @@ def _columns_of(metric: Metric, name: str, moments: Moments) -> Moments:
             "Means, ratios and proportions can, without where= and winsorize=."
         )
     outcome = [VALUE, DENOMINATOR] if isinstance(metric, Ratio) else [VALUE]
-    return moments.select(metric.columns, [*outcome, *metric.covariates])
+    return moments.select(metric.columns, [*outcome, *map(covariate_name, metric.covariates)])

@@ -12,9 +12,9 @@ import pandas as pd
 from causalrec._typing import BoolArray, IntArray
 from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Key
 from causalrec.abtest.collection.plan import Plan
-from causalrec.abtest.collection.sql import Rows
+from causalrec.abtest.collection.sql import BY_DAY, Rows
 from causalrec.engines.moments import Groups, Term, collect_groups, order_free_sums
-from causalrec.exceptions import OutcomeError
+from causalrec.exceptions import ColumnError, OutcomeError
 
 if TYPE_CHECKING:
     from causalrec.abtest.experiment import Experiment
@@ -113,9 +113,18 @@ def _literal(label: Hashable, text: Callable[[str], str]) -> str:
     return str(label) if isinstance(label, int) else text(str(label))
 
 
-def _refusal(noun: str) -> Callable[[Term, tuple[Any, ...], int, int], Exception]:
+def _refusal(
+    noun: str, count_without_day: Callable[[], tuple[int, str]]
+) -> Callable[[Term, tuple[Any, ...], int, int], Exception]:
     def refuse(term: Term, key: tuple[Any, ...], n_bad: int, n: int) -> Exception:
-        where = f" in arm {key[-1]!r}" if key else ""
+        if term.label.endswith(BY_DAY):  # the value alone would have been refused before
+            n_without, day = count_without_day()
+            if n_without:
+                return ColumnError(
+                    f"day {day!r} is missing in {n_without:,} rows, whose day since exposure cannot be known. Leave them "
+                    f"out with where={f'{day} IS NOT NULL'!r}, or the analysis by day with day=None."
+                )
+        where = f" in arm {key[0]!r}" if key else ""
         remedy = "use missing='drop' or missing='zero' if a missing value means that, or restrict the rows with where="
         if term.label.startswith("covariate"):
             remedy = (
@@ -185,12 +194,17 @@ class Scan:
         )
         return terms, table
 
+    def _rows_without_day(self) -> tuple[int, str]:
+        day, rows = str(self._experiment.day), self._rows
+        sql = f"SELECT COUNT(*) AS n FROM {rows.sql} x WHERE {rows.quote(day)} IS NULL"
+        return int(rows.engine.collect(sql)["n"].iloc[0]), day
+
     def collect(self, *, centre_each: bool = False) -> tuple[Finest, IntArray]:
         """The finest groups, and what is wrong with the clusters of each: 0 where nothing is."""
         experiment, noun = self._experiment, "rows" if self._experiment.cluster is None else "clusters"
         groups = collect_groups(
             self._rows.engine, self._table, self._terms, self._plan.pairs, self._keys,
-            centre_each=centre_each, refuse=_refusal(noun),
+            centre_each=centre_each, refuse=_refusal(noun, self._rows_without_day),
         )  # fmt: skip
         columns = [
             [_label(key[k], kind) for key in groups.keys] for k, kind in enumerate(self._kinds)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from causalrec._validation import check_columns
+from causalrec.abtest.aggregates import covariate_name
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
 from causalrec.engines import Engine
 from causalrec.engines.exact import LARGEST, literal_sql
@@ -18,6 +19,7 @@ from causalrec.engines.moments import Term
 from causalrec.exceptions import ColumnError
 
 DAY_US = 86_400_000_000
+BY_DAY = " by day"  # ends the labels of terms that hold the day
 _TIMES = ("timestamp", "timestamptz", "date")
 _NUMBERS = ("integer", "float", "boolean")
 
@@ -102,7 +104,7 @@ class Measure:
     Attributes
     ----------
     terms : mapping of name to Term
-        ``value``, ``den`` of a ratio, and covariates by name.
+        ``value``, ``den`` of a ratio, and covariates by ``covariate_name``.
     all_within : str or None
         The condition before rows without a value were left out.
     exposed_within : str or None
@@ -129,7 +131,7 @@ def measure(name: str, metric: Metric, rows: Rows, *, limits: Limits, exposed_at
     keys = dict(zip(("value", "den"), outcome, strict=False))
     terms = {key: _outcome(name, metric, rows, column, within, limits) for key, column in keys.items()}
     for covariate in getattr(metric, "covariates", ()):
-        terms[covariate] = rows.number(covariate, label=f"covariate {covariate!r} of metric {name!r}", within=within)
+        terms[covariate_name(covariate)] = rows.number(covariate, label=f"covariate {covariate!r} of metric {name!r}", within=within)
     return Measure(terms, within, metric.where)
 
 
@@ -274,7 +276,7 @@ def trend_terms(found: Measure, day: str) -> dict[str, Term]:
 
     def times(term: Term, factor: str) -> Term:
         sql = f"(CAST({term.sql} AS DOUBLE) * {factor})"
-        return Term(sql, f"{term.label} by day", term.within, whole=term.whole)
+        return Term(sql, f"{term.label}{BY_DAY}", term.within, whole=term.whole)
 
     return {
         "w": weight,
