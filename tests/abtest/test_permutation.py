@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causalrec.abtest import _bins
+from causalrec.abtest.resampling import _bins
 from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.exceptions import CausalRecError, OutcomeError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causalrec.abtest import _bins
+from causalrec.abtest.resampling import _bins
 from causalrec.abtest.resampling._bins import make_bins
 from causalrec.abtest.resampling._samples import QuantileSample, read_pair
 from causalrec.abtest.resampling.bootstrap import bootstrap_diff
