@@ -199,7 +199,8 @@ def _as_seen(result: ABResult, counts: Counts) -> ABResult:
     error = math.sqrt(p0 * (1 - p0) / counts.n0 + p1 * (1 - p1) / counts.n1)
     return replace(
         result, estimate=p1 - p0, std_error=error or NAN, control_mean=p0, treatment_mean=p1,
-        relative_effect=(p1 - p0) / p0 if p0 else NAN,
+        relative_effect=(p1 - p0) / p0 if p0 else NAN, control_std_error=math.sqrt(p0 * (1 - p0) / counts.n0) or NAN,
+        treatment_std_error=math.sqrt(p1 * (1 - p1) / counts.n1) or NAN,
     )  # fmt: skip
 
 
