@@ -40,7 +40,7 @@ _METHOD_NAMES = {
     "unpooled": "two-proportion z, unpooled",
     "arcsine": "arcsine (Cohen's h)",
 }
-FEWEST_UNITS = 2.0  # of an arm: with fewer there is no variance
+FEWEST_UNITS = 2.0  # of an arm, where they are independent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,9 @@ class Design:
     method : str, optional
         For means ``"t"`` (Welch's test, noncentral t; the default), ``"student"`` (the t test with one variance for
         both arms: statsmodels' ``TTestIndPower``, R's ``power.t.test``, G*Power) or ``"normal"`` (z). For proportions
-        ``"pooled"`` (z test with the variance of no effect; the default; R's ``power.prop.test``), ``"unpooled"`` or
-        ``"arcsine"`` (Cohen's h: statsmodels' ``proportion_effectsize`` with ``NormalIndPower``, R's ``pwr``).
+        ``"pooled"`` (z test with the variance of no effect, where there is no margin; the default; R's
+        ``power.prop.test``), ``"unpooled"`` or ``"arcsine"`` (Cohen's h: statsmodels' ``proportion_effectsize`` with
+        ``NormalIndPower``, R's ``pwr``).
     variance_reduction : float
         Share of the variance that covariates take away, in [0, 1): of CUPED the squared correlation with the past.
     design_effect : float
@@ -183,6 +184,11 @@ class Design:
         return sampling_of_means(self.mean, std, effect, n0, n1, test, method=str(self.method))
 
     @property
+    def fewest_units(self) -> float:
+        """Of an arm, below which there is no variance."""
+        return FEWEST_UNITS * max(1.0, self.design_effect)
+
+    @property
     def question_name(self) -> str:
         """What a result calls the question."""
         question = self.question
@@ -197,7 +203,8 @@ class Design:
 
     def describe(self) -> str:
         """How power was computed, in words."""
-        words = _METHOD_NAMES[str(self.method)]
+        pooled_with_margin = self.method == "pooled" and not isinstance(self.question, Superiority)
+        words = _METHOD_NAMES["unpooled" if pooled_with_margin else str(self.method)]
         if self.test == "relative":
             words += "; relative effect by the delta method"
         if isinstance(self.question, NonInferiority | Equivalence):
@@ -274,9 +281,10 @@ def _check_choices(design: Design) -> None:
 
 
 def _check_reach(design: Design, effect: FloatArray, smallest: FloatArray) -> None:
-    if not (smallest >= FEWEST_UNITS * (1 - 1e-9)).all():
+    if not (smallest >= design.fewest_units * (1 - 1e-9)).all():
+        worth = f", worth {np.min(smallest) / design.design_effect:.3g} without clusters" * (design.design_effect > 1)
         raise CausalRecError(
-            f"n_obs gives the smallest arm {np.min(smallest):g} units; expected at least two. Plan for more."
+            f"n_obs gives the smallest arm {np.min(smallest):g} units{worth}; expected at least two. Plan for more."
         )
     after = design.proportion + effect
     if ((after < 0) | (after > 1)).any():

@@ -25,8 +25,26 @@ class Sampling:
         with np.errstate(divide="ignore"):  # no error left: certain
             shift = direction * self.shift / self.error
         if self.df is not None:
-            return np.asarray(1 - special.nctdtr(self.df, shift, -special.stdtrit(self.df, size)))
+            return _noncentral_t_tail(-special.stdtrit(self.df, size), self.df, shift)
         return np.asarray(special.ndtr(shift + special.ndtri(size) * self.null_error / self.error))
+
+
+_NODES, _WEIGHTS = (a / 2 for a in np.polynomial.legendre.leggauss(96))
+
+
+def _noncentral_t_tail(critical: FloatArray, df: FloatArray, shift: FloatArray) -> FloatArray:
+    """P(T > critical) of noncentral t, also where scipy gives NaN, as it does for some shifts of 37 and more.
+
+    There the mean over the chi-square law of its variance, of P(Z > critical s / sigma - shift), by Gauss and Legendre.
+    """
+    critical, df, shift = np.broadcast_arrays(critical, df, shift)
+    found = np.atleast_1d(1 - special.nctdtr(df, shift, critical))
+    lost = np.isnan(found)
+    if lost.any():
+        t, nu, mean = (np.atleast_1d(a)[lost][:, None] for a in (critical, df, shift))
+        spread = np.sqrt(special.chdtri(nu, _NODES + 0.5) / nu)
+        found[lost] = special.ndtr(mean - t * spread) @ _WEIGHTS
+    return found.reshape(critical.shape)
 
 
 def sampling_of_means(

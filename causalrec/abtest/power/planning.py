@@ -12,7 +12,7 @@ import numpy as np
 from causalrec.abtest.aggregates import ALL, Aggregates, Cell
 from causalrec.abtest.comparisons import covariates_of
 from causalrec.abtest.estimation.scores import Names, Stratum, is_clustered, score_strata
-from causalrec.abtest.metrics import Metric, Proportion, Quantile, Retention
+from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
 from causalrec.abtest.power.power import solve_power
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 from causalrec.results import PowerResult
@@ -37,7 +37,9 @@ def solve_power_of(
     for name, metric in experiment.metrics.items():
         if not isinstance(metric, Metric):
             continue
-        known = {"metric": name, "hypothesis": metric.hypothesis or experiment.hypothesis}
+        known: dict[str, Any] = {"metric": name}
+        if "alternative" not in wanted:
+            known["hypothesis"] = metric.hypothesis or experiment.hypothesis
         try:
             found.append(solve_power(**{**options, **known, **baseline_of(name, metric, cells), **wanted}))
         except CausalRecError as error:
@@ -46,7 +48,9 @@ def solve_power_of(
 
 
 def baseline_of(name: str, metric: Metric, cells: list[Cell]) -> dict[str, Any]:
-    """What a design needs to know of a metric, from the cells of control: its level, its spread, what covariates take.
+    """What a design needs to know of a metric, from the cells of control: level, spread, what covariates take, test.
+
+    Cells of several strata are taken as one: what post-stratification takes away comes on top.
 
     Raises
     ------
@@ -64,9 +68,22 @@ def baseline_of(name: str, metric: Metric, cells: list[Cell]) -> dict[str, Any]:
     if not variance[0, 0] > 0:
         raise OutcomeError(f"{name}: every value of control is the same; a design needs a metric that varies.")
     found: dict[str, Any] = {"mean": arm.value, "std": math.sqrt(variance[0, 0])}
-    if isinstance(metric, Proportion | Retention) and not is_clustered(moments, len(covariates)):
-        found = {"proportion": arm.value}
+    if isinstance(metric, Proportion | Retention):
+        adjusted = bool(covariates) or len(cells) > 1
+        if is_clustered(moments, len(covariates)):
+            found["method"] = "normal"
+        else:
+            found = {"proportion": arm.value, "method": "unpooled" if adjusted or _is_unpooled(metric) else "pooled"}
+    elif isinstance(metric, Mean | Ratio) and metric.method == "z":
+        found["method"] = "normal"
     if covariates:
         theta = np.linalg.lstsq(variance[1:, 1:], variance[1:, 0], rcond=1e-10)[0]
         found["variance_reduction"] = float(np.clip(theta @ variance[1:, 0] / variance[0, 0], 0, 1 - 1e-12))
     return found
+
+
+def _is_unpooled(metric: Proportion | Retention) -> bool:
+    """Whether the test of a proportion takes each arm's own variance, not that of no effect."""
+    if isinstance(metric, Retention):
+        return False
+    return metric.method in ("newcombe", "agresti-caffo") or (metric.method == "wald" and not metric.pooled)

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from causalrec._validation import list_some, nearest
 from causalrec.abtest.hypotheses import Equivalence
-from causalrec.abtest.power.design import FEWEST_UNITS, Design
+from causalrec.abtest.power.design import Design
 from causalrec.exceptions import CausalRecError
 from causalrec.results import NAN, PowerCurveResult, PowerResult
 
@@ -121,7 +121,7 @@ def power_curve(
     effects = np.atleast_1d(np.asarray(effect, dtype=np.float64))
     if n_obs is None:
         longest = max(_units_needed(design, float(e), 0.95) for e in effects) * sum(design.shares)
-        fewest = FEWEST_UNITS / min(design.shares) * sum(design.shares)
+        fewest = design.fewest_units / min(design.shares) * sum(design.shares)
         sizes = np.linspace(max(longest / 100, fewest), max(longest, fewest + 1), 100)
     else:
         sizes = np.asarray(n_obs, dtype=np.float64)
@@ -176,7 +176,7 @@ def _apportion(n_obs: float, shares: Sequence[float]) -> list[int]:
 def _units_needed(design: Design, effect: float, power: float) -> float:
     """Units of control, not rounded."""
     in_all = sum(design.shares)
-    sizes = FEWEST_UNITS * max(1.0, 1 / min(design.shares)) * 2.0 ** np.arange(60)
+    sizes = design.fewest_units * max(1.0, 1 / min(design.shares)) * 2.0 ** np.arange(60)
     reached = design.power(effect, np.minimum(sizes, _MOST_UNITS) * in_all) >= power
     if not reached[-1]:
         raise CausalRecError(
