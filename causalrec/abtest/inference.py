@@ -24,6 +24,7 @@ from causalrec.results import NAN, ABResult, format_level
 Relative: TypeAlias = Literal["fieller", "delta", "log"]
 Interval: TypeAlias = tuple[float, float]
 
+_LARGEST_LOG = 700.0  # of a float
 _RELATIVE_NAMES = {"fieller": "Fieller", "delta": "delta method", "log": "log"}
 
 
@@ -67,7 +68,8 @@ def infer(
         Of the test, p < 1 - confidence_level, and of the intervals but for equivalence.
     relative : {"fieller", "delta", "log"}
         Interval of treatment / control - 1. Fieller's (1954) holds for any control mean, and is unbounded where that
-        cannot be told from zero; the delta method is symmetric; the logarithm needs two positive means.
+        cannot be told from zero; the delta method is symmetric; the logarithm needs two positive means, and says nothing (-1 to infinity) of such as are tiny for
+        their errors.
 
     Raises
     ------
@@ -219,28 +221,44 @@ def relative_interval(estimate: Estimate, quantile: float, relative: Relative) -
     if estimate.control == 0:
         return (NAN, NAN), " (no relative interval: the control mean is 0)"
     ratio = estimate.treatment / estimate.control
-    variance = estimate.var_treatment - 2 * ratio * estimate.covariance + ratio**2 * estimate.var_control
-    half = quantile * math.sqrt(max(variance, 0.0)) / abs(estimate.control)
+    half = quantile * math.sqrt(_relative_variance(estimate, 1.0, ratio)) / abs(estimate.control)
+    if not math.isfinite(half):
+        return (-math.inf, math.inf), " (relative unbounded: the control mean is not distinguishable from zero)"
     return (ratio - 1 - half, ratio - 1 + half), ""
 
 
 def _log_df(estimate: Estimate) -> float:
     """Satterthwaite's degrees of freedom of the log ratio where the arms are independent, else those of the effect."""
     e = estimate
-    if math.isinf(e.df) or e.covariance != 0 or e.control == 0 or e.treatment == 0:
+    if math.isinf(e.df) or e.covariance != 0 or e.control <= 0 or e.treatment <= 0:
         return e.df
-    return welch_df(
-        [(e.var_control / e.control**2, e.n_control - 1), (e.var_treatment / e.treatment**2, e.n_treatment - 1)]
-    )
+    # The other way round the shares overflow where a mean is tiny.
+    control, treatment = math.sqrt(e.var_control) * e.treatment, math.sqrt(e.var_treatment) * e.control
+    largest = max(control, treatment)
+    if not 0 < largest < math.inf:
+        return e.df
+    return welch_df([((control / largest) ** 2, e.n_control - 1), ((treatment / largest) ** 2, e.n_treatment - 1)])
 
 
 def _log_interval(estimate: Estimate, quantile: float) -> tuple[Interval, str]:
     c, t = estimate.control, estimate.treatment
     if c <= 0 or t <= 0:
         return (NAN, NAN), " (no relative interval: the logarithm needs two positive means)"
-    variance = estimate.var_treatment / t**2 - 2 * estimate.covariance / (c * t) + estimate.var_control / c**2
-    half = quantile * math.sqrt(max(variance, 0.0))
+    variance = _relative_variance(estimate, 1 / t, 1 / c)
+    half = abs(quantile) * math.sqrt(variance) if variance > 0 else 0.0
+    if not half < _LARGEST_LOG:
+        return (-1.0, math.inf), " (relative unbounded: the means are not distinguishable from zero)"
+    if quantile < 0:
+        half = -half
     return (t / c * math.exp(-half) - 1, t / c * math.exp(half) - 1), ""
+
+
+def _relative_variance(estimate: Estimate, per_treatment: float, per_control: float) -> float:
+    """Variance of ``per_treatment * treatment - per_control * control``; infinite where that overflows."""
+    t, c = per_treatment * math.sqrt(estimate.var_treatment), per_control * math.sqrt(estimate.var_control)
+    mixed = 2 * estimate.covariance * per_treatment * per_control
+    variance = t * t - mixed + c * c
+    return math.inf if math.isnan(variance) else max(variance, 0.0)
 
 
 def fieller_ratio(

@@ -131,9 +131,9 @@ def adjusted_estimate(units: Units) -> Found:
     """Adjusted by covariates: those coefficients for which the variance of the difference within cells is least.
 
     Both arms refer to the covariates' mean over both arms of their stratum. The influence values hold the
-    coefficients where they are; what their estimation costs is added as in least squares: the residual part gets
-    free / (free - k), and the error of the coefficients, which are linear in the outcome, counts for the gap between
-    the arms' covariates.
+    coefficients where they are; what their estimation costs is added as in least squares: a cell of m units has as many
+    degrees of freedom as the hat matrix of the fit leaves it of its m - 1, its residual part is scaled up to that, and
+    the error of the coefficients, which are linear in the outcome, counts for the gap between the arms' covariates.
     """
     n, cells = len(units.arm), cells_of(units)
     outcome = stratified_ratio(units, units.value, units.den)
@@ -145,13 +145,14 @@ def adjusted_estimate(units: Units) -> Found:
     scale = np.sqrt((scaled**2).sum(axis=0))
     kept = scale > 1e-12 * np.abs(units.covariates).max()
     scaled, scale = scaled[:, kept] / scale[kept], scale[kept]
-    rank = int(np.linalg.matrix_rank(scaled, tol=1e-6)) if kept.any() else 0
+    hat = scaled @ np.linalg.pinv(scaled, rcond=1e-6)
+    size = np.array([(cells == c).sum() for c in cells])
+    left = size - 1 - np.array([np.diag(hat)[cells == c].sum() for c in cells])
+    inflation = (size - 1) / left
     linear = np.zeros((len(kept), n))  # coefficients = linear @ outcome
     linear[kept] = np.linalg.pinv(scaled, rcond=1e-6) * bessel / scale[:, None]
     theta = linear @ y
     residual = y - x @ theta
-    free = n - len(np.unique(cells))
-    inflation = free / (free - rank)
     treated = {c: units.arm[units.cell == c].mean() for c in np.unique(units.cell)}
 
     def moves(w: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
@@ -168,12 +169,12 @@ def adjusted_estimate(units: Units) -> Found:
 
     values = influence(estimate, n)
     own = np.where(units.arm[:, None] == [0, 1], residual[:, None], 0.0)
-    cov = covariance(values, cells) + (inflation - 1) * covariance(own, cells)
+    cov = covariance(values, cells) + covariance(own * np.sqrt(inflation - 1)[:, None], cells)
     noise = np.array([((residual[cells == c] * bessel[cells == c]) ** 2).sum() / (cells == c).sum() for c in cells])
     lever = np.column_stack([moves(np.ones(n, complex), e).real for e in np.eye(len(kept))])
-    cov += inflation * lever @ (linear * noise) @ linear.T @ lever.T
-    found = _finish(units, estimate, values, inflation)
-    return replace(found, cov=cov, df=found.df / inflation)
+    steering = lever @ linear * np.sqrt(noise * inflation)  # of each unit's residual, by way of the coefficients
+    cov += steering @ steering.T
+    return replace(_finish(units, estimate, values, left, (steering[1] - steering[0]) ** 2), cov=cov)
 
 
 def _weighted(units: Units, w: np.ndarray, here: np.ndarray, x: np.ndarray) -> complex:
@@ -205,15 +206,21 @@ def _own(units: Units, values: np.ndarray) -> np.ndarray:
     return own - pd.Series(own).groupby(cells).transform("mean").to_numpy()
 
 
-def _finish(units: Units, estimator: Estimator, values: np.ndarray, inflation: float = 1.0) -> Found:
-    """Welch and Satterthwaite's degrees of freedom: a part for each cell, and one for the shares of strata."""
+def _finish(units: Units, estimator: Estimator, values: np.ndarray, left: np.ndarray | None = None,
+            more: np.ndarray | None = None) -> Found:  # fmt: skip
+    """Welch and Satterthwaite's degrees of freedom: a part for each cell, and one for the shares of strata.
+
+    ``left`` says for each unit how many its cell has, where that is not its size - 1, ``more`` what else each adds.
+    """
     cells = cells_of(units)
     difference = (values[:, 1] - values[:, 0])[:, None]
     parts, between = [], 0.0
     for c in np.unique(cells):
         here = difference[cells == c]
         m = len(here)
-        parts.append((inflation * float(((here - here.mean()) ** 2).sum()) * m / (m - 1), m - 1))
+        free = m - 1 if left is None else left[cells == c][0]
+        extra = 0.0 if more is None else float(more[cells == c].sum())
+        parts.append((float(((here - here.mean()) ** 2).sum()) * m / free + extra, free))
         between += m * float(here.mean()) ** 2
     if len(np.unique(units.cell)) > 1:
         parts.append((between, len(units.arm) - 1))

@@ -92,6 +92,12 @@ class _Part(NamedTuple):
     covariance: float
     df: float
 
+    def plus(self, error: Sequence[Sequence[float]]) -> _Part:
+        """With a covariance matrix of control and treatment that has the same origin."""
+        return _Part(
+            self.var_control + error[0][0], self.var_treatment + error[1][1], self.covariance + error[0][1], self.df
+        )
+
 
 def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[str] = (), law: Law = "t") -> Estimate:
     """Estimate a mean or a ratio in two arms, adjusted for strata and for covariates, and dilute it.
@@ -99,9 +105,10 @@ def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[
     Covariates (columns measured before assignment) are adjusted for with the coefficients theta that give the
     difference its least variance: theta = (sum_a V_xx,a / n_a)^-1 sum_a V_xy,a / n_a. With one covariate and equal arms
     that is CUPED (Deng et al. 2013); in large samples it is the regression with interactions of Lin (2013), never worse
-    than no adjustment. The adjusted means refer to the covariates' mean over both arms. In small samples the residual
-    variance is multiplied by (N - C) / (N - C - k), C cells and k covariates, and the error of theta is added, so that
-    in equal arms of one variance this is ordinary least squares.
+    than no adjustment. The adjusted means refer to the covariates' mean over both arms. For small samples each cell (an
+    arm in a stratum) of n units has n - 1 - h degrees of freedom, where h is the sum of its units' leverages in the fit
+    of theta (k over all cells), its residual variance is multiplied by (n - 1) / (n - 1 - h), and the error of theta is
+    added, so that in equal arms of one variance this is ordinary least squares.
 
     Parameters
     ----------
@@ -136,6 +143,8 @@ def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[
     fit = fit_adjustment(apart, names) if covariates else None
     residuals = fit.residuals if fit else [None] * len(apart)
     parts = [part for cell, split in zip(apart, residuals, strict=True) for part in _within(cell, split)]
+    if fit:
+        parts = [part.plus(error) for part, error in zip(parts, fit.theta_error.tolist(), strict=True)]
     parts += [_shared(cell) for cell in cells if cell.shared]
     between, moved = _between(cells, fit, sum(s.n for s in strata))
     if len(cells) > 1:
@@ -143,9 +152,7 @@ def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[
     df = math.inf
     if law == "t":
         df = welch_df((max(p.var_control + p.var_treatment - 2 * p.covariance, 0.0), p.df) for p in parts)
-        df /= fit.inflation if fit else 1.0
-    extra = fit.theta_error if fit else (0.0, 0.0, 0.0)
-    var_control, var_treatment, covariance = (sum(p[i] for p in parts) + extra[i] for i in range(3))
+    var_control, var_treatment, covariance = (sum(p[i] for p in parts) for i in range(3))
     estimate = Estimate(
         control.value + moved[0], treatment.value + moved[1], var_control, var_treatment, covariance, df,
         sum(s.control.n for s in strata), sum(s.treatment.n for s in strata),
@@ -167,8 +174,8 @@ def _within(cell: ScoredStratum, residuals: tuple[Residual, Residual] | None) ->
     both_c, both_t = q**2 * rc.explained, p**2 * rt.explained
     own_c, own_t = q * rc.mixed, p * rt.mixed
     return [
-        _Part(w2 * (rc.error + 2 * own_c + both_c), w2 * both_c, w2 * (own_c + both_c), c.n - 1),
-        _Part(w2 * both_t, w2 * (rt.error + 2 * own_t + both_t), w2 * (own_t + both_t), t.n - 1),
+        _Part(w2 * (rc.error + 2 * own_c + both_c), w2 * both_c, w2 * (own_c + both_c), rc.df),
+        _Part(w2 * both_t, w2 * (rt.error + 2 * own_t + both_t), w2 * (own_t + both_t), rt.df),
     ]
 
 
