@@ -40,8 +40,9 @@ def solve_power_of(
         known: dict[str, Any] = {"metric": name}
         if "alternative" not in wanted:
             known["hypothesis"] = metric.hypothesis or experiment.hypothesis
+        known |= baseline_of(name, metric, cells)
         try:
-            found.append(solve_power(**{**options, **known, **baseline_of(name, metric, cells), **wanted}))
+            found.append(solve_power(**{**options, **known, **wanted}))
         except CausalRecError as error:
             raise CausalRecError(f"{name}: {error}") from error
     return tuple(found)
