@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias, cast, runtim
 import pandas as pd
 
 from causalrec._validation import list_some, optional_import
+from causalrec.engines.exact import LARGEST
 from causalrec.exceptions import ColumnError, DatasetError, EngineError, TimeError
 
 Kind: TypeAlias = Literal["integer", "float", "string", "boolean", "timestamp", "timestamptz", "date", "other"]
@@ -71,6 +72,15 @@ class Dialect(ABC):
     @abstractmethod
     def failure(self, message: str) -> str:
         """A value that, once it is needed, stops the query with a message."""
+
+    @abstractmethod
+    def is_nan(self, expression: str) -> str:
+        """Whether a float is NaN; null or false where it is null."""
+
+    def tame(self, number: str, *, whole: bool = False) -> str:
+        """A double, and null where it is NaN, infinite or beyond 1e150; ``whole`` if it was an integer."""
+        known = "" if whole else f"NOT {self.is_nan(number)} AND "
+        return f"CASE WHEN {known}ABS({number}) <= {LARGEST} THEN {number} END"
 
     @abstractmethod
     def deviation(self, expression: str) -> str:

@@ -20,126 +20,9 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_columns
 from causalrec.engines.base import Engine
 from causalrec.engines.exact import LARGEST, SECOND_GRID, WHOLE_BELOW, literal_sql, literal_sums, split_sums
+from causalrec.engines.groups import Groups, Pair, Term, indices
 from causalrec.exceptions import ColumnError, OutcomeError
 from causalrec.moments import Moments
-
-Pair: TypeAlias = tuple[int, int]
-_WORST_NOISE = 1e4  # over the sum of squares: four of sixteen digits
-
-
-@dataclass(frozen=True)
-class Term:
-    """A number in each row for which ``within`` holds.
-
-    Attributes
-    ----------
-    sql : str
-        An expression of the table's columns.
-    label : str
-        For messages: ``"metric 'revenue'"``.
-    within : str, optional
-        An SQL condition; all rows by default.
-    bounds : pair of floats, optional
-        What ``sql`` cannot leave, where that is known.
-    whole : bool
-        Whether it is a whole number.
-    complete : bool
-        Whether it is known that no value is null.
-    """
-
-    sql: str
-    label: str
-    within: str | None = None
-    bounds: tuple[float, float] | None = None
-    whole: bool = False
-    complete: bool = False
-
-    @property
-    def value_sql(self) -> str:
-        """The number, and null where ``within`` does not hold."""
-        return self._within(f"CAST({self.sql} AS DOUBLE)")
-
-    @property
-    def range_sql(self) -> str:
-        """The same in the type that it has: smaller ones are faster to compare."""
-        return self._within(self.sql)
-
-    def _within(self, value: str) -> str:
-        return value if self.within is None else f"CASE WHEN {self.within} THEN {value} END"
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Moments of G groups for T terms and P pairs of them.
-
-    Attributes
-    ----------
-    keys : list of tuple
-    rows : int array of shape (G,)
-    counts : int array of shape (G, T)
-        Rows within each term.
-    mean : array of shape (G, T)
-    products : array of shape (G, P)
-        Centred on the group's own means.
-    noise : array of shape (G, T)
-        The relative rounding of a double, times this, is about what a sum of squares may be wrong by.
-    resolution : array of shape (T,)
-        The same, for each row on its own, where values are far smaller than the range.
-    """
-
-    keys: list[tuple[Any, ...]]
-    pairs: tuple[Pair, ...]
-    rows: IntArray
-    counts: IntArray
-    mean: FloatArray
-    products: FloatArray
-    noise: FloatArray
-    resolution: FloatArray
-
-    def merged(self, codes: IntArray, keys: list[tuple[Any, ...]]) -> Groups:
-        """Groups with the same code put together; code k gets ``keys[k]``, negative codes are left out.
-
-        The sums are taken in the order of the groups. Chan, Golub and LeVeque (1979).
-        """
-        kept = codes >= 0
-        code = codes[kept]
-
-        def added(values: Any) -> Any:
-            total = np.zeros((len(keys), *values.shape[1:]), dtype=values.dtype)
-            np.add.at(total, code, values[kept])
-            return total
-
-        counts = added(self.counts)
-        origin = np.zeros((len(keys), self.mean.shape[1]))
-        origin[code[::-1]] = self.mean[kept][::-1]  # the first group of each code
-        away = np.zeros_like(self.mean)
-        away[kept] = self.mean[kept] - origin[code]
-        mean = origin + added(self.counts * away) / np.maximum(counts, 1)
-        gap = np.zeros_like(self.mean)
-        gap[kept] = self.mean[kept] - mean[code]
-        first, second = _indices(self.pairs)
-        between = self.counts[:, first] * gap[:, first] * gap[:, second]
-        products = added(self.products) + added(between)
-        return Groups(keys, self.pairs, added(self.rows), counts, mean, products, added(self.noise), self.resolution)
-
-    @property
-    def exact(self) -> bool:
-        """Whether all sums of squares keep twelve digits, however far apart the groups are."""
-        own = [k for k, (i, j) in enumerate(self.pairs) if i == j]
-        terms = [self.pairs[k][0] for k in own]
-        squares, counts, noise = self.products[:, own], self.counts[:, terms], self.noise[:, terms]
-        constant = (squares == 0) & (noise == 0)
-        noise = noise + np.sqrt(counts) * self.resolution[terms]
-        return not bool(((noise > _WORST_NOISE * squares) & (counts > 1) & ~constant).any())
-
-    def moments(self, group: int, terms: Sequence[int], names: Sequence[str]) -> Moments:
-        """A group's moments of some terms that share their rows, under new names."""
-        place = {pair: k for k, pair in enumerate(self.pairs)}
-        products = [[self.products[group, place[min(i, j), max(i, j)]] for j in terms] for i in terms]
-        return Moments(
-            int(self.counts[group, terms[0]]), tuple(names), self.mean[group, list(terms)], np.array(products)
-        )
-
 
 Refusal: TypeAlias = Callable[[Term, tuple[Any, ...], int, int], Exception]
 
@@ -244,11 +127,11 @@ def order_free_sums(engine: Engine, table: str, terms: Sequence[Term]) -> list[s
         low, high, n, _ = query.ranges(tame=True)
         reach = np.maximum(np.abs(low), np.abs(high))
         sums = [
-            " + ".join(literal_sums(_tame(t.value_sql), r, n, whole=t.whole)) or "0e0"
+            " + ".join(literal_sums(t.tame_sql(engine.dialect), r, n, whole=t.whole)) or "0e0"
             for t, r in zip(terms, reach, strict=True)
         ]
     return [
-        f"CASE WHEN COUNT({_tame(t.value_sql)}) = {_count_within(t)} THEN COALESCE({s}, 0e0) END"
+        f"CASE WHEN COUNT({t.tame_sql(engine.dialect)}) = {_count_within(t)} THEN COALESCE({s}, 0e0) END"
         for t, s in zip(terms, sums, strict=True)
     ]
 
@@ -260,17 +143,8 @@ def _refusal(term: Term, key: tuple[Any, ...], n_bad: int, n: int) -> Exception:
     )
 
 
-def _tame(value: str) -> str:
-    # A comparison with NaN or null is never true here: both engines take NaN for the largest number.
-    return f"CASE WHEN ABS({value}) <= {LARGEST} THEN {value} END"
-
-
 def _count_within(term: Term) -> str:
     return "COUNT(*)" if term.within is None else f"COUNT(CASE WHEN {term.within} THEN 1 END)"
-
-
-def _indices(pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:
-    return [i for i, _ in pairs], [j for _, j in pairs]
 
 
 @dataclass(frozen=True)
@@ -284,6 +158,10 @@ class _Query:
     @property
     def _keys(self) -> list[str]:
         return [f"g{k}" for k in range(len(self.by))]
+
+    @property
+    def _tame(self) -> list[str]:
+        return [t.tame_sql(self.engine.dialect) for t in self.terms]
 
     def _grouped(self, selected: Sequence[str], source: str) -> str:
         keys = ", ".join(self._keys)
@@ -329,14 +207,14 @@ class _Query:
     def _diagnose(self, refuse: Refusal) -> None:
         """Count the bad values by group, and raise."""
         each = range(len(self.terms))
-        rows = self._rows([_tame(t.value_sql) for t in self.terms])
+        rows = self._rows(self._tame)
         found = self._collect(self._grouped(self._counts(each), rows))
         self._check(found, found[[f"n{i}" for i in each]].to_numpy(np.int64), refuse)
 
     def ranges(self, *, tame: bool = False) -> tuple[FloatArray, FloatArray, int, list[int]]:
         """Low and high ends, rows, and the terms that may have nulls; NaN and infinities are left out if ``tame``."""
         asked = [i for i, t in enumerate(self.terms) if t.bounds is None]
-        values = {i: _tame(t.value_sql) if tame else t.range_sql for i, t in enumerate(self.terms) if i in asked}
+        values = {i: self._tame[i] if tame else self.terms[i].range_sql for i in asked}
         selected = [
             f"CAST(MIN({v}) AS DOUBLE) AS lo{i}, CAST(MAX({v}) AS DOUBLE) AS hi{i}, COUNT({v}) AS n{i}"
             for i, v in values.items()
@@ -382,7 +260,7 @@ class _Query:
         """Exact sums around a centre for each group, which a query within the query finds."""
         each = range(len(self.terms))
         # Written out twice: DuckDB would keep a shared one in memory.
-        rows = self._rows([_tame(t.value_sql) for t in self.terms])
+        rows = self._rows(self._tame)
         ranges = [f"MIN(x{i}) AS lo{i}, MAX(x{i}) AS hi{i}" for i in each]
         counts = self._counts(each)
         counted = [c.split(" AS ")[1] for c in counts]
@@ -416,10 +294,10 @@ class _Query:
         """The engine's recursions for variances and covariances (Welford's), in one scan, or two to centre each group.
 
         They lose as many digits as the mean has over the deviation. A mean is that of the values as single-precision
-        numbers, whose sum has no rounding as a rule, and of what they leave: as accurate as its size allows.
+        numbers, whose sum has no rounding as a rule, and of what they leave.
         """
         each = range(len(self.terms))
-        rows = self._rows([_tame(t.value_sql) for t in self.terms])
+        rows = self._rows(self._tame)
         centre = [f"MIN(c{i}) AS c{i}" for i in each] if centre_each else []
         if centre_each:
             rows = self._centred(rows)
@@ -427,24 +305,30 @@ class _Query:
             f"CASE WHEN ABS(x{i}) < 1e38 THEN CAST(CAST(x{i} AS FLOAT) AS DOUBLE) WHEN x{i} IS NOT NULL THEN 0e0 END"
             for i in each
         ]
-        means = [f"AVG({s}) AS h{i}, AVG(x{i} - ({s})) AS l{i}" for i, s in enumerate(single)]
+        sums = [f"SUM({s}) AS h{i}, SUM(x{i} - ({s})) AS l{i}" for i, s in enumerate(single)]
         products = [
             f"VAR_POP(x{i}) AS p{k}" if i == j else f"COVAR_POP(x{i}, x{j}) AS p{k}"
             for k, (i, j) in enumerate(self.pairs)
         ]
-        found = self._collect(self._grouped([*self._counts(each), *means, *products, *centre], rows))
+        found = self._collect(self._grouped([*self._counts(each), *sums, *products, *centre], rows))
         counts = found[[f"n{i}" for i in each]].to_numpy(np.int64)
         self._check(found, counts, refuse)
-        parts = "hlc" if centre_each else "hl"
-        mean = np.nan_to_num(sum(found[[f"{part}{i}" for i in each]].to_numpy(np.float64) for part in parts))
+        n = np.maximum(counts, 1)
+        sums_of_single, rest = (np.nan_to_num(found[[f"{p}{i}" for i in each]].to_numpy(np.float64)) for p in "hl")
+        if centre_each:
+            origin = np.nan_to_num(found[[f"c{i}" for i in each]].to_numpy(np.float64))
+            away = (sums_of_single + rest) / n
+        else:  # seen from a number so short that n times it has no rounding
+            origin = (sums_of_single / n).astype(np.float32).astype(np.float64)
+            away = ((sums_of_single - n * origin) + rest) / n
         covariance = found[[f"p{k}" for k in range(len(self.pairs))]].to_numpy(np.float64)
-        scaled = np.nan_to_num(covariance) * counts[:, _indices(self.pairs)[0]]
+        scaled = np.nan_to_num(covariance) * counts[:, indices(self.pairs)[0]]
         noise = np.zeros(counts.shape)
         if not centre_each:
             own = [k for k, (i, j) in enumerate(self.pairs) if i == j]
             terms = [self.pairs[k][0] for k in own]
-            noise[:, terms] = np.abs(mean[:, terms]) * np.sqrt(counts[:, terms] * scaled[:, own])
-        return self._found(found, counts, mean, scaled, noise, np.zeros(len(self.terms)))
+            noise[:, terms] = np.abs(origin[:, terms]) * np.sqrt(counts[:, terms] * scaled[:, own])
+        return self._found(found, counts, origin, away, scaled, noise, np.zeros(len(self.terms)))
 
     def _centred(self, rows: str) -> str:
         """Rows as seen from the mean of their group."""
@@ -461,7 +345,7 @@ class _Query:
         for k, n in enumerate(n_parts):
             for p in range(n):
                 totals[:, k] += found[f"s{k}_{p}"].to_numpy(np.float64)
-        return np.where(counts[:, [*range(len(self.terms)), *_indices(self.pairs)[0]]] > 0, totals, 0.0)
+        return np.where(counts[:, [*range(len(self.terms)), *indices(self.pairs)[0]]] > 0, totals, 0.0)
 
     def _groups(
         self,
@@ -473,7 +357,7 @@ class _Query:
     ) -> Groups:
         shift, second = totals[:, : len(self.terms)], totals[:, len(self.terms) :]
         away = shift / np.maximum(counts, 1)
-        first_of, second_of = _indices(self.pairs)
+        first_of, second_of = indices(self.pairs)
         products = second - shift[:, first_of] * away[:, second_of]
         own = np.array(first_of) == np.array(second_of)
         products[:, own] = np.maximum(products[:, own], 0)  # a square that rounding took below zero
@@ -481,8 +365,7 @@ class _Query:
             noise, resolution = np.zeros(counts.shape), np.zeros(len(self.terms))
         else:
             noise = shift * away
-        mean = np.where(counts > 0, centre + away, 0.0)
-        return self._found(found, counts, mean, products, noise, resolution)
+        return self._found(found, counts, np.where(counts > 0, centre, 0.0), away, products, noise, resolution)
 
     def _found(self, found: pd.DataFrame, counts: IntArray, *arrays: FloatArray) -> Groups:
         return Groups(self._group_keys(found), self.pairs, found["n"].to_numpy(np.int64), counts, *arrays)

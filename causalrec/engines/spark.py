@@ -94,6 +94,10 @@ class SparkDialect(Dialect):
         """An error of Spark."""
         return f"raise_error({self.literal(message)})"
 
+    def is_nan(self, expression: str) -> str:
+        """``isnan``."""
+        return f"isnan({expression})"
+
     def deviation(self, expression: str) -> str:
         """Welford's recursion over a sorted list, as seen from the smallest number."""
         start = f"named_struct('low', MIN({expression}), 'n', 0e0, 'mean', 0e0, 's', 0e0)"

@@ -150,7 +150,7 @@ def _number(column: str, kinds: Mapping[str, Kind], d: Dialect) -> str:
     if kinds[column] == "integer":
         return d.quote(column)
     value = f"CAST({d.quote(column)} AS DOUBLE)"
-    return f"CASE WHEN NOT isnan({value}) THEN {value} END"
+    return f"CASE WHEN NOT {d.is_nan(value)} THEN {value} END"
 
 
 def _ranked(name: str, tiers: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from causalrec.engines import Dialect, Engine
-from causalrec.engines.exact import LARGEST, rounded_sql
+from causalrec.engines.exact import rounded_sql
 from causalrec.exceptions import TimeError
 from causalrec.features.days import DAY_US
 from causalrec.features.spec import FeatureSet
@@ -176,9 +176,9 @@ def _ranges(values: Values, floats: Sequence[str], engine: Engine, *, tame: bool
     """Largest and smallest size but 0 of each column, of ``tame`` values or of all, and whether some are not."""
     wanted = ["COUNT(*) AS n"]
     for v in floats:
-        size = f"CASE WHEN ABS({v}) <= {LARGEST} THEN ABS({v}) END" if tame else f"ABS({v})"
+        size = engine.dialect.tame(f"ABS({v})") if tame else f"ABS({v})"
         wanted += [f"MAX({size}) AS hi{v}", f"MIN(NULLIF({size}, 0)) AS lo{v}"]
-        wanted.append(f"CASE WHEN {is_wild(f'MAX(ABS({v}))')} THEN 1 ELSE 0 END AS wild{v}")
+        wanted.append(f"CASE WHEN {is_wild(f'MAX(ABS({v}))', engine.dialect)} THEN 1 ELSE 0 END AS wild{v}")
     found = engine.collect(f"SELECT {', '.join(wanted)} FROM ({values.all_values()}) e")
     return found.fillna(0).to_dict("records")[0]
 
@@ -217,14 +217,14 @@ def _split(largest: float, smallest: float, wild: float, events: float) -> Split
     return Split(tuple(grids), left=q > low, wild=bool(wild))
 
 
-def split_sql(events: str, splits: Mapping[str, Split]) -> str:
+def split_sql(events: str, splits: Mapping[str, Split], dialect: Dialect) -> str:
     """The events with the parts of each value beside it, named by :func:`part_names`.
 
     A subquery makes one part of all values: planners take very long over one that is nested for each of them.
     """
     layers: list[list[str]] = []
     for name, split in splits.items():
-        for depth, columns in enumerate(_layers(name, split)):
+        for depth, columns in enumerate(_layers(name, split, dialect)):
             if depth == len(layers):
                 layers.append([])
             layers[depth] += columns
@@ -233,10 +233,10 @@ def split_sql(events: str, splits: Mapping[str, Split]) -> str:
     return events
 
 
-def _layers(name: str, split: Split) -> Iterator[list[str]]:
+def _layers(name: str, split: Split, dialect: Dialect) -> Iterator[list[str]]:
     """What is selected to split a value, in the order in which one part needs another."""
-    tame = f"CASE WHEN ABS({name}) <= {LARGEST} THEN {name} END" if split.wild else name
-    wild = [f"CASE WHEN {is_wild(name)} THEN {name} END AS {name}_wild"] if split.wild else []
+    tame = dialect.tame(name) if split.wild else name
+    wild = [f"CASE WHEN {is_wild(name, dialect)} THEN {name} END AS {name}_wild"] if split.wild else []
     yield [f"{tame} AS {name}_tame", *wild]
     rest = f"{name}_tame"
     for i, grid in enumerate(split.grids):

@@ -345,7 +345,8 @@ class _Query:
 
     def _events(self, asked: str | None) -> str:
         inside = time_condition(self.values, self.plan)
-        return split_sql(self.values.select(inside, asked=asked, ordered=self.plan.tied), self.plan.splits)
+        events = self.values.select(inside, asked=asked, ordered=self.plan.tied)
+        return split_sql(events, self.plan.splits, self.values.dialect)
 
     def _value_columns(self) -> list[str]:
         parts = [c for name, split in self.plan.splits.items() for c in (f"{name}_tame", *part_names(name, split))]

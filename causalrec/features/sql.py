@@ -301,6 +301,6 @@ class Values:
         return f"CAST({value} AS BIGINT)" if self.kinds[str(aggregation.column)] == "boolean" else value
 
 
-def is_wild(value: str) -> str:
-    """Whether a number is infinite, NaN (which both engines take for the largest) or too large to be split."""
-    return f"NOT ABS({value}) <= {LARGEST}"
+def is_wild(value: str, dialect: Dialect) -> str:
+    """Whether a number is infinite, NaN or too large to be split."""
+    return f"({dialect.is_nan(value)} OR ABS({value}) > {LARGEST})"

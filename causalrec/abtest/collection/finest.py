@@ -121,8 +121,8 @@ def _refusal(
             n_without, day = count_without_day()
             if n_without:
                 return ColumnError(
-                    f"day {day!r} is missing in {n_without:,} rows, whose day since exposure cannot be known. Leave them "
-                    f"out with where={f'{day} IS NOT NULL'!r}, or the analysis by day with day=None."
+                    f"day {day!r} is missing in {n_without:,} rows, whose day since exposure cannot be known. Leave "
+                    f"them out with where={f'{day} IS NOT NULL'!r}, or the analysis by day with day=None."
                 )
         where = f" in arm {key[0]!r}" if key else ""
         remedy = "use missing='drop' or missing='zero' if a missing value means that, or restrict the rows with where="

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from scipy.special import ndtri
 
 from causalrec.abtest.aggregates import QuantileSummary
 from causalrec.abtest.collection.sql import Rows
-from causalrec.engines.exact import LARGEST, literal_sql
 from causalrec.engines.moments import Term
 
 _N_STEPS = 21  # half octaves: down to a thousandth of the widest bandwidth
@@ -58,10 +58,10 @@ def quantile_summaries(
     ladder = bandwidths(q)
     asked = [q, *(q - h for h in ladder), *(q + h for h in ladder)]
     names = [f"g{k}" for k in range(len(keys))]
-    tame = f"CASE WHEN ABS({term.value_sql}) <= {LARGEST} THEN {term.value_sql} END"
     labelled = [f"{key} AS {name}" for key, name in zip(keys, names, strict=True)]
     unit = [] if cluster is None else [f"{rows.quote(cluster)} AS u"]
-    source = f"(SELECT {', '.join([*labelled, *unit, f'{tame} AS y'])} FROM {rows.sql} r) x"
+    value = f"{term.tame_sql(rows.engine.dialect)} AS y"
+    source = f"(SELECT {', '.join([*labelled, *unit, value])} FROM {rows.sql} r) x"
     by = ", ".join(names)
     listed = rows.engine.dialect.quantiles("y", asked)
     found = rows.engine.collect(
@@ -88,19 +88,23 @@ def _cluster_spread(
     same = " AND ".join(f"x.{k} IS NOT DISTINCT FROM v.{k}" for k in names)
     value = f"(SELECT {by}, {at} AS at FROM {source} WHERE y IS NOT NULL GROUP BY {by}) v"
     kept = ", ".join(f"x.{k}" for k in names)
-    away = f"SUM((CASE WHEN y <= v.at THEN 1e0 ELSE 0e0 END) - {literal_sql(q)})"
-    sums = (
-        f"(SELECT {kept}, u, COUNT(*) AS size, {away} AS away FROM {source} JOIN {value} ON {same} "
-        f"WHERE y IS NOT NULL GROUP BY {kept}, u) clusters"
+    counts = (
+        f"(SELECT {kept}, u, COUNT(*) AS m, COUNT(CASE WHEN y <= v.at THEN 1 END) AS k FROM {source} JOIN {value} "
+        f"ON {same} WHERE y IS NOT NULL GROUP BY {kept}, u) clusters"
     )
-    found = rows.engine.collect(
-        f"SELECT {by}, COUNT(*) AS n, VAR_SAMP(away) AS spread, AVG(CAST(size AS DOUBLE)) AS size FROM {sums} "
-        f"GROUP BY {by}"
-    )
-    return {
-        tuple(_plain(row[k]) for k in names): (int(row["n"]), row["spread"] / (row["n"] * row["size"] ** 2))
-        for row in found.to_dict("records")
-    }
+    sums = ", ".join(f"SUM({s}) AS {s.replace(' * ', '')}" for s in ("k", "m", "k * k", "k * m", "m * m"))
+    found = rows.engine.collect(f"SELECT {by}, COUNT(*) AS n, {sums} FROM {counts} GROUP BY {by}")
+    return {tuple(_plain(row[k]) for k in names): _share_variance(row, q) for row in found.to_dict("records")}
+
+
+def _share_variance(row: Mapping[Any, Any], q: float) -> tuple[int, float]:
+    """From sums over n clusters of their k of m rows at or below the quantile; whole numbers, so without rounding."""
+    n, k, m, kk, km, mm = (Fraction(int(row[name])) for name in ("n", "k", "m", "kk", "km", "mm"))
+    share = Fraction(q)
+    if n < 2:
+        return int(n), math.nan
+    squares = kk - 2 * share * km + share**2 * mm - (k - share * m) ** 2 / n
+    return int(n), float(squares / (n - 1) * n / m**2)
 
 
 def _plain(value: Any) -> Hashable:

@@ -14,7 +14,7 @@ from causalrec._validation import check_columns
 from causalrec.abtest.aggregates import covariate_name
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
 from causalrec.engines import Engine
-from causalrec.engines.exact import LARGEST, literal_sql
+from causalrec.engines.exact import literal_sql
 from causalrec.engines.moments import Term
 from causalrec.exceptions import ColumnError
 
@@ -79,7 +79,7 @@ class Rows:
         """The condition that a column has a value; NaN is none. None where it is known to hold."""
         q = self.quote(column)
         if self.kinds[column] == "float":
-            return f"{q} IS NOT NULL AND NOT isnan({q})"
+            return f"{q} IS NOT NULL AND NOT {self.engine.dialect.is_nan(q)}"
         known = self.ranges.get(column)
         return None if known is not None and not known[2] else f"{q} IS NOT NULL"
 
@@ -131,7 +131,8 @@ def measure(name: str, metric: Metric, rows: Rows, *, limits: Limits, exposed_at
     keys = dict(zip(("value", "den"), outcome, strict=False))
     terms = {key: _outcome(name, metric, rows, column, within, limits) for key, column in keys.items()}
     for covariate in getattr(metric, "covariates", ()):
-        terms[covariate_name(covariate)] = rows.number(covariate, label=f"covariate {covariate!r} of metric {name!r}", within=within)
+        label = f"covariate {covariate!r} of metric {name!r}"
+        terms[covariate_name(covariate)] = rows.number(covariate, label=label, within=within)
     return Measure(terms, within, metric.where)
 
 
@@ -156,7 +157,8 @@ def _outcome(name: str, metric: Metric, rows: Rows, column: str, within: str | N
         low, high = limits[column]
         clipped = f"GREATEST(LEAST(CAST({term.sql} AS DOUBLE), {literal_sql(high)}), {literal_sql(low)})"
         # Null where the value is bad, which LEAST would hide.
-        sql = f"CASE WHEN ABS({term.sql}) <= {LARGEST} THEN {clipped} END"
+        known = rows.engine.dialect.tame(f"CAST({term.sql} AS DOUBLE)", whole=term.whole)
+        sql = f"CASE WHEN {known} IS NOT NULL THEN {clipped} END"
         whole = term.whole and low == int(low) and high == int(high)
         term = replace(term, sql=sql, bounds=(low, high), whole=whole)
     return term
@@ -167,7 +169,7 @@ def find_limits(name: str, metric: Mean | Ratio, rows: Rows) -> dict[str, tuple[
     bare = measure(name, metric, rows, limits={}, exposed_at=None, as_of=None)
     columns = outcome_columns(metric)
     shares: Any = metric.winsorize
-    tame = [_tame(bare.terms[key].value_sql) for key, _ in zip(("value", "den"), columns, strict=False)]
+    tame = [bare.terms[key].tame_sql(rows.engine.dialect) for key, _ in zip(("value", "den"), columns, strict=False)]
     listed = [f"{rows.engine.dialect.quantiles(t, shares)} AS q{k}" for k, t in enumerate(tame)]
     row: Any = rows.engine.collect(f"SELECT {', '.join(listed)} FROM {rows.sql} x").iloc[0]
     found = {}
@@ -176,10 +178,6 @@ def find_limits(name: str, metric: Mean | Ratio, rows: Rows) -> dict[str, tuple[
             low, high = row[f"q{k}"]
             found[column] = (float(low), float(high))
     return found
-
-
-def _tame(value: str) -> str:
-    return f"CASE WHEN ABS({value}) <= {LARGEST} THEN {value} END"
 
 
 @dataclass(frozen=True)
@@ -209,14 +207,15 @@ def _clock(name: str, metric: Retention, rows: Rows, exposed_at: str | None) -> 
             )
         return _Clock(rows.micros(metric.last_seen), rows.micros(column), float(DAY_US), _micros)
     rows.check_numbers(metric.last_seen, label=f"metric {name!r}")
-    seen = _tame(f"CAST({seen} AS DOUBLE)")  # NaN is never seen again, and would be the largest number
+    # NaN is never seen again, and would be the largest number.
+    seen = rows.engine.dialect.tame(f"CAST({seen} AS DOUBLE)")
     if column is None:
         return _Clock(seen, None, 1.0, float)
     if rows.kinds[column] in _TIMES:  # days since an exposure at a time
         exposed = rows.micros(column)
         return _Clock(f"({exposed} + {seen} * {DAY_US})", exposed, float(DAY_US), _micros)
     rows.check_numbers(column, label=f"metric {name!r}")
-    return _Clock(seen, _tame(f"CAST({rows.quote(column)} AS DOUBLE)"), 1.0, float)
+    return _Clock(seen, rows.engine.dialect.tame(f"CAST({rows.quote(column)} AS DOUBLE)"), 1.0, float)
 
 
 def _micros(time: Any) -> float:
