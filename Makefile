@@ -57,7 +57,10 @@ data-synth: $(READY)  ## write the simulated marketplace as Parquet under data/
 data-service: $(READY)  ## write the simulated A/B test of a music service under data/
 	$(CAUSALREC) data service
 
-abtest: $(READY)  ## analyse an experiment (CONFIG=my.yaml DATA=file.parquet; by default the simulated one)
+data/service.parquet: | $(READY)
+	$(CAUSALREC) data service --output $@
+
+abtest: $(READY) $(if $(DATA)$(filter command line environment,$(origin CONFIG)),,data/service.parquet)  ## analyse an experiment (CONFIG=my.yaml DATA=file.parquet; by default the simulated one)
 	$(CAUSALREC) abtest $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(if $(DATA),--data '$(DATA)') $(OVERRIDES)
 
 data-real: $(READY)  ## say which public data sets are at hand, and download those that have a stable address
@@ -93,6 +96,6 @@ lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements.lock
 
 clean:  ## remove runs, features, stores and caches (keeps .venv)
-	rm -rf runs feature_store data/marketplace data/marketplace_truth mlflow.db mlartifacts spark-warehouse metastore_db derby.log \
+	rm -rf runs feature_store data/marketplace data/marketplace_truth data/service.parquet data/service_truth.parquet mlflow.db mlartifacts spark-warehouse metastore_db derby.log \
 	  build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find causalrec tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

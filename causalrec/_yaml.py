@@ -57,13 +57,22 @@ def find_yaml(path: Path, folder: str = "") -> Path:
     return next((file for place in places if (file := place / f"{path}.yaml").is_file()), path)
 
 
-def at_hand(file: Path, folder: str = "") -> str:
-    """The files beside one that is not there, and the names of those that are shipped, for the message."""
+def at_hand(file: Path, folder: str = "", wanted: Callable[[Path], bool] = lambda _: True) -> str:
+    """The ``wanted`` files beside one that is not there, and names of those that are shipped, for the message."""
     places = dict.fromkeys([Path("configs") / folder, file if file.is_dir() else file.parent])
-    beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml"))]
-    shipped = {p.stem for place in _SHIPPED for p in (place / folder).glob("*.yaml")}
+    beside = [p.as_posix() for place in places for p in sorted(place.glob("*.yaml")) if wanted(p)]
+    shipped = {p.stem for place in _SHIPPED for p in (place / folder).glob("*.yaml") if wanted(p)}
     beside += sorted(shipped - {Path(b).stem for b in beside})
     return f" Those at hand: {', '.join(dict.fromkeys(beside))}." if beside else ""
+
+
+def has_keys(file: Path, *keys: str) -> bool:
+    """Whether a file is a YAML mapping with all these keys."""
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(raw, dict) and all(key in raw for key in keys)
 
 
 def read_mapping(file: Path, *, what: str, sections: str, hint: Callable[[], str] = str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ on the command line replaces single keys before validation.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +23,10 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic takes that of typing only from Python 3.12 on
 
 from causalrec._schema import Section, suggest, validated
-from causalrec._yaml import Dumper, at_hand, find_yaml, overridden, read_mapping
+from causalrec._yaml import Dumper, at_hand, find_yaml, has_keys, overridden, read_mapping
 from causalrec.datasets import list_datasets, simulate_marketplace
 from causalrec.engines import LocalEngine, SparkEngine
+from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, parse_window
 
 Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
@@ -48,6 +49,8 @@ def _check_options(options: Collection[object], known: Collection[str], *, key: 
     if unknown:
         raise ValueError(f"unknown key '{key}.{unknown[0]}'.{suggest(unknown[0], known)} Remove or rename it.")
 
+
+EXPERIMENT_KEYS = ("metrics", "variant")  # at the top of an A/B test's file, and never of a run's
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Natural = Annotated[int, Field(strict=True, ge=0)]
@@ -320,16 +323,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises
     ------
     ConfigError
-        When the file is missing or not YAML, a key is unknown (with the nearest known
+        When the file is missing or not YAML, or describes an A/B test, a key is unknown (with the nearest known
         one) or given twice, or a value is not allowed (with what is).
     """
     file = find_yaml(Path(path))
-    return parse_config(read_config(file, overrides, sections="`name:` and `data:`"), where=str(file))
+    raw = read_config(
+        file, overrides, sections="`name:` and `data:`", wanted=lambda other: not has_keys(other, *EXPERIMENT_KEYS)
+    )
+    if all(key in raw for key in EXPERIMENT_KEYS):
+        raise ConfigError(
+            f"{file} describes an A/B test (it has the keys {' and '.join(map(repr, EXPERIMENT_KEYS))}), expected a run "
+            f"of the pipeline; analyse it with: causalrec abtest --config {path}"
+        )
+    return parse_config(raw, where=str(file))
 
 
-def read_config(file: Path, overrides: Sequence[str], *, sections: str) -> dict[str, Any]:
-    """The mapping in a config file with single keys replaced; its usual ``sections`` stand in messages."""
-    raw = read_mapping(file, what="config file", sections=sections, hint=lambda: at_hand(file))
+def read_config(
+    file: Path, overrides: Sequence[str], *, sections: str, wanted: Callable[[Path], bool]
+) -> dict[str, Any]:
+    """The mapping in a config file with single keys replaced.
+
+    Messages name its usual ``sections``, and the files of the ``wanted`` kind when this one is missing.
+    """
+    raw = read_mapping(file, what="config file", sections=sections, hint=lambda: at_hand(file, wanted=wanted))
     for override in overrides:
         raw = overridden(raw, override)
     return raw

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from causalrec._schema import Section, built, suggest, validated
-from causalrec._yaml import find_yaml
+from causalrec._yaml import find_yaml, has_keys
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
-from causalrec.config import Arm, Fraction, Natural, RunSettings, read_config
+from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
+from causalrec.exceptions import ConfigError
 
 METRICS: Mapping[str, type[Metric]] = {
     "mean": Mean,
@@ -136,6 +137,9 @@ class ExperimentConfig(RunSettings):
         )
 
 
+_ONLY_OF_RUNS = set(RunConfig.model_fields) - set(ExperimentConfig.model_fields)
+
+
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read an experiment from YAML, replace the keys given as ``a.b=value``, and validate.
 
@@ -145,11 +149,20 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     Raises
     ------
     ConfigError
-        When the file is missing or not YAML, a key is unknown (with the nearest known one) or given twice, or a value
-        is not allowed (with what is).
+        When the file is missing or not YAML, or describes a run of the pipeline, a key is unknown (with the nearest
+        known one) or given twice, or a value is not allowed (with what is).
     """
     file = find_yaml(Path(path))
-    return parse_experiment(read_config(file, overrides, sections="`metrics:` and `variant:`"), where=str(file))
+    raw = read_config(
+        file, overrides, sections="`metrics:` and `variant:`", wanted=lambda other: has_keys(other, *EXPERIMENT_KEYS)
+    )
+    of_a_run = [key for key in raw if key in _ONLY_OF_RUNS]
+    if of_a_run and not any(key in raw for key in EXPERIMENT_KEYS):
+        raise ConfigError(
+            f"{file} describes a run of the pipeline (it has the key {of_a_run[0]!r}), expected an A/B test with "
+            f"{' and '.join(map(repr, EXPERIMENT_KEYS))}; run it with: causalrec train --config {path}"
+        )
+    return parse_experiment(raw, where=str(file))
 
 
 def parse_experiment(raw: Mapping[str, Any], *, where: str = "config") -> ExperimentConfig:

@@ -33,7 +33,11 @@ _NAMES = {
     "ci_high": "high",
     "relative_ci_low": "relative low",
     "relative_ci_high": "relative high",
+    "adjusted_pvalue": "adjusted p-value",
+    "uniformity_pvalue": "uniformity p-value",
 }
+_ON_ONE_LINE = 34  # characters of a column whose cells are not broken
+_LONG = 30  # rows, beyond which a table is folded
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,30 @@ def summary_header(confidence_level: float, topic: str = "stage") -> tuple[str, 
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page: sentences, figures (matplotlib Axes or Figures) and tables by caption.
+class Picture:
+    """A figure as PNG, drawn once for all who want it, and what it shows in words."""
 
-    The label of an Axes (``ax.get_label()``), which those of :mod:`causalrec.plots` have, is its text for readers who
-    do not see the picture.
-    """
+    png: bytes = field(repr=False)
+    text: str
+
+    @classmethod
+    def of(cls, drawing: Any) -> Picture:
+        """Draw a matplotlib Axes or Figure.
+
+        The label of an Axes (``ax.get_label()``), which those of :mod:`causalrec.plots` have, is its text for readers
+        who do not see the picture; else its title.
+        """
+        figure = drawing if hasattr(drawing, "savefig") else drawing.figure
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+        axes = [drawing] if hasattr(drawing, "get_title") else list(drawing.axes)
+        texts = [str(a.get_label() or a.get_title(loc="left") or a.get_title()) for a in axes]
+        return cls(buffer.getvalue(), " ".join(text for text in texts if text))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: sentences, figures (matplotlib Axes or Figures, or Pictures) and tables by caption."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -114,7 +136,7 @@ def render_report(
         {
             "title": s.title,
             "text": s.text,
-            "figures": [{"uri": _data_uri(f), "alt": _alt(f, s.title)} for f in s.figures],
+            "figures": [_figure(f, s.title) for f in s.figures],
             "tables": [{"caption": caption, **_cells(frame)} for caption, frame in s.tables.items()],
         }
         for s in sections
@@ -144,30 +166,32 @@ def _summary(rows: Sequence[SummaryRow], names: Sequence[str]) -> dict[str, Any]
     return {"header": header, "rows": body}
 
 
-def _data_uri(drawing: Any) -> str:
-    figure = drawing if hasattr(drawing, "savefig") else drawing.figure
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _alt(drawing: Any, title: str) -> str:
-    axes = [drawing] if hasattr(drawing, "get_title") else list(drawing.axes)
-    texts = [str(a.get_label() or a.get_title(loc="left") or a.get_title()) for a in axes]
-    return " ".join(text for text in texts if text) or f"A figure of the section {title}."
+def _figure(drawing: Any, title: str) -> dict[str, str]:
+    picture = drawing if isinstance(drawing, Picture) else Picture.of(drawing)
+    return {
+        "uri": "data:image/png;base64," + base64.b64encode(picture.png).decode(),
+        "alt": picture.text or f"A figure of the section {title}.",
+    }
 
 
 def _cells(frame: pd.DataFrame) -> dict[str, Any]:
+    """Header and rows of a table; the cells of a column of numbers are of no kind."""
     columns = [str(c) for c in frame.columns]
     numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in frame.dtypes]
+    written = [[_written(v, c) for v in frame.iloc[:, i]] for i, c in enumerate(columns)]
+    kinds = [
+        "" if n else "text short" if max(map(len, cells), default=0) <= _ON_ONE_LINE else "text"
+        for n, cells in zip(numeric, written, strict=True)
+    ]
     return {
         "header": [
             {"name": _NAMES.get(c, c.replace("_", " ")), "text": not n} for c, n in zip(columns, numeric, strict=True)
         ],
         "rows": [
-            [{"value": _written(v, c), "text": not n} for v, c, n in zip(row, columns, numeric, strict=True)]
-            for row in frame.itertuples(index=False, name=None)
+            [{"value": value, "kind": kind} for value, kind in zip(row, kinds, strict=True)]
+            for row in zip(*written, strict=True)
         ],
+        "long": len(frame) > _LONG,
     }
 
 

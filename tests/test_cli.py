@@ -20,7 +20,7 @@ import causalrec
 from causalrec import cli
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-COMMANDS = ("train", "evaluate", "infer", "pipeline", "ui", "data", "features")
+COMMANDS = ("train", "evaluate", "infer", "abtest", "pipeline", "ui", "data", "features")
 FEATURES = ("materialize", "list", "show", "load", "diff", "frame")
 
 
@@ -70,7 +70,7 @@ def test_help_lists_every_command(run: Callable[..., Outcome]) -> None:
     assert names | {g.name for g in cli.app.registered_groups} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data synth", "data real", *(f"features {c}" for c in FEATURES)])
+@pytest.mark.parametrize("command", [*COMMANDS, "data synth", "data service", "data real", *(f"features {c}" for c in FEATURES)])
 def test_every_command_has_help(run: Callable[..., Outcome], command: str) -> None:
     found = run(*command.split(), "--help")
     assert found.code == 0

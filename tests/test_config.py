@@ -25,7 +25,8 @@ from causalrec.exceptions import ConfigError
 from causalrec.ranking import Ranker
 from causalrec.uplift import TLearner
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "abtest")  # that one is an experiment's
 MARKETPLACE = next(p for p in CONFIGS if p.stem == "marketplace")
 
 
@@ -360,3 +361,15 @@ def test_a_bare_name_is_a_shipped_config_unless_a_file_has_it(tmp_path: Path, mo
         load_config("hilstrom")
     (tmp_path / "hillstrom").write_text("name: mine", encoding="utf-8")
     assert load_config("hillstrom").name == "mine"
+
+
+def test_an_experiment_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"describes an A/B test .*; analyse it with: causalrec abtest --config abtest"):
+        load_config("abtest")
+    (tmp_path / "configs").mkdir()
+    for path, text in (("configs/shop.yaml", "name: x"), ("configs/test.yaml", "metrics: {}\nvariant: arm\n")):
+        (tmp_path / path).write_text(text)
+    (tmp_path / "configs" / "broken.yaml").write_text("a: [")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"Those at hand: configs/broken\.yaml, configs/shop\.yaml, hillstrom, "):
+        load_config("nope.yaml")

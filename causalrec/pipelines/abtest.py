@@ -23,11 +23,12 @@ from causalrec.pipelines.abtest_page import (
     strongest_interaction,
     summary_rows,
 )
+from causalrec.pipelines.data import SERVICE_FILE
 from causalrec.pipelines.inputs import Lineage
 from causalrec.pipelines.progress import Reporter, SilentReporter
-from causalrec.pipelines.rundir import RunDirectory, new_run_path
+from causalrec.pipelines.rundir import FIGURES, RunDirectory, new_run_path
 from causalrec.pipelines.session import Command, how_made, opened_engine, tracked
-from causalrec.report import render_report, write_report
+from causalrec.report import Picture, render_report, write_report
 from causalrec.results import ExperimentResult, Result
 from causalrec.tracking import Stage, legal_name
 
@@ -51,7 +52,7 @@ class ABTestSummary:
 def run_abtest(
     config: ExperimentConfig, data: Path | None = None, *, reporter: Reporter | None = None
 ) -> ABTestSummary:
-    """Analyse an experiment's table; the run directory, with ``report.html`` and ``results.json``, is whole or absent.
+    """Analyse an experiment's table; the run directory, with its report, figures and results, is whole or absent.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def _existing(path: Path | None) -> Path:
     if path is None:
         raise ConfigError("no table is named; give --data file.parquet, or a `data:` key in the config.")
     if not path.exists():
-        raise DatasetError(f"data: {path} does not exist; expected a Parquet or CSV file or directory.")
+        remedy = f" To simulate it: causalrec data service --output {path}" if path == SERVICE_FILE else ""
+        raise DatasetError(f"data: {path} does not exist; expected a Parquet or CSV file or directory.{remedy}")
     return path
 
 
@@ -166,9 +168,9 @@ class _Analysis:
 def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Lineage, config: ExperimentConfig) -> None:
     """Figures, the report, the results and what the run was made with."""
     info = command.info("abtest", data=[vars(lineage)])
-    figures = draw_figures(results, shares=_shares(config))
-    for name, axes in figures.items():
-        stage.log_figure(axes, f"figures/{legal_name(name)}.png")
+    figures = {name: Picture.of(axes) for name, axes in draw_figures(results, shares=_shares(config)).items()}
+    command.run.write_figures({legal_name(name): picture.png for name, picture in figures.items()})
+    stage.log_artifact(command.run.path / FIGURES, FIGURES)
     html = render_report(
         config.name,
         config.description or f"What does {config.variant} change?",

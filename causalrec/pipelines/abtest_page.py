@@ -63,6 +63,8 @@ def rows_of(results: Sequence[Result]) -> pd.DataFrame:
 def interaction_table(tests: Sequence[HeterogeneityResult]) -> pd.DataFrame:
     """A row per interaction test, the smallest p-value first; adjusted for their number by Holm's method."""
     table = rows_of(tests)[["metric", "treatment", "dimension", "n_groups", "statistic", "pvalue"]]
+    if table["treatment"].nunique() == 1:
+        table = table.drop(columns="treatment")
     table["adjusted_pvalue"] = adjust_pvalues(table["pvalue"].to_numpy(), "holm")
     return table.sort_values("pvalue", kind="stable", ignore_index=True)
 
@@ -94,13 +96,16 @@ def summary_rows(result: ExperimentResult) -> tuple[SummaryRow, ...]:
 
 
 def scorecard_frame(effects: Sequence[ABResult]) -> pd.DataFrame:
-    """The scorecard with the units of each arm, and the segment where there are any; the cells are text."""
+    """The scorecard with the units of each arm; arm and segment only where there are several; the cells are text."""
     header, *rows = scorecard_rows(effects)
     names = [name if name != "treatment" else "in the arm" for name in header]
     names[2] = f"in {names[2]}"
     frame = pd.DataFrame(rows, columns=names)
+    arms = list(dict.fromkeys(e.treatment for e in effects))
+    if len(arms) == 1:
+        frame = frame.drop(columns="arm").rename(columns={"in the arm": f"in {arms[0]}"})
     if any(e.segment for e in effects):
-        frame.insert(2, "segment", [e.segment or "all" for e in effects])
+        frame.insert(1, "segment", [e.segment or "all" for e in effects])
     return frame.assign(units=[f"{e.n_control:,} / {e.n_treatment:,}" for e in effects])
 
 

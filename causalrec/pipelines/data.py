@@ -23,6 +23,7 @@ from causalrec.datasets import (
 from causalrec.exceptions import CausalRecError, ConfigError
 from causalrec.pipelines.progress import Reporter
 
+SERVICE_FILE = Path("data/service.parquet")
 _CHUNK = 200_000
 
 

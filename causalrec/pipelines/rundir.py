@@ -22,6 +22,7 @@ from causalrec.config import RunConfig, RunSettings, load_config
 from causalrec.exceptions import StoreError
 from causalrec.results import Result, dump_results, load_results
 
+FIGURES = "figures"
 _TRAIN = "train"
 
 
@@ -73,6 +74,12 @@ class RunDirectory:
         """
         target = self.path / "models" / f"{name}.pkl"
         return pickle.loads(target.read_bytes()) if target.exists() else None
+
+    def write_figures(self, figures: Mapping[str, bytes]) -> None:
+        """Write PNGs by name under ``figures/``, numbered: names may be alike or long."""
+        (self.path / FIGURES).mkdir()
+        for i, (name, png) in enumerate(figures.items(), start=1):
+            (self.path / FIGURES / f"{i:02d}_{name[:60]}.png").write_bytes(png)
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
         """Write a frame as Parquet, e.g. ``holdout/uplift``."""

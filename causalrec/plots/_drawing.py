@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from causalrec.exceptions import CausalRecError
 # Okabe and Ito's palette, which readers with colour-blindness can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7A7A7A"
 _WIDTH, _LONGEST = 6.4, 38
+_LEGIBLE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}  # a minus sign on the line at zero is not
 _ROOMY, _MUCH_WIDER = 12, 6.0
 
 
@@ -34,9 +36,15 @@ def finish(ax: Any, title: str, text: str) -> Any:
     if handles:
         ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(len(labels), columns),
                   frameon=False, borderaxespad=0.2, handlelength=1.6, columnspacing=1.4)  # fmt: skip
-    ax.set_title(title, loc="left", pad=6 + 17 * -(-len(labels) // columns))
+    ax.set_title(wrapped(title, ax), loc="left", pad=6 + 17 * -(-len(labels) // columns))
     ax.set_label(f"{title}{'' if title.endswith('?') else '.'} {text}")
     return ax
+
+
+def wrapped(text: str, ax: Any, smaller: float = 1.0) -> str:
+    """Text above or below the picture in lines that fit; the picture is narrow where names of rows are long."""
+    names = max((len(label.get_text()) for label in ax.get_yticklabels()), default=0)
+    return "\n".join(textwrap.wrap(text, int(smaller * max(24, 56 - 0.83 * names))))
 
 
 def short(name: object, longest: int = _LONGEST) -> str:
@@ -113,6 +121,6 @@ def draw_forest(
     for row, value in zip(rows, values, strict=True):
         if np.isfinite(value):
             ax.annotate(write(float(value)), (value, row), (0, 6), textcoords="offset points", ha="center",
-                        fontsize="small")  # fmt: skip
+                        fontsize="small", bbox=_LEGIBLE)  # fmt: skip
     ax.set_yticks(rows, [short(n) for n in names])
     ax.set_ylim(-0.6, len(values) - 0.2)

@@ -25,6 +25,7 @@ from causalrec.plots._drawing import (
     new_axes,
     percent,
     short,
+    wrapped,
 )
 from causalrec.results import (
     AAResult,
@@ -71,7 +72,8 @@ def plot_forest(results: Sequence[ABResult], *, relative: bool = True, title: st
         if np.isnan(estimate):
             ax.text(0.5, row, "no relative effect" if relative else "no effect known", ha="center", va="center",
                     transform=ax.get_yaxis_transform())  # fmt: skip
-    ax.set(xlabel=_compared(results, "relative effect" if relative else "effect, in the metric's unit,"))
+    compared = _compared(results, "relative effect" if relative else "effect, in the metric's unit,")
+    ax.set(xlabel=wrapped(compared, ax, smaller=1.2))
     if title is None:
         metrics = list(dict.fromkeys(r.metric for r in results))
         title = "Effect by metric" if len(metrics) > 1 else f"Effect on {short(metrics[0])}"
@@ -98,8 +100,8 @@ def _row_names(results: Sequence[ABResult]) -> list[str]:
 
 def _compared(results: Sequence[ABResult], what: str) -> str:
     treatments = list(dict.fromkeys(r.treatment for r in results))
-    arms = short(treatments[0] if len(treatments) == 1 else "each arm", 26), short(results[0].control, 26)
-    return f"{what} of {arms[0]}{chr(10) if len(what) + len(''.join(arms)) > 41 else ' '}against {arms[1]}"
+    treatment = short(treatments[0], 26) if len(treatments) == 1 else "each arm"
+    return f"{what} of {treatment} against {short(results[0].control, 26)}"
 
 
 def plot_rates(results: Sequence[ABResult], *, as_percent: bool = False, ax: Any = None) -> Any:
@@ -138,12 +140,15 @@ def plot_rates(results: Sequence[ABResult], *, as_percent: bool = False, ax: Any
         if len(groups) * len(arms) <= _MANY:
             for place, v, h in zip(places, value[:, k], half[:, k], strict=True):
                 _above(ax, place, v, v + h if np.isfinite(h) else v, _share(v) if as_percent else format_number(v))
-    ticks = [f"{short(arm, 16)}\nn = {table[0, k, 2]:,.0f}" for k, arm in enumerate(arms)] if alone else groups
-    _name_groups(ax, [short(t, 24) if not alone else t for t in ticks])
+    names = [short(name, 16 if alone else 24) for name in (arms if alone else groups)]
+    if alone and len(arms) <= _MANY:
+        names = [f"{name}\nn = {n:,.0f}" for name, n in zip(names, table[0, :, 2], strict=True)]
+    _name_groups(ax, names)
     if as_percent:
         ax.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g}%")
     metric = results[0].metric
-    ax.set(ylabel=f"{short(metric)}\nwith {format_level(results[0].confidence_level)} intervals")
+    known = f"\nwith {format_level(results[0].confidence_level)} intervals" if np.isfinite(half).any() else ""
+    ax.set(xlabel="arm" if alone else "segment", ylabel=f"{short(metric)}{known}")
     seen = [
         f"{f'{g}, ' if g else ''}{arm} {format_number(value[i, k])} "
         f"{format_interval(value[i, k] - half[i, k], value[i, k] + half[i, k])}"
@@ -174,7 +179,10 @@ def _share(value: float) -> str:
 def _name_groups(ax: Any, names: Sequence[str]) -> None:
     """Names below places 0, 1, …; turned where there are many, every other one left out where there are very many."""
     step = max(1, len(names) // 30)
-    turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if len(names) > _MANY else {}
+    turned: dict[str, Any] = {}
+    if len(names) > _MANY:
+        size = "small" if len(names) > 2 * _MANY else None
+        turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor", "fontsize": size}
     ax.set_xticks(np.arange(len(names))[::step], list(names)[::step], **turned)
     ax.set_xlim(-0.6, len(names) - 0.4)
 
@@ -267,7 +275,7 @@ def plot_distribution(result: DistributionResult, *, ax: Any = None) -> Any:
         ax.vlines(value[:, k], rows - 0.25, rows + 0.25, color=BLUE, linewidth=2.4, label="median")
         seen = [f"{s}, median {format_number(v)}" for s, v in zip(seen, value[:, k], strict=True)]
     ax.plot(result.mean, rows, "D", color=ORANGE, label="mean")
-    ax.set_yticks(rows, [short(arm) for arm in result.arms])
+    ax.set_yticks(rows, [short(arm, 24) for arm in result.arms])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.xaxis.get_major_locator().set_params(nbins=5)
     ax.set(xlabel=short(result.metric))

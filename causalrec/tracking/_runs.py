@@ -330,9 +330,10 @@ class Stage:
             self.tracker._client.set_tag(self.run_id, key, value)
 
     @_guarded
-    def log_artifact(self, path: Path) -> None:
-        """A file."""
-        self.tracker._client.log_artifact(self.run_id, str(path))
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, or all of a directory; below ``folder`` where one is named."""
+        log = self.tracker._client.log_artifacts if path.is_dir() else self.tracker._client.log_artifact
+        log(self.run_id, str(path), folder)
 
     @_guarded
     def log_dataset(

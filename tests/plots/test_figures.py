@@ -15,13 +15,20 @@ import pytest
 from causalrec import plots
 from causalrec.exceptions import CausalRecError, MissingExtraError
 from causalrec.plots import (
+    plot_aa,
     plot_ab,
     plot_balance,
     plot_curve,
+    plot_distribution,
     plot_effects,
+    plot_forest,
     plot_overlap,
     plot_placebo,
+    plot_power_curve,
     plot_ranking,
+    plot_rates,
+    plot_resampling,
+    plot_trend,
     plot_uplift_bins,
 )
 from causalrec.results import (
@@ -34,6 +41,8 @@ from causalrec.results import (
     RefutationResult,
     UpliftBinsResult,
 )
+
+from . import abtest_results as found
 
 NAN, INF = float("nan"), float("inf")
 LONG = "a covariate with a name that is much longer than any axis has room for, and then some"
@@ -131,6 +140,13 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
     ("plot_ab", lambda ax=None: plot_ab([ab()], ax=ax)),
     ("plot_ranking", lambda ax=None: plot_ranking([score(), score("random", 0.05, 0.04, 0.06)], ax=ax)),
+    ("plot_forest", lambda ax=None: plot_forest([found.effect(), found.effect(segment="device = phone")], ax=ax)),
+    ("plot_rates", lambda ax=None: plot_rates([found.effect()], ax=ax)),
+    ("plot_power_curve", lambda ax=None: plot_power_curve(found.power_curve(), ax=ax)),
+    ("plot_resampling", lambda ax=None: plot_resampling(found.bootstrap(), ax=ax)),
+    ("plot_aa", lambda ax=None: plot_aa(found.aa(), ax=ax)),
+    ("plot_distribution", lambda ax=None: plot_distribution(found.distribution(), ax=ax)),
+    ("plot_trend", lambda ax=None: plot_trend(found.trend(), ax=ax)),
 ]
 
 
