@@ -90,7 +90,7 @@ class TestAdjustment:
         theta = np.linalg.lstsq(x, y, rcond=None)[0]
         np.testing.assert_allclose(fit.theta, theta, rtol=1e-9)
         leverage = np.diag(hat)
-        [(control, treatment)] = fit.residuals
+        control, treatment = fit.residuals
         for residual, here in ((control, slice(0, 90)), (treatment, slice(90, 100))):
             n = here.stop - here.start
             assert residual.df == pytest.approx(n - 1 - leverage[here].sum(), rel=1e-9)

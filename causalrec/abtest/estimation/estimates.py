@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrec._validation import list_some
 from causalrec.abtest.aggregates import QuantileSummary
-from causalrec.abtest.estimation.adjustment import Adjustment, Residual, fit_adjustment
+from causalrec.abtest.estimation.adjustment import Adjustment, fit_adjustment
 from causalrec.abtest.estimation.scores import Names, ScoredStratum, Stratum, is_clustered, is_ratio, score_strata
 from causalrec.exceptions import OutcomeError
 from causalrec.moments import Moments
@@ -92,12 +92,6 @@ class _Part(NamedTuple):
     covariance: float
     df: float
 
-    def plus(self, error: Sequence[Sequence[float]]) -> _Part:
-        """With a covariance matrix of control and treatment that has the same origin."""
-        return _Part(
-            self.var_control + error[0][0], self.var_treatment + error[1][1], self.covariance + error[0][1], self.df
-        )
-
 
 def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[str] = (), law: Law = "t") -> Estimate:
     """Estimate a mean or a ratio in two arms, adjusted for strata and for covariates, and dilute it.
@@ -141,10 +135,8 @@ def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[
     control, treatment, cells = score_strata(strata, names, len(covariates))
     apart = [cell for cell in cells if not cell.shared]
     fit = fit_adjustment(apart, names) if covariates else None
-    residuals = fit.residuals if fit else [None] * len(apart)
-    parts = [part for cell, split in zip(apart, residuals, strict=True) for part in _within(cell, split)]
-    if fit:
-        parts = [part.plus(error) for part, error in zip(parts, fit.theta_error.tolist(), strict=True)]
+    pairs = [_own(cell) for cell in apart] if fit is None else _adjusted(apart, fit)
+    parts = [part for pair in pairs for part in pair]
     parts += [_shared(cell) for cell in cells if cell.shared]
     between, moved = _between(cells, fit, sum(s.n for s in strata))
     if len(cells) > 1:
@@ -161,22 +153,32 @@ def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[
     return _checked(estimate, names)
 
 
-def _within(cell: ScoredStratum, residuals: tuple[Residual, Residual] | None) -> list[_Part]:
-    """What each arm of a stratum adds: adjusted means are e + theta'x, with x the mean over both arms."""
+def _own(cell: ScoredStratum) -> tuple[_Part, _Part]:
+    """What each arm of a stratum adds."""
     w2, c, t = cell.weight**2, cell.control, cell.treatment
-    if residuals is None:
-        return [
-            _Part(w2 * float(c.covariance[0, 0]), 0.0, 0.0, c.n - 1),
-            _Part(0.0, w2 * float(t.covariance[0, 0]), 0.0, t.n - 1),
-        ]
-    p, (rc, rt) = cell.treated_share, residuals
-    q = 1 - p
-    both_c, both_t = q**2 * rc.explained, p**2 * rt.explained
-    own_c, own_t = q * rc.mixed, p * rt.mixed
-    return [
-        _Part(w2 * (rc.error + 2 * own_c + both_c), w2 * both_c, w2 * (own_c + both_c), rc.df),
-        _Part(w2 * both_t, w2 * (rt.error + 2 * own_t + both_t), w2 * (own_t + both_t), rt.df),
-    ]
+    return (
+        _Part(w2 * float(c.covariance[0, 0]), 0.0, 0.0, c.n - 1),
+        _Part(0.0, w2 * float(t.covariance[0, 0]), 0.0, t.n - 1),
+    )
+
+
+def _adjusted(cells: Sequence[ScoredStratum], fit: Adjustment) -> Iterator[tuple[_Part, _Part]]:
+    """The same of adjusted means, which are e + theta'x, with x the mean over both arms."""
+    for cell, rc, rt in zip(cells, fit.residuals[::2], fit.residuals[1::2], strict=True):
+        w2, p = cell.weight**2, cell.treated_share
+        q = 1 - p
+        both_c, both_t = q * q * rc.explained, p * p * rt.explained
+        own_c, own_t = q * rc.mixed, p * rt.mixed
+        yield (
+            _Part(
+                w2 * (rc.error + 2 * own_c + both_c) + rc.to_control, w2 * both_c + rc.to_treatment,
+                w2 * (own_c + both_c) + rc.to_both, rc.df,
+            ),
+            _Part(
+                w2 * both_t + rt.to_control, w2 * (rt.error + 2 * own_t + both_t) + rt.to_treatment,
+                w2 * (own_t + both_t) + rt.to_both, rt.df,
+            ),
+        )  # fmt: skip
 
 
 def _shared(cell: ScoredStratum) -> _Part:

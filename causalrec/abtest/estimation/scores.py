@@ -62,23 +62,19 @@ class Scores(NamedTuple):
 
 
 class ScoredStratum(NamedTuple):
-    """Both arms' scores in a stratum; ``cross`` is the covariance of the two mean scores where units are shared."""
+    """Both arms' scores in a stratum.
+
+    ``cross`` is the covariance of the two mean scores where units are shared; ``gap`` the covariates' means, treatment
+    - control.
+    """
 
     weight: float
     shared: bool
     control: Scores
     treatment: Scores
     cross: float
-
-    @property
-    def treated_share(self) -> float:
-        """Share of the stratum's units in treatment."""
-        return self.treatment.n / (self.treatment.n + self.control.n)
-
-    @property
-    def gap(self) -> FloatArray:
-        """Covariates' means, treatment - control."""
-        return self.treatment.covariates - self.control.covariates
+    treated_share: float
+    gap: FloatArray
 
 
 def score_strata(
@@ -151,14 +147,17 @@ def _arm_value(
 def _scored(
     stratum: Stratum, weight: float, control: ArmValue, treatment: ArmValue, n_covariates: int
 ) -> ScoredStratum:
-    of_control = _score_map(stratum.control, control, n_covariates)
-    of_treatment = _score_map(stratum.treatment, treatment, n_covariates)
-    c = _scores(stratum.control, of_control, control)
-    t = _scores(stratum.treatment, of_treatment, treatment)
+    c, t = (
+        _scores(moments, arm, n_covariates)
+        for moments, arm in ((stratum.control, control), (stratum.treatment, treatment))
+    )
     cross = 0.0
     if stratum.shared:
-        cross = float(of_control[0] @ stratum.control.products @ of_treatment[0]) / ((c.n - 1) * c.n)
-    return ScoredStratum(weight, stratum.shared, c, t, cross)
+        of_control, of_treatment = (_score_map(stratum.control, arm, n_covariates)[0] for arm in (control, treatment))
+        cross = float(of_control @ stratum.control.products @ of_treatment) / ((c.n - 1) * c.n)
+    return ScoredStratum(
+        weight, stratum.shared, c, t, cross, t.n / (t.n + c.n), t.covariates - c.covariates
+    )
 
 
 def _score_map(moments: Moments, arm: ArmValue, n_covariates: int) -> FloatArray:
@@ -179,11 +178,13 @@ def _score_map(moments: Moments, arm: ArmValue, n_covariates: int) -> FloatArray
     return into
 
 
-def _scores(moments: Moments, into: FloatArray, arm: ArmValue) -> Scores:
-    n, p, n_covariates = moments.n, len(moments.names), len(into) - 1
+def _scores(moments: Moments, arm: ArmValue, n_covariates: int) -> Scores:
+    n, p = moments.n, len(moments.names)
     den, rows = _layout(moments.names, n_covariates)
-    level = float(into[0] @ moments.mean) - (arm.value if den is None else 0.0)
     covariates = moments.mean[p - n_covariates :]
+    if den is None:  # the columns are the scores
+        return Scores(n, float(moments.mean[0]) - arm.value, covariates, moments.products / ((n - 1) * n))
+    into = _score_map(moments, arm, n_covariates)
     if rows is not None:
         covariates = covariates / moments.mean[rows]
-    return Scores(n, level, covariates, into @ moments.products @ into.T / ((n - 1) * n))
+    return Scores(n, float(into[0] @ moments.mean), covariates, into @ moments.products @ into.T / ((n - 1) * n))
