@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats import proportion
 
-from causalrec.abtest import compare_arms, fieller_ratio, two_proportion_test, welch_test
+from causalrec.abtest import Estimate, Experiment, Mean, Proportion, fieller_ratio, infer, two_proportion_test, welch_test
 from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
 from causalrec.moments import Moments
 
@@ -24,6 +24,11 @@ MARKETING = (420, 23_524, 14_423, 564_577)
 def from_sums(total, squares, n):
     """Mean, variance and size from a sum and a sum of squares, as peers state their cases."""
     return total / n, (squares - total**2 / n) / (n - 1), n
+
+
+def of_moments(moments, metrics, control):
+    """The experiment's answer from moments collected elsewhere."""
+    return Experiment(metrics, variant="arm", control=control).analyze(moments)
 
 
 def check_share(hits, nominal):
@@ -57,7 +62,7 @@ class TestTwoProportions:
             arm: Moments.from_array(rows[["retention_7"]].to_numpy(float), ["retention_7"])
             for arm, rows in frame.groupby("version")
         }
-        [result] = compare_arms(moments, {"retention_7": "proportion"}, control="gate_40")
+        result = of_moments(moments, {"retention_7": Proportion("retention_7")}, control="gate_40")["retention_7"]
         assert round(result.statistic, 2) == 3.16
         assert (round(100 * result.control_mean, 2), round(100 * result.treatment_mean, 2)) == (18.20, 19.02)
 
@@ -293,35 +298,35 @@ ROWS = {
 MOMENTS = {arm: Moments.from_array(values, ["bought", "spend"]) for arm, values in ROWS.items()}
 
 
-class TestCompareArms:
+class TestMomentsCollectedElsewhere:
     def test_every_arm_against_control_on_every_metric(self):
-        found = compare_arms(MOMENTS, {"bought": "proportion", "spend": "mean"}, control="B")
+        found = of_moments(MOMENTS, {"bought": Proportion("bought"), "spend": Mean("spend")}, control="B").effects
         assert [(r.metric, r.control, r.treatment) for r in found] == [
             (m, "B", t) for m in ("bought", "spend") for t in ("A", "C")
         ]
         direct = two_proportion_test(2, 3, 1, 4, metric="bought", control="B", treatment="A")
-        assert found[0].to_dict() == direct.to_dict()
+        np.testing.assert_equal(found[0].to_dict(), direct.to_dict())
         theirs = stats.ttest_ind(ROWS["A"][:, 1], ROWS["B"][:, 1], equal_var=False)
         assert found[2].pvalue == pytest.approx(theirs.pvalue)
 
     @pytest.mark.parametrize(
         ("metrics", "control", "error", "words"),
         [
-            ({"spend": "mean"}, "D", TreatmentError, ["'D'", "'A', 'B', 'C'"]),
-            ({"spend": "mean"}, 1, TreatmentError, ["control 1", "'A', 'B', 'C'"]),
-            ({"spend": "proportion"}, "A", OutcomeError, ["spend", "'A'", "other than 0 and 1", "mean"]),
-            ({"spend": "Mean"}, "A", CausalRecError, ["'Mean'", "'proportion', 'mean'"]),
-            ({"spent": "mean"}, "A", ColumnError, ["Did you mean 'spend'?"]),
+            ({"spend": Mean("spend")}, "D", TreatmentError, ["'D'", "'A', 'B', 'C'"]),
+            ({"spend": Mean("spend")}, 1, TreatmentError, ["control 1", "'A', 'B', 'C'"]),
+            ({"spend": Proportion("spend")}, "A", OutcomeError, ["spend", "'A'", "other than 0 and 1", "mean"]),
+            ({"spend": "Mean"}, "A", CausalRecError, ["'Mean'", "expected a metric, such as Mean"]),
+            ({"spend": Mean("spent")}, "A", ColumnError, ["Did you mean 'spend'?"]),
         ],
     )
     def test_misuse_says_what_to_do(self, metrics, control, error, words):
         with pytest.raises(error) as caught:
-            compare_arms(MOMENTS, metrics, control=control)
+            of_moments(MOMENTS, metrics, control=control)
         assert all(word in str(caught.value) for word in words), str(caught.value)
 
     def test_one_arm(self):
         with pytest.raises(TreatmentError, match="only the arm 'A'"):
-            compare_arms({"A": MOMENTS["A"]}, {"spend": "mean"}, control="A")
+            of_moments({"A": MOMENTS["A"]}, {"spend": Mean("spend")}, control="A")
 
     @pytest.mark.parametrize(
         "values", [[0.5], [2.0, 0.0], [0.5, 0.5], [1.0, 1.0, 1.0, -1.0], [2.0, *[0.5] * 8]], ids=str
@@ -331,18 +336,58 @@ class TestCompareArms:
             "A": Moments.from_array(np.array([values]).T, ["y"]),
             "B": Moments.from_array(np.eye(2)[:, :1], ["y"]),
         }
+        metrics = {"y": Proportion("y")}
         if values == [2.0, *[0.5] * 8]:
             # Mean, variance and a whole sum as of six ones in nine: moments alone cannot tell, the caller checks rows.
-            assert compare_arms(moments, {"y": "proportion"}, control="B")[0].treatment_mean == pytest.approx(6 / 9)
+            assert of_moments(moments, metrics, control="B")["y"].treatment_mean == pytest.approx(6 / 9)
             return
         with pytest.raises(OutcomeError):
-            compare_arms(moments, {"y": "proportion"}, control="A")
+            of_moments(moments, metrics, control="A")
 
-    @pytest.mark.parametrize("kind", ["proportion", "mean"])
-    def test_an_arm_with_one_unit(self, kind):
+    @pytest.mark.parametrize("metric", [Proportion("bought"), Mean("bought")], ids=["proportion", "mean"])
+    def test_an_arm_with_one_unit(self, metric):
         moments = {"A": MOMENTS["A"], "B": Moments.from_array(np.array([[1.0, 2.0]]), ["bought", "spend"])}
         with pytest.raises(OutcomeError, match=r"'B' has .*at least two"):
-            compare_arms(moments, {"bought": kind}, control="A")
+            of_moments(moments, {"bought": metric}, control="A")
+
+
+class TestRelativeIntervalsAtTheEdge:
+    """Means that are nothing, tiny or huge for their errors: an honest interval and a note, never an overflow."""
+
+    @pytest.mark.parametrize("df", [math.inf, 30.0])
+    @pytest.mark.parametrize(
+        ("control", "treatment"), [(1e-6, 1e-6), (1e-170, 1e-170), (1e-300, 1e300), (5e-324, 1.0), (1.0, 1e-320)]
+    )
+    def test_the_logarithm_of_means_like_zero_says_nothing(self, control, treatment, df):
+        estimate = Estimate(control, treatment, 1e-4, 1e-4, 0.0, df, 100, 100, "x")
+        found = infer(estimate, metric="m", control="a", treatment="b", relative="log")
+        assert (found.relative_ci_low, found.relative_ci_high) == (-1.0, math.inf)
+        assert "relative unbounded" in found.method
+        assert math.isfinite(found.ci_low)
+
+    @pytest.mark.parametrize("control", [0.0, -1.0])
+    def test_no_logarithm_of_what_is_not_positive(self, control):
+        found = infer(Estimate(control, 1.0, 1.0, 1.0, 0.0, 9.0, 9, 9, "x"), metric="m", control="a", treatment="b",
+                      relative="log")  # fmt: skip
+        assert math.isnan(found.relative_ci_low)
+        assert "needs two positive means" in found.method
+
+    @pytest.mark.parametrize("control", [1e-300, 5e-324])
+    def test_the_delta_method_overflows_to_the_whole_line(self, control):
+        found = infer(Estimate(control, 1e300, 1.0, 1.0, 0.0, 9.0, 9, 9, "x"), metric="m", control="a", treatment="b",
+                      relative="delta")  # fmt: skip
+        assert (found.relative_ci_low, found.relative_ci_high) == (-math.inf, math.inf)
+        assert "relative unbounded" in found.method
+
+    def test_the_logarithm_by_the_textbook(self):
+        # Var log(t / c) = v_t / t^2 + v_c / c^2; Satterthwaite's degrees of freedom on that scale.
+        estimate = Estimate(10.0, 12.0, 0.2, 0.3, 0.0, 40.0, 30, 20, "x")
+        found = infer(estimate, metric="m", control="a", treatment="b", relative="log")
+        parts = np.array([0.2 / 100, 0.3 / 144])
+        df = parts.sum() ** 2 / (parts**2 / [29, 19]).sum()
+        half = stats.t.isf(0.025, df) * math.sqrt(parts.sum())
+        expected = (1.2 * math.exp(-half) - 1, 1.2 * math.exp(half) - 1)
+        np.testing.assert_allclose((found.relative_ci_low, found.relative_ci_high), expected, rtol=1e-12)
 
 
 class TestClaims:

@@ -39,7 +39,7 @@ def test_held_out_units_are_those_that_training_never_saw(trained: RunSummary, e
     assert found.n_obs == len(holdout)
     uplift = run.model("uplift").predict(holdout)["uplift"]
     expected = qini_score(holdout["converted"], uplift, holdout["variant"])
-    assert found.to_dict() == expected.to_dict()
+    np.testing.assert_equal(found.to_dict(), expected.to_dict())
     validation = trained.results["qini"]
     assert isinstance(validation, EffectResult)
     assert validation.n_obs == pytest.approx(0.3 * (1500 - found.n_obs), rel=0.15)
@@ -62,7 +62,7 @@ def test_the_true_qini_stands_beside_the_estimate(trained: RunSummary, evaluated
 
 def test_effect_and_ab_test_are_those_of_training(trained: RunSummary, evaluated: RunSummary) -> None:
     for name in ("average_effect", "placebo", "ab_revenue", "sample_ratio"):
-        assert evaluated.results[name].to_dict() == trained.results[name].to_dict()
+        np.testing.assert_equal(evaluated.results[name].to_dict(), trained.results[name].to_dict())
 
 
 def test_the_ranker_is_judged_on_the_last_horizon(trained: RunSummary, evaluated: RunSummary) -> None:
