@@ -260,4 +260,10 @@ def _checked_arms(experiment: Experiment, aggregates: Aggregates) -> list[Hashab
         raise TreatmentError(f"control {control!r} is not among the arms {list_some(arms)}.{hint}")
     if len(arms) < 2:
         raise TreatmentError(f"found only the arm {control!r}; a comparison needs two. Check the filter or the split.")
+    written = [str(arm) for arm in arms]
+    alike = [arm for arm, text in zip(arms, written, strict=True) if written.count(text) > 1]
+    if alike:
+        raise TreatmentError(
+            f"the arms {list_some(alike)} are written alike, so results could not tell them apart. Give each its own name."
+        )
     return sorted(arms, key=lambda arm: arm != control)

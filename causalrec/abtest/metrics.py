@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from causalrec._validation import list_some
 from causalrec.abtest.hypotheses import Hypothesis
-from causalrec.exceptions import CausalRecError
+from causalrec.exceptions import CausalRecError, ColumnError
 
 Missing: TypeAlias = Literal["raise", "drop", "zero"]
 ProportionMethod: TypeAlias = Literal[
@@ -48,8 +48,15 @@ class Metric(ABC):
         """The columns that are read."""
 
 
-def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns)
+def _covariates(columns: str | Sequence[str], outcome: str) -> tuple[str, ...]:
+    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    twice = [name for name in names if names.count(name) > 1 or name == outcome]
+    if twice:
+        raise ColumnError(
+            f"covariates are {list_some(names)}: {twice[0]!r} is {'the outcome' if twice[0] == outcome else 'there twice'}"
+            "; expected other columns, each once, measured before assignment."
+        )
+    return names
 
 
 def _shares(winsorize: float | tuple[float, float] | None) -> tuple[float, float] | None:
@@ -90,7 +97,7 @@ class Mean(Metric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "covariates", _names(self.covariates))
+        object.__setattr__(self, "covariates", _covariates(self.covariates, self.column))
         object.__setattr__(self, "winsorize", _shares(self.winsorize))
         if self.method not in ("t", "z"):
             raise CausalRecError(f"method is {self.method!r}; expected 't' or 'z'.")
@@ -128,7 +135,7 @@ class Proportion(Metric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "covariates", _names(self.covariates))
+        object.__setattr__(self, "covariates", _covariates(self.covariates, self.column))
         if self.method not in PROPORTION_METHODS:
             raise CausalRecError(f"method is {self.method!r}; expected one of {list_some(PROPORTION_METHODS)}.")
         if self.covariates and self.method != "wald":
@@ -162,7 +169,7 @@ class Ratio(Metric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "covariates", _names(self.covariates))
+        object.__setattr__(self, "covariates", _covariates(self.covariates, self.numerator))
         object.__setattr__(self, "winsorize", _shares(self.winsorize))
         if self.method not in ("t", "z"):
             raise CausalRecError(f"method is {self.method!r}; expected 't' or 'z'.")

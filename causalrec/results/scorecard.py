@@ -20,7 +20,9 @@ _SHORTEST_NAME = 8
 
 def scorecard_text(result: ExperimentResult) -> str:
     """The scorecard, the checks and the notes."""
-    lines = [_title(result), "", *_text_table(result.effects)]
+    sizes = [part for line in _sizes(result.effects) for part in _wrapped(line, "")]
+    heading = ["on triggered units:"] if result.diluted else []
+    lines = [_title(result), *sizes, "", *heading, *_text_table(result.effects)]
     if result.diluted:
         lines += ["", "on all units, triggered or not:", *_text_table(result.diluted)]
     checks = list(scorecard_checks(result))
@@ -36,7 +38,7 @@ def scorecard_html(result: ExperimentResult) -> str:
     parts = [_html_table(_title(result), result.effects)]
     if result.diluted:
         parts.append(_html_table("on all units, triggered or not", result.diluted))
-    lines = [*scorecard_checks(result), *result.notes]
+    lines = [*_sizes(result.effects), *scorecard_checks(result), *result.notes]
     if lines:
         parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
     return "".join(parts)
@@ -44,6 +46,19 @@ def scorecard_html(result: ExperimentResult) -> str:
 
 def _title(result: ExperimentResult) -> str:
     return f"Experiment: {result.n_obs:,} units, {format_level(result.confidence_level)} intervals"
+
+
+def _sizes(effects: Sequence[ABResult]) -> Iterator[str]:
+    """Units by arm, and which metrics have others."""
+    by_metric: dict[str, dict[str, int]] = {}
+    for e in effects:
+        by_metric.setdefault(e.metric, {}).update({e.control: e.n_control, e.treatment: e.n_treatment})
+    groups: dict[str, list[str]] = {}
+    for metric, sizes in by_metric.items():
+        groups.setdefault(", ".join(f"{arm} {n:,}" for arm, n in sizes.items()), []).append(metric)
+    usual = max(groups, key=lambda sizes: len(groups[sizes]), default="")
+    for sizes, metrics in sorted(groups.items(), key=lambda item: item[0] != usual):
+        yield f"n: {sizes}" if sizes == usual else f"n of {', '.join(metrics)}: {sizes}"
 
 
 def _figures(value: float, low: float, high: float, *, percent: bool = False) -> str:
@@ -101,7 +116,11 @@ def _text_table(effects: Sequence[ABResult]) -> list[str]:
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    """Leave out the middle: names often differ at their end."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
 def _html_table(caption: str, effects: Sequence[ABResult]) -> str:
@@ -126,17 +145,28 @@ def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
             f"sample ratio by {split.dimension}: {split.most_suspicious!r} is the most suspicious of "
             f"{split.n_segments}; p = {short_pvalue(split.pvalue)}{', MISMATCH' if split.mismatch else ''}"
         )
+    if result.pre_period:
+        worst = min(result.pre_period, key=lambda e: e.pvalue)
+        yield (
+            f"before the experiment: of {_count(len(result.pre_period), 'comparison')} of covariates, {worst.metric} of "
+            f"{worst.treatment} differs most, p = {short_pvalue(worst.pvalue)}"
+        )
     tests = sorted(result.interactions, key=lambda test: (math.isnan(test.pvalue), test.pvalue))
     for test in tests[:1]:
         yield (
-            f"effects by segment: of {len(tests)} tests for a difference, {test.metric} of {test.treatment} by "
+            f"effects by segment: of {_count(len(tests), 'test')} for a difference, {test.metric} of {test.treatment} by "
             f"{test.dimension} has the smallest p = {short_pvalue(test.pvalue)}"
         )
-    for trend in result.trends:
+    trends = sorted(result.trends, key=lambda trend: (math.isnan(trend.pvalue), trend.pvalue))
+    for trend in trends[:1]:
         yield (
-            f"{trend.metric} of {trend.treatment}: the effect changes by "
-            f"{_figures(trend.estimate, trend.ci_low, trend.ci_high)} a day, p = {short_pvalue(trend.pvalue)}"
+            f"effects by day: of {_count(len(trends), 'slope')}, {trend.metric} of {trend.treatment} has the smallest p = "
+            f"{short_pvalue(trend.pvalue)}: {_figures(trend.estimate, trend.ci_low, trend.ci_high)} a day"
         )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def _hypothesis(effect: ABResult) -> str:

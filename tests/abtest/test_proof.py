@@ -771,7 +771,8 @@ def test_missing_values_of_a_role(role, design):
     frame[role] = frame[role].astype(object).where(frame["user"] % 5 != 0)
     frame[role] = frame[role].convert_dtypes()
     if role in ("house", "user", "day"):
-        with pytest.raises(OutcomeError if role == "day" else TreatmentError, match=role):
+        match = "80 rows.*where='day IS NOT NULL'" if role == "day" else role
+        with pytest.raises(ColumnError if role == "day" else TreatmentError, match=match):
             analyze(frame, MEAN, **design)
         return
     result = analyze(frame, MEAN, **design)
