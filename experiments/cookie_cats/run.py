@@ -104,7 +104,9 @@ def rounds_by_resampling(players: pd.DataFrame, rng: int = 1) -> dict[str, Resam
     }
     found["mean, permutation"] = permutation_test(control, treatment, rng=generator)
     found["median, percentile bootstrap"] = bootstrap_diff(control, treatment, statistic="median", rng=generator)
-    found["median, permutation"] = permutation_test(control, treatment, statistic="median", rng=generator)
+    found["median, permutation"] = permutation_test(
+        control, treatment, statistic="median", n_resamples=1_000, rng=generator
+    )
     return found
 
 
