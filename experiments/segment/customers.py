@@ -15,7 +15,7 @@ from causalrec.datasets import load_dataset
 
 TRAITS = ("age", "income", "score")
 NOISE = 10.0  # standard deviation of the next period's score about the present one: an assumption
-EFFECTS = {"low": 10.0, "middle": 5.0, "high": 0.0}  # on the next score, by the segment's present one
+EFFECTS = {"low": 10.0, "mid": 5.0, "high": 0.0}  # on the next score, by the segment's present one
 _MIDDLE = 0.5  # standard deviations from the mean within which a segment's centre is neither low nor high
 
 
@@ -42,13 +42,20 @@ def read_customers(directory: Path | None = None) -> pd.DataFrame:
 
 
 def find_segments(customers: pd.DataFrame, *, most: int = 10, random_state: int = 0) -> Population:
-    """k-means on standardised age, income and score, with the k of 2 to ``most`` that has the largest silhouette."""
+    """k-means on standardised age, income and score, with the k of 2 to ``most`` that has the largest silhouette.
+
+    A segment's name has its level of income and score, and its mean age.
+    """
     points = StandardScaler().fit_transform(customers[list(TRAITS)])
     fits = {k: KMeans(k, n_init=20, random_state=random_state).fit(points) for k in range(2, most + 1)}
     silhouettes = {k: float(silhouette_score(points, fit.labels_)) for k, fit in fits.items()}
     best = max(silhouettes, key=silhouettes.__getitem__)
     centres = pd.DataFrame(fits[best].cluster_centers_, columns=TRAITS)
-    names = [_name(centre) for centre in centres.itertuples(index=False)]
+    ages = customers["age"].groupby(fits[best].labels_).mean()
+    names = [
+        f"{_level(c.income)} income, {_level(c.score)} score, {age:.0f}"
+        for c, age in zip(centres.itertuples(index=False), ages, strict=True)
+    ]
     if len(set(names)) < best:
         names = [f"{name} ({i})" for i, name in enumerate(names)]
     label = fits[best].labels_
@@ -65,12 +72,7 @@ def find_segments(customers: pd.DataFrame, *, most: int = 10, random_state: int 
 
 
 def _level(z: float) -> str:
-    return "middle" if abs(z) <= _MIDDLE else "high" if z > 0 else "low"
-
-
-def _name(centre: tuple[float, ...]) -> str:
-    age, income, score = centre
-    return f"{_level(income)} income, {_level(score)} score, {'older' if age > 0 else 'younger'}"
+    return "mid" if abs(z) <= _MIDDLE else "high" if z > 0 else "low"
 
 
 def assign(population: Population, rng: np.random.Generator) -> pd.DataFrame:

@@ -59,6 +59,11 @@ def tell_segments(study: Study, population: Population) -> None:
     )  # fmt: skip
 
 
+def name_of(effect: ABResult) -> str:
+    """The segment of an effect, without its column."""
+    return effect.segment.removeprefix("segment = ")
+
+
 def welch_of(frame: pd.DataFrame, metric: str, **options: Any) -> ABResult:
     """Welch's test of the next score, whatever the segment."""
     control, treatment = (frame.loc[frame["variant"] == arm, "next_score"] for arm in ("control", "treatment"))
@@ -102,6 +107,8 @@ def one_experiment(
     tests = pd.DataFrame([{"analysis": t.metric, "Q": t.statistic, "df": t.df, "p": t.pvalue}
                           for t in result.interactions])  # fmt: skip
     missed = table[~table["covered"]]
+    by_segment = {name_of(e): e for e in result.segments if e.metric == "adjusted"}
+    adjusted = [replace(by_segment[s], segment=s) for s in planted.index]
     study.add(
         "One experiment",
         f"{result.n_obs} customers, half of each segment treated. {len(missed)} of {len(table)} intervals miss what "
@@ -112,8 +119,7 @@ def one_experiment(
         tables={"Overall": table[table["segment"] == ALL].drop(columns="segment"),
                 "By segment": table[table["segment"] != ALL], "Do effects differ between segments?": tests},
         figures={
-            "segments": plot_forest([e for e in result.segments if e.metric == "adjusted"], relative=False,
-                                    title="Effect on the next score, adjusted for the present one"),
+            "segments": plot_forest(adjusted, relative=False, title="Effect on the next score"),
             "bootstrap": plot_resampling(whole),
         },
     )  # fmt: skip
@@ -184,13 +190,13 @@ def _once(population: Population, rng: np.random.Generator, number: int) -> Iter
         *((ALL, f"post-stratified, {e.metric}", e, population.effect) for e in result.effects),
     ]
     for e in result.segments:
-        segment = e.segment.removeprefix("segment = ")
+        segment = name_of(e)
         effects.append((segment, e.metric, e, float(planted[segment])))
     for segment, analysis, effect, truth in effects:
         yield {**_row(segment, analysis, effect, truth), "number": number}
     for test in result.interactions:
         parts = [e for e in result.segments if e.metric == test.metric]
-        alike = [replace(e, estimate=e.estimate - float(planted[e.segment.removeprefix("segment = ")])) for e in parts]
+        alike = [replace(e, estimate=e.estimate - float(planted[name_of(e)])) for e in parts]
         for name, found in (("planted", test), ("no difference", heterogeneity_test(alike))):
             yield {"segment": f"interaction, {name}", "analysis": test.metric, "p": found.pvalue, "covered": math.nan,
                    "number": number}  # fmt: skip
@@ -259,7 +265,7 @@ def conclusions(result: ExperimentResult, sizes: pd.DataFrame) -> list[str]:
     interval = f"{format_number(effect.estimate)} [{format_number(effect.ci_low)}, {format_number(effect.ci_high)}]"
     [test] = [t for t in result.interactions if t.metric == "adjusted"]
     parts = [e for e in result.segments if e.metric == "adjusted"]
-    sure = [e.segment.removeprefix("segment = ") for e in parts if e.ci_low > 0]
+    sure = [name_of(e) for e in parts if e.ci_low > 0]
     lines = [
         f"The offer {'raises' if effect.ci_low > 0 else 'is not shown to raise'} the next score: {interval} points of "
         "100, adjusted for the present score and the segment.",
@@ -309,7 +315,7 @@ def main(
         options.output, conclusions=conclusions(result, sizes), caveats=CAVEATS,
         summary=[SummaryRow.of(ALL, "next score, adjusted", result["adjusted"], population.effect),
                  *(SummaryRow.of(s, "next score, adjusted", e, float(planted[s]))
-                   for e in adjusted for s in [e.segment.removeprefix("segment = ")])],
+                   for e in adjusted for s in [name_of(e)])],
     )  # fmt: skip
     return {"population": population, "table": table, "result": result, "frame": frame, "sizes": sizes,
             "repeated": analytic, "bootstraps": drawn}  # fmt: skip
