@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+import causalrec
 from causalrec.report import Section, SummaryRow, render_report, write_report
 from causalrec.results import format_number
 
@@ -72,8 +73,15 @@ class Study:
             for line in lines:
                 print(textwrap.fill(line, _WIDTH, initial_indent="- ", subsequent_indent="  "))
         save_figures(self.figures, directory)
+        doubts = [Section("What to doubt", tuple(caveats))] if caveats else []
         page = render_report(
-            self.title, self.question, summary, self.sections, topic="of", findings=conclusions, notes=caveats
+            self.title,
+            self.question,
+            summary,
+            [*doubts, *self.sections],
+            topic="of",
+            findings=conclusions,
+            appendix=f"causalrec {causalrec.__version__}; figures beside this page: {', '.join(self.figures)} (PNG)",
         )
         path = write_report(directory / "index.html", page)
         print(f"\n{len(self.figures)} figures and {path}")
