@@ -38,7 +38,9 @@ def frame(population):
 @pytest.fixture(scope="module")
 def told(tmp_path_factory, data_dir):
     directory = tmp_path_factory.mktemp("segment")
-    return main(["--output", str(directory), "--data-dir", str(data_dir)], repeats=20, few=2, n_resamples=2_000), directory
+    return main(
+        ["--output", str(directory), "--data-dir", str(data_dir)], repeats=20, few=2, n_resamples=2_000
+    ), directory
 
 
 def test_six_segments_have_the_largest_silhouette(population):
