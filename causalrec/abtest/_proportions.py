@@ -12,13 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy import stats
 from scipy.optimize import brentq
 
-from causalrec.exceptions import CausalRecError
-
 _FAR = 1e8  # a distance, where the null allows no variance
-_MOST_TABLES = 1_000_000  # possible outcomes that Barnard's and Boschloo's tests go through
 
 
 @dataclass(frozen=True)
@@ -267,26 +263,3 @@ def _likeliest_with_difference(c: Counts, delta: float) -> float:
         if slope:
             root -= (((total * root + l2) * root + l1) * root + l0) / slope
     return min(max(root, 0.0, -delta), 1.0, 1 - delta)
-
-
-def exact_pvalue(counts: Counts, method: str, alternative: str, *, pooled: bool) -> float:
-    """Fisher's conditional test, Barnard's (of the z statistic) or Boschloo's (of Fisher's p), by scipy.
-
-    Raises
-    ------
-    CausalRecError
-        For Barnard's and Boschloo's tests of more tables than can be gone through.
-    """
-    c = counts
-    n_tables = (c.n0 + 1) * (c.n1 + 1)
-    if method != "fisher" and n_tables > _MOST_TABLES:
-        raise CausalRecError(
-            f"method={method!r} would go through {n_tables:,} possible tables, more than {_MOST_TABLES:,}; with arms "
-            f"of {c.n0:,} and {c.n1:,} units take 'miettinen-nurminen' or 'fisher'."
-        )
-    table = [[int(c.x1), int(c.x0)], [int(c.n1 - c.x1), int(c.n0 - c.x0)]]
-    if method == "fisher":
-        return float(stats.fisher_exact(table, alternative=alternative).pvalue)
-    if method == "barnard":
-        return float(stats.barnard_exact(table, alternative=alternative, pooled=pooled).pvalue)
-    return float(stats.boschloo_exact(table, alternative=alternative).pvalue)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from causalrec._validation import check_confidence_level, list_some, nearest
-from causalrec.abtest._proportions import Counts, LikelihoodRatio, Newcombe, Score, Statistic, exact_pvalue
+from causalrec.abtest._exact import exact_pvalue
+from causalrec.abtest._proportions import Counts, LikelihoodRatio, Newcombe, Score, Statistic
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.hypotheses import Hypothesis, OneSidedTest, Superiority, as_hypothesis
 from causalrec.abtest.inference import (
@@ -162,7 +163,8 @@ def _exact(counts: Counts, asked: _Asked, method: str, *, pooled: bool) -> ABRes
     alternative = asked.hypothesis.alternative  # type: ignore[union-attr]  # a margin was refused
     name = f"{_EXACT[method]}; interval: Miettinen–Nurminen, which may contradict p near the border"
     result = _inverted(counts, asked, Score(counts), name)
-    pvalue = NAN if _all_alike(counts) else exact_pvalue(counts, method, alternative, pooled=pooled)
+    table = (int(counts.x0), counts.n0, int(counts.x1), counts.n1)
+    pvalue = NAN if _all_alike(counts) else exact_pvalue(*table, method, alternative, pooled=pooled)
     return replace(result, pvalue=pvalue, statistic=NAN, df=NAN)
 
 

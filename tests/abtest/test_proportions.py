@@ -133,10 +133,16 @@ class TestSecondLibraries:
         np.testing.assert_allclose((result.statistic**2, result.pvalue), expected[:2], rtol=1e-7)
 
 
+def random_tables(k):
+    rng = np.random.default_rng(7)
+    sizes = rng.integers(3, 14, (k, 2))
+    return [(int(rng.integers(1, a)), int(a), int(rng.integers(1, b)), int(b)) for a, b in sizes]
+
+
 class TestExact:
     @pytest.mark.parametrize("method", EXACT)
     @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
-    @pytest.mark.parametrize("counts", [(2, 8, 6, 9), (7, 10, 2, 6), (0, 5, 4, 6)], ids=str)
+    @pytest.mark.parametrize("counts", [(2, 8, 6, 9), (7, 10, 2, 6), (0, 5, 4, 6), *random_tables(4)], ids=str)
     def test_brute_force(self, method, alternative, counts):
         x0, n0, x1, n1 = counts
         a, b = np.meshgrid(np.arange(n0 + 1), np.arange(n1 + 1), indexing="ij")
@@ -154,15 +160,18 @@ class TestExact:
                 z = np.divide(b / n1 - a / n0, error, out=np.zeros(a.shape), where=error > 0)
                 key = {"greater": -z, "less": z, "two-sided": -abs(z)}[alternative]
             else:
-
-                def tail(sign):
-                    return stats.hypergeom.sf(b - 1, n0 + n1, a + b, n1) if sign > 0 else stats.hypergeom.cdf(
-                        b, n0 + n1, a + b, n1
-                    )  # fmt: skip
-
-                if alternative == "two-sided":  # scipy's: twice the better side
+                above, below = (
+                    stats.hypergeom.sf(b - 1, n0 + n1, a + b, n1), stats.hypergeom.cdf(b, n0 + n1, a + b, n1),
+                )  # fmt: skip
+                if alternative == "two-sided":  # twice the smaller of the one-sided p-values
+                    ends = [
+                        two_proportion_test(*counts, method=method, alternative=side).pvalue
+                        for side in ("greater", "less")
+                    ]
+                    expected = min(1.0, 2 * min(ends))
+                    assert two_proportion_test(*counts, method=method).pvalue == pytest.approx(expected, rel=1e-9)
                     return
-                key = tail(1 if alternative == "greater" else -1)
+                key = above if alternative == "greater" else below
             grid = np.linspace(0, 1, 4001)[:, None, None]
             weights = stats.binom.pmf(a, n0, grid) * stats.binom.pmf(b, n1, grid)
             expected = (weights * (key <= key[x0, x1] + 1e-9)).sum((1, 2)).max()
@@ -180,6 +189,33 @@ class TestExact:
     def test_too_many_tables(self, method):
         with pytest.raises(CausalRecError, match=r"13,281,697,450 possible tables.*'fisher'"):
             two_proportion_test(*MARKETING, method=method)
+
+    def test_ties_count_for_barnard(self):
+        # |z| of 10 of 12 against 4 of 20 is that of the table seen, but scipy rounds it to less: p .000344.
+        found = two_proportion_test(2, 12, 16, 20, method="barnard").pvalue
+        twin = two_proportion_test(10, 12, 4, 20, method="barnard").pvalue
+        theirs = [stats.barnard_exact([[x1, x0], [20 - x1, 12 - x0]]).pvalue for x0, x1 in ((2, 16), (10, 4))]
+        assert found == pytest.approx(twin, rel=1e-9)
+        assert min(theirs) <= found * (1 + 1e-9)
+        assert found == pytest.approx(0.000403191, rel=1e-5)
+
+    @pytest.mark.parametrize("pooled", [True, False])
+    @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+    def test_as_scipy(self, pooled, alternative):
+        for x0, n0, x1, n1 in ((3, 11, 9, 12), (1, 30, 6, 25), (12, 19, 15, 18)):
+            table, asked = [[x1, x0], [n1 - x1, n0 - x0]], {"alternative": alternative}
+            barnard = stats.barnard_exact(table, pooled=pooled, n=128, **asked).pvalue
+            found = two_proportion_test(x0, n0, x1, n1, method="barnard", pooled=pooled, **asked).pvalue
+            assert found == pytest.approx(barnard, rel=1e-6)
+            boschloo = stats.boschloo_exact(table, n=128, **asked).pvalue
+            found = two_proportion_test(x0, n0, x1, n1, method="boschloo", **asked).pvalue
+            assert found == pytest.approx(boschloo, rel=1e-6)
+
+    def test_fisher_of_tiny_p_values(self):
+        # 0 of 500 against 500 of 500: two of comb(1000, 500) tables.
+        found = two_proportion_test(0, 500, 500, 500, method="fisher").pvalue
+        assert found == pytest.approx(2 / math.comb(1000, 500), rel=1e-9)
+        assert found < 1e-299
 
     def test_fisher_of_any_size(self):
         assert two_proportion_test(*MARKETING, method="fisher").pvalue == pytest.approx(1.047e-14, rel=1e-3)

@@ -316,6 +316,14 @@ class TestBadInput:
         result = bootstrap_diff(x, [20.0] * 30, method="bca", rng=1)
         assert result.ci_low < 20 - x.mean() < result.ci_high
 
+    def test_basic_limits_of_tied_quantiles_are_warned_of(self):
+        tied, free = np.random.default_rng(2).integers(1, 5, (2, 200)).astype(float), skewed(200, 200)
+        words = "values tie at the quantile"
+        assert words in bootstrap_diff(*tied, statistic="median", method="basic", n_resamples=200).method
+        assert words not in bootstrap_diff(*tied, statistic="median", n_resamples=200).method
+        assert words not in bootstrap_diff(*tied, method="basic", n_resamples=200).method
+        assert words not in bootstrap_diff(*free, statistic="median", method="basic", n_resamples=200).method
+
     def test_reasons_for_no_interval(self):
         two = bootstrap_diff([1.0, 2.0], [2.0, 5.0], method="studentized", rng=1)
         assert math.isnan(two.ci_low)

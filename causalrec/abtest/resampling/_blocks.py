@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from causalrec._typing import FloatArray, RandomState
 from causalrec.exceptions import CausalRecError
@@ -47,7 +49,7 @@ def draw_in_blocks(
     tasks = list(zip(sizes, generators, strict=True))
     blocks, done = [], 0
     # The blocks use the cores: threads of BLAS within them would wait for one another.
-    with ThreadPoolExecutor(n_workers) as pool, threadpool_limits(1 if threads else None, user_api="blas"):
+    with ThreadPoolExecutor(n_workers) as pool, _blas().limit(limits=1 if threads else None, user_api="blas"):
         # A few at a time: an interrupt, or an error, ends it all within a block.
         for start in range(0, len(tasks), n_workers):
             batch = tasks[start : start + n_workers]
@@ -60,3 +62,9 @@ def draw_in_blocks(
                 if progress is not None:
                     progress(done, n_replicates)
     return np.concatenate(blocks)
+
+
+@cache
+def _blas() -> Any:
+    """The libraries whose threads can be limited; looking for them takes 10 ms."""
+    return ThreadpoolController()

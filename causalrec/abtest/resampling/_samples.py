@@ -113,6 +113,13 @@ class QuantileSample:
             values = values + share * (above - values)
         return np.column_stack([values, np.full(size, np.nan)])
 
+    @property
+    def has_ties(self) -> bool:
+        """Whether values repeat where the quantile lies: within two standard errors of its rank."""
+        middle, reach = (self.n - 1) * self.q, 2 * (self.n * self.q * (1 - self.q)) ** 0.5
+        near = self.ordered[max(int(middle - reach), 0) : int(middle + reach) + 2]
+        return bool((np.diff(near) == 0).mean() > 0.5)
+
     def leave_one_out(self) -> FloatArray:
         n = self.n
         j, share = _rank(n - 1, self.q)

@@ -14,7 +14,7 @@ from causalrec._typing import AnyArray, FloatArray, RandomState
 from causalrec._validation import check_alternative, check_confidence_level, list_some
 from causalrec.abtest.hypotheses import Alternative
 from causalrec.abtest.resampling._blocks import Progress, draw_in_blocks
-from causalrec.abtest.resampling._samples import Pair, Statistic, read_pair, statistic_name
+from causalrec.abtest.resampling._samples import Pair, QuantileSample, Statistic, read_pair, statistic_name
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.results import NAN, ResamplingResult
 
@@ -136,6 +136,10 @@ def bootstrap_diff(
     draws = contrast.of_pair(values)
     _check_finite(draws[:, 0], name)
     note = f"{method} bootstrap, {n_resamples:,} resamples{' of clusters' if clusters_control is not None else ''}"
+    if method == "basic" and any(
+        isinstance(arm, QuantileSample) and arm.has_ties for arm in (pair.control, pair.treatment)
+    ):
+        note += "; values tie at the quantile, where basic limits do not hold: take 'percentile'"
     tail = (1 - level) / 2 if alternative == "two-sided" else 1 - level
     error = float(np.std(draws[:, 0], ddof=1)) if n_resamples > 1 else NAN
     try:
