@@ -33,11 +33,16 @@ def covariate_name(column: str) -> str:
 
 @dataclass(frozen=True)
 class QuantileSummary:
-    """A quantile of a cell, the variance of its estimate, and the units behind it."""
+    """A quantile of a cell, the variance of its estimate, and the units behind it.
+
+    ``tied`` says that so many units share a value there that the quantile moves in steps: the variance, which is of a
+    smooth distribution, means nothing then.
+    """
 
     n: int
     value: float
     variance: float
+    tied: bool = False
 
 
 @dataclass(frozen=True)

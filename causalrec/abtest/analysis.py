@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
@@ -52,6 +53,7 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
         compare(metric, names, analysis.cells(ALL, names), analysis.question)
         for metric, names in analysis.comparisons()
     )
+    analysis.notes += [notes.untested_note(e) for e in effects if math.isnan(e.pvalue)]
     pre_period, diluted, segments = analysis.pre_period(), analysis.diluted(), analysis.segments()
     return ExperimentResult(
         n_obs=analysis.n_units, confidence_level=experiment.confidence_level, effects=effects, sample_ratio=ratios,

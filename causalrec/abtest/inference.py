@@ -59,6 +59,7 @@ def infer(
     Parameters
     ----------
     estimate : Estimate
+        Without variances (NaN) the result has no error, interval or p-value.
     metric, control, treatment, segment : str
         Names for the result.
     hypothesis : Superiority, NonInferiority or Equivalence
@@ -88,7 +89,7 @@ def infer(
     if relative not in _RELATIVE_NAMES:
         raise CausalRecError(f"relative is {relative!r}; expected one of {list_some(get_args(Relative))}.")
     variance = estimate.variance if math.isnan(estimate.null_variance) else estimate.null_variance
-    if not variance > 0:
+    if not variance > 0 and not math.isnan(variance):
         raise OutcomeError(
             f"{metric}: every value is the same within each arm, so there is no variance to test with. "
             "Check that the metric is the one you mean."
@@ -97,7 +98,10 @@ def infer(
         hypothesis, check_confidence_level(confidence_level), metric, baseline=estimate.control, df=estimate.df,
         distance=lambda test: _distance(estimate, test),
     )  # fmt: skip
-    method = f"{estimate.method}; {_RELATIVE_NAMES[relative]} relative interval{answer.note}"
+    named = not math.isnan(variance)
+    method = (
+        f"{estimate.method}; {_RELATIVE_NAMES[relative]} relative interval{answer.note}" if named else estimate.method
+    )
     error, interval, shares = estimate.std_error, (NAN, NAN), (NAN, NAN)
     if error > 0:
         tail = (1 - answer.level) / (2 if answer.side == "two-sided" else 1)
@@ -109,7 +113,7 @@ def infer(
         # Dividing by a negative control mean turns the direction round.
         shares = _one_sided(shares, answer.side if estimate.control > 0 else _TURNED[answer.side])
         method += note
-    else:
+    elif error == 0:
         error, method = NAN, f"{method} (no interval: no variance within either arm)"
     return ABResult(
         estimate=estimate.effect, std_error=error, ci_low=interval[0], ci_high=interval[1], pvalue=answer.pvalue,
@@ -120,9 +124,12 @@ def infer(
         relative_effect=estimate.effect / estimate.control if estimate.control else NAN,
         relative_ci_low=shares[0], relative_ci_high=shares[1], hypothesis=answer.hypothesis,
         margin_low=answer.margins[0], margin_high=answer.margins[1], segment=segment,
-        control_std_error=math.sqrt(max(estimate.var_control, 0.0)),
-        treatment_std_error=math.sqrt(max(estimate.var_treatment, 0.0)),
+        control_std_error=_root(estimate.var_control), treatment_std_error=_root(estimate.var_treatment),
     )  # fmt: skip
+
+
+def _root(variance: float) -> float:
+    return 0.0 if variance < 0 else math.sqrt(variance)
 
 
 _TURNED = {"greater": "less", "less": "greater", "two-sided": "two-sided"}
@@ -187,7 +194,7 @@ def _distance(estimate: Estimate, test: OneSidedTest) -> float:
     variance = estimate.var_treatment + theta**2 * estimate.var_control - 2 * theta * estimate.covariance
     if (theta, test.offset) == (1.0, 0.0) and not math.isnan(estimate.null_variance):
         variance = estimate.null_variance
-    return (estimate.treatment - theta * estimate.control - test.offset) / (math.sqrt(max(variance, 0.0)) or NAN)
+    return (estimate.treatment - theta * estimate.control - test.offset) / (_root(variance) or NAN)
 
 
 def _pvalue(statistic: float, df: float, side: str) -> float:

@@ -52,6 +52,11 @@ def balance_note(balance: ABResult) -> str:
     )
 
 
+def untested_note(effect: ABResult) -> str:
+    """Of an effect without a p-value."""
+    return f"{effect.metric} of {effect.treatment}: {effect.method}"
+
+
 def trigger_note(shares: ABResult) -> str:
     """Of arms that triggered for different shares of their units."""
     return (

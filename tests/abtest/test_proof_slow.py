@@ -108,6 +108,17 @@ def _ratio(n0, n1):
     return draw
 
 
+def _ratio_with_covariate(n0, n1):
+    def draw(rng, effect):
+        t = _arms(n0, n1)
+        den = 1.0 + rng.poisson(8, len(t))
+        x = rng.uniform(-1, 1, len(t))
+        rate = (0.25 + 0.12 * x) * (1 + 4 * effect * t)
+        return Data(t, {"value": rng.binomial(den.astype(int), rate).astype(float), "den": den, "x0": x, "x1": den})
+
+    return draw
+
+
 def _covariates(n0, n1, k=3, slopes=(1.0, 1.0)):
     def draw(rng, effect):
         t = _arms(n0, n1)
@@ -183,12 +194,20 @@ SCENARIOS = {
     "ratio 180/20": Scenario(
         _ratio(180, 20), lambda **h: Ratio("m", "d", **h), lambda e: (0.25, 0.25 * (1 + 4 * e)), 0.05, 0.025
     ),
+    "ratio with 2 covariates 100/100": Scenario(
+        _ratio_with_covariate(100, 100), lambda **h: Ratio("m", "d", covariates=["x0", "x1"], **h),
+        lambda e: (0.25, 0.25 * (1 + 4 * e)), 0.04, 0.01,
+    ),
+    "ratio with 2 covariates 180/20": Scenario(
+        _ratio_with_covariate(180, 20), lambda **h: Ratio("m", "d", covariates=["x0", "x1"], **h),
+        lambda e: (0.25, 0.25 * (1 + 4 * e)), 0.05, 0.02,
+    ),
     "3 covariates 20/20": Scenario(
         _covariates(20, 20), lambda **h: Mean("m", covariates=["x0", "x1", "x2"], **h), _shift(5), 0.7, 0.006
     ),
     "3 covariates 90/10, slopes differ": Scenario(
         _covariates(90, 10, slopes=(1.0, 2.0)), lambda **h: Mean("m", covariates=["x0", "x1", "x2"], **h), _shift(5),
-        1.0, 0.03,
+        1.0, 0.01,
     ),
     "10 + 10 clusters": Scenario(
         _clusters(10, 10, 20), lambda **h: Mean("m", **h), _shift(5), 0.5, 0.025, {"cluster": "c"}
@@ -310,12 +329,16 @@ def test_coverage_of_diluted_effect():
 def test_coverage_of_quantiles(q, n0, n1):
     rng = np.random.default_rng(8)
     experiment = Experiment({"m": Quantile("y", q=q)}, variant="v", control="a")
-    runs, hits = 400, 0
+    runs, hits, relative, rejected = 400, 0, 0, 0
     for _ in range(runs):
         frame = pd.DataFrame({"v": np.repeat(["a", "b"], [n0, n1]), "y": rng.lognormal(0, 1, n0 + n1)})
         result = experiment.analyze(frame)["m"]
         hits += result.ci_low <= 0 <= result.ci_high
+        relative += result.relative_ci_low <= 0 <= result.relative_ci_high
+        rejected += result.pvalue < 0.05
     _assert_rate(hits, 0.95, 0.03, runs)
+    _assert_rate(relative, 0.95, 0.03, runs)
+    assert rejected == runs - hits
 
 
 def test_coverage_of_trend():

@@ -47,6 +47,21 @@ def sparsity(q: float, n: int, below: Sequence[float], above: Sequence[float]) -
     return float(above[k] - below[k]) / (2 * ladder[k])
 
 
+def is_tied(q: float, share_variance: float, below: Sequence[float], above: Sequence[float]) -> bool:
+    """Whether one value holds so many units next to the quantile that its estimate moves in steps.
+
+    That is so if the share that equals it is not small against the error of the share below: then the normal law does
+    not hold, as where the median of a count is 16 or 17 by the toss of a coin. ``below`` and ``above`` as of
+    :func:`sparsity`, ``share_variance`` of the share of units at or below the quantile.
+    """
+    ladder = bandwidths(q)
+    for values in (below, above):
+        widest = next(h for h, value in zip(ladder, values, strict=True) if value == values[-1])
+        if widest > max(ladder[-1], math.sqrt(share_variance) / 4):
+            return True
+    return False
+
+
 def quantile_summaries(
     rows: Rows, term: Term, q: float, keys: Sequence[str], *, cluster: str | None
 ) -> dict[tuple[Any, ...], QuantileSummary]:
@@ -60,8 +75,8 @@ def quantile_summaries(
     names = [f"g{k}" for k in range(len(keys))]
     labelled = [f"{key} AS {name}" for key, name in zip(keys, names, strict=True)]
     unit = [] if cluster is None else [f"{rows.quote(cluster)} AS u"]
-    value = f"{term.tame_sql(rows.engine.dialect)} AS y"
-    source = f"(SELECT {', '.join([*labelled, *unit, value])} FROM {rows.sql} r) x"
+    number = f"{term.tame_sql(rows.engine.dialect)} AS y"
+    source = f"(SELECT {', '.join([*labelled, *unit, number])} FROM {rows.sql} r) x"
     by = ", ".join(names)
     listed = rows.engine.dialect.quantiles("y", asked)
     found = rows.engine.collect(
@@ -73,9 +88,11 @@ def quantile_summaries(
         key = tuple(_plain(row[name]) for name in names)
         value, *ends = map(float, row["qs"])
         n = int(row["n"])
-        slope = sparsity(q, n, ends[: len(ladder)], ends[len(ladder) :])
+        below, above = ends[: len(ladder)], ends[len(ladder) :]
         n_units, share_variance = spread.get(key, (n, q * (1 - q) / n))
-        summaries[key] = QuantileSummary(n_units, value, share_variance * slope**2 if n_units > 1 else math.nan)
+        variance = share_variance * sparsity(q, n, below, above) ** 2 if n_units > 1 else math.nan
+        tied = n_units > 1 and is_tied(q, share_variance, below, above)
+        summaries[key] = QuantileSummary(n_units, value, variance, tied)
     return summaries
 
 

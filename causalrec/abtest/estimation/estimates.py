@@ -19,6 +19,10 @@ from causalrec.results import NAN
 
 Law: TypeAlias = Literal["t", "z"]
 
+TIED_QUANTILE = (
+    "no error, interval or test: many units share the value at the quantile, which moves in steps; compare the share of "
+    "units above it, or take permutation_test or bootstrap_diff"
+)
 _LAWS = {"t": "Welch t", "z": "z"}
 
 
@@ -61,7 +65,8 @@ class Estimate:
     @property
     def variance(self) -> float:
         """Of the effect."""
-        return max(self.var_treatment + self.var_control - 2 * self.covariance, 0.0)
+        variance = self.var_treatment + self.var_control - 2 * self.covariance
+        return 0.0 if variance < 0 else variance
 
     @property
     def std_error(self) -> float:
@@ -240,6 +245,8 @@ def _checked(estimate: Estimate, names: Names) -> Estimate:
 def quantile_difference(control: QuantileSummary, treatment: QuantileSummary, names: Names) -> Estimate:
     """Compare a quantile of two arms by the normal law.
 
+    Where many units share a value at the quantile of either arm, there is no such law: the variances are NaN.
+
     Raises
     ------
     OutcomeError
@@ -257,6 +264,10 @@ def quantile_difference(control: QuantileSummary, treatment: QuantileSummary, na
                 f"{names.metric}: arm {arm!r} has {summary.n} units; a quantile's variance needs at least two. Collect "
                 "more, or drop the arm."
             )
+    if control.tied or treatment.tied:
+        return Estimate(
+            control.value, treatment.value, NAN, NAN, NAN, math.inf, control.n, treatment.n, TIED_QUANTILE
+        )
     estimate = Estimate(
         control.value, treatment.value, control.variance, treatment.variance, 0.0, math.inf, control.n, treatment.n,
         "z, variance by the density at the quantile",
