@@ -6,6 +6,11 @@ so that by default it is asked for fewer resamples and its time is scaled to 10,
 from one law is shown by quantiles of their draws and by a Kolmogorov–Smirnov test; with ``--full`` at full size, else
 with as many of scipy's draws as there are. Then 1,000 A/A simulations on 100,000 users.
 
+On two cores that others used too (``--theirs 100 --repeats 2``): a difference of means in 5.1 s where scipy takes 1,065
+(207 times as long), of ratios 5.2 s against 652 (125 times), of medians .07 s against 719; the permutation test 2.0 s
+against 771. The first bootstrap adds 62 MiB to the process, its rows included. 1,000 A/A simulations of 100,000 users
+take 1.5 s, with CUPED 1.9 s.
+
 Run: ``python experiments/benchmarks/bench_bootstrap.py``
 """
 

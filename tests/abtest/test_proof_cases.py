@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from causalrec.abtest import (
     Experiment,
@@ -152,6 +153,9 @@ def test_ratio_from_sums():
     result = experiment.analyze(arms)["r"]
     np.testing.assert_allclose(result.relative_effect, 0.041333, atol=6e-7)
     np.testing.assert_allclose((result.relative_ci_low, result.relative_ci_high), (0.01378609, 0.0689), atol=5e-5)
+    # Its p-value is of the relative effect, whose standard error is that of the interval; ours is of the difference.
+    error = (result.relative_ci_high - result.relative_ci_low) / 2 / stats.t.ppf(0.975, result.df)
+    np.testing.assert_allclose(2 * stats.t.sf(result.relative_effect / error, result.df), 0.0032826, rtol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,37 @@ class TestCalibration:
         assert naive.false_positive_rate == pytest.approx(rate, abs=4 * math.sqrt(rate * (1 - rate) / 500))
         assert naive.uniformity_pvalue < 1e-10
 
+    def test_naive_rows_of_clusters_are_found(self):
+        # Users are dealt out whole; the test takes their 1 to 19 correlated rows for independent ones.
+        rng = np.random.default_rng(8)
+        n = 2_000
+        rows = rng.integers(1, 20, n).astype(float)
+        level = rng.normal(0, 0.5, n)
+        total = rows * level + rng.normal(size=n) * np.sqrt(rows)
+        squares = rows * (level**2 + 1)
+        values = np.column_stack([total, rows, squares])
+
+        def naive_test(control, treatment):
+            mean, variance = [], 0.0
+            for arm in (control, treatment):
+                r = arm.mean_of("value") / arm.mean_of("den")
+                mean.append(r)
+                variance += (arm.mean_of("squares") / arm.mean_of("den") - r**2) / (arm.n * arm.mean_of("den"))
+            return 2 * ndtr(-abs(mean[1] - mean[0]) / math.sqrt(variance))
+
+        names = ["value", "den", "squares"]
+        naive, sound = (
+            simulate_aa(values, names, test, n_simulations=1_000, rng=9) for test in (naive_test, ratio_test)
+        )
+        # The variance of the mean over the naive one is the design effect 1 + (E m^2 / E m - 1) icc, icc = .25 / 1.25.
+        effect = 1 + ((rows**2).mean() / rows.mean() - 1) * 0.2
+        rate = 2 * stats.norm.sf(1.96 / math.sqrt(effect))
+        assert naive.false_positive_rate == pytest.approx(rate, abs=0.06)
+        assert not naive.calibrated
+        assert naive.uniformity_pvalue < 1e-10
+        low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 1_000, 0.05) / 1_000
+        assert low <= sound.false_positive_rate <= high
+
     def test_interval_is_clopper_pearsons(self):
         values = np.random.default_rng(6).normal(size=(500, 1))
         result = simulate_aa(values, ["value"], z_test, n_simulations=300, alpha=0.1, confidence_level=0.9, rng=7)
