@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def make_frame(n: int = 6_000, seed: int = 0) -> pd.DataFrame:
         "seen": start + pd.to_timedelta(rng.integers(10 * 86_400, 30 * 86_400, n), "s"),
     })  # fmt: skip
     frame.loc[rng.random(n) < 0.2, "seen"] = pd.NaT
+    frame["block"] = frame["house"] % 5
     frame["house_arm"] = np.array(["A", "B", "C"])[frame["house"] % 3]
     return frame
 
@@ -68,7 +71,16 @@ def design(metrics: Any = None, **options: Any) -> Experiment:
 
 MERGEABLE = {name: metric for name, metric in METRICS.items() if not isinstance(metric, Quantile)}
 ROWS = design(MERGEABLE, strata="age", segments="device", day="day", exposed_at="exposed")
+TRIGGERED = design(strata=(), segments=["device", "age"], trigger="touched", exposed_at="exposed")
 HOUSES = design(variant="house_arm", cluster="house", segments="device", day="day", exposed_at="exposed")
+
+
+DESIGNS = {
+    "rows": ROWS,
+    "triggered": TRIGGERED,
+    "houses": HOUSES,
+    "strata of houses": design(MERGEABLE, variant="house_arm", cluster="house", strata="block", exposed_at="exposed"),
+}
 
 
 def close(found: Moments, values: Any, rtol: float = 1e-11) -> None:
@@ -117,26 +129,35 @@ KINDS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
     "lazy polars": lambda frame, _: __import__("polars").from_pandas(frame).lazy(),
     "arrow": lambda frame, _: __import__("pyarrow").Table.from_pandas(frame),
     "duckdb": lambda frame, _: __import__("duckdb").connect().from_df(frame),
+    "dataset": lambda frame, path: (
+        frame.to_parquet(path / "t.parquet") or __import__("pyarrow.dataset").dataset.dataset(path / "t.parquet")
+    ),
     "parquet": lambda frame, path: frame.to_parquet(path / "t.parquet") or path / "t.parquet",
     "csv": lambda frame, path: frame.to_csv(path / "t.csv", index=False) or str(path / "t.csv"),
 }
 
 
+@cache
+def collected(name: str) -> Aggregates:
+    return collect(DESIGNS[name], make_frame())
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("experiment", [ROWS, HOUSES], ids=["rows", "houses"])
-def test_local_tables_of_every_kind_agree(kind: str, experiment: Experiment, tmp_path: Path) -> None:
-    frame = make_frame()
-    same(collect(experiment, KINDS[kind](frame, tmp_path)), collect(experiment, frame))
+@pytest.mark.parametrize("name", DESIGNS)
+def test_local_tables_of_every_kind_agree(kind: str, name: str, tmp_path: Path) -> None:
+    same(collect(DESIGNS[name], KINDS[kind](make_frame(), tmp_path)), collected(name))
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("experiment", [ROWS, HOUSES], ids=["rows", "houses"])
-def test_a_spark_frame_agrees_with_pandas(experiment: Experiment, spark_session: Any) -> None:
+@pytest.mark.parametrize("name", DESIGNS)
+def test_a_spark_frame_agrees_with_pandas(name: str, spark_session: Any) -> None:
     import pyarrow as pa
 
-    frame = make_frame()
-    table = spark_session.createDataFrame(pa.Table.from_pandas(frame, preserve_index=False))
-    same(collect(experiment, table), collect(experiment, frame))
+    table = spark_session.createDataFrame(pa.Table.from_pandas(make_frame(), preserve_index=False))
+    same(collect(DESIGNS[name], table), collected(name))
+    assert not [t.name for t in spark_session.catalog.listTables()]
+    assert not [t.name for t in spark_session.catalog.listTables("global_temp")]
+    assert spark_session.sparkContext._jsc.getPersistentRDDs().isEmpty()
 
 
 @pytest.mark.spark
@@ -148,7 +169,9 @@ def test_on_spark_any_number_of_metrics_is_one_job(spark_session: Any, cluster: 
         "spend": Mean("spend", covariates=["clicks"]), "ctr": Ratio("clicks", "views"), "bought": Proportion("bought"),
         "kept": Retention("seen", days=7, as_of="2025-02-01"), "phone": Mean("clicks", where="device = 'phone'"),
     }  # fmt: skip
-    experiment = design(metrics, variant="house_arm", cluster=cluster, segments="device", exposed_at="exposed")
+    experiment = design(
+        metrics, variant="house_arm", cluster=cluster, segments="device", strata="block", exposed_at="exposed"
+    )
     table = spark_session.createDataFrame(pa.Table.from_pandas(make_frame(), preserve_index=False))
     context = spark_session.sparkContext
     context.setJobGroup("collect", "")
@@ -455,6 +478,97 @@ def test_nan_in_a_file_is_found_although_its_footer_does_not_tell(kind: str, tmp
             table = tmp_path / "t.parquet"
         with pytest.raises(OutcomeError, match="1 of 2 rows in arm 'B'"):
             collect(design({"spend": Mean("spend")}), table)
+
+
+def of_arms(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"arm": ["A", "B"] * 4, "c": [0, 1] * 4, **columns})
+
+
+NAN: dict[str, tuple[Metric, str | None, list[float] | None]] = {
+    "winsorised": (Mean("y", winsorize=0.9), None, None),
+    "of clusters": (Mean("y"), "c", None),
+    "of a ratio": (Ratio("y", "c"), None, None),
+    "dropped": (Mean("y", missing="drop"), None, [2.0, 2.0]),
+    "winsorised and dropped": (Mean("y", winsorize=0.9, missing="drop"), None, [2.0, 2.0]),
+    "zero": (Mean("y", missing="zero"), None, [1.0, 2.0]),
+    "winsorised zero": (Mean("y", winsorize=0.9, missing="zero"), None, [1.0, 2.0]),
+    "of clusters, zero": (Mean("y", missing="zero"), "c", [4.0, 8.0]),
+}
+
+
+@pytest.mark.parametrize("case", NAN)
+@pytest.mark.parametrize("other", [3.0, 1.0])
+def test_nan_in_parquet_is_what_it_is_in_a_frame(case: str, other: float, tmp_path: Path) -> None:
+    metric, cluster, means = NAN[case]
+    frame = of_arms(y=[np.nan, 1.0, 2.0, other] * 2)
+    if other == 1.0:  # a footer that says that all numbers are 1
+        frame["y"] = frame["y"].where(frame["y"].isna(), 1.0)
+        means = means and [m / 2 for m in means]
+    frame.to_parquet(tmp_path / "t.parquet")
+    for table in (frame, tmp_path / "t.parquet"):
+        experiment = design({"m": metric}, cluster=cluster)
+        if means is None:
+            with pytest.raises(OutcomeError, match=r"2 of 4 rows in arm 'A'|1 of 1 clusters in arm 'A'"):
+                collect(experiment, table)
+            continue
+        cells = collect(experiment, table).cells[ALL]
+        assert [cells[arm, None].moments["m"].mean_of("value") for arm in "AB"] == means
+
+
+ODD_ARMS: dict[str, list[Any]] = {
+    "quotes": ["it's", 'a\\b"c'], "empty": ["", "é\n😀"], "numbers": [7, -3], "floats": [0.5, 1e20],
+    "booleans": [False, True], "dates": [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-02")],
+    "categories": ["x", "y"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD_ARMS)
+def test_arms_of_any_kind(kind: str, engine: Any) -> None:
+    frame = pd.DataFrame({"arm": ODD_ARMS[kind] * 10, "y": np.arange(20.0)})
+    if kind == "categories":
+        frame["arm"] = frame["arm"].astype("category")
+    engine.register("t", frame)
+    found = collect(design({"y": Mean("y"), "q": Quantile("y")}, control=ODD_ARMS[kind][0]), (engine, "t"))
+    assert list(found.arms) == ODD_ARMS[kind]
+    for k, cell in enumerate(found.cells[ALL].values()):
+        assert (cell.moments["y"].mean_of("value"), cell.quantiles["q"].value) == (9.0 + k, 9.0 + k)
+
+
+ODD_NAMES = ['my "col"', "select", "UPPER", "back`tick", "semi;--", "u", "n", "x0", "a0", "s0", "split", "flaw", "y"]
+
+
+@pytest.mark.parametrize("cluster", [None, "u"])
+def test_columns_of_any_name(cluster: str | None, engine: Any) -> None:
+    """Some of them are names that our queries use themselves."""
+    frame = pd.DataFrame({name: np.arange(40.0) + k for k, name in enumerate(ODD_NAMES)})
+    frame = frame.assign(u=np.arange(40) // 2, d0=np.arange(40) // 20, g0=["p", "q"] * 20)
+    frame["group"] = np.where(frame["u"] % 2, "B", "A")
+    engine.register("t", frame)
+    metrics = {name: Mean(name) for name in ODD_NAMES if name != "u"}
+    found = collect(design(metrics, variant="group", cluster=cluster, segments=["g0", "d0"]), (engine, "t"))
+    for k, name in enumerate(ODD_NAMES):
+        if name != "u":
+            per_cluster = 1 if cluster is None else 2
+            moments = found.cells[ALL]["A", None].moments[name]
+            assert moments.mean_of("value") == per_cluster * (18.5 + k)
+
+
+ODD_VALUES: dict[str, tuple[Any, float]] = {
+    "booleans": ([True, False] * 4, 1.0), "wide": ([2**53, 0] * 4, 2.0**53),
+    "negative": ([-(2**62), 0] * 4, -(2.0**62)),
+    "decimals": ([Decimal("0.10"), Decimal("0.20")] * 4, 0.1),
+    "float32": (np.array([0.5, 1.5] * 4, dtype=np.float32), 0.5),
+    "uint8": (np.array([255, 1] * 4, dtype=np.uint8), 255.0),
+    "nullable": (pd.array([3, 4] * 4, dtype="Int64"), 3.0), "all the same": ([3.0] * 8, 3.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD_VALUES)
+def test_values_of_any_kind(kind: str, engine: Any) -> None:
+    values, mean = ODD_VALUES[kind]
+    engine.register("t", of_arms(y=values))
+    moments = collect(design({"y": Mean("y")}), (engine, "t")).cells[ALL]["A", None].moments["y"]
+    assert (moments.mean_of("value"), moments.var_of("value")) == (mean, 0.0)
 
 
 def test_times_without_an_exposure_are_refused() -> None:

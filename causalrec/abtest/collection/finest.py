@@ -12,7 +12,8 @@ import pandas as pd
 from causalrec._typing import BoolArray, IntArray
 from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Key
 from causalrec.abtest.collection.plan import Plan
-from causalrec.abtest.collection.sql import BY_DAY, Rows
+from causalrec.abtest.collection.sql import BY_DAY, TIMES, Rows
+from causalrec.engines.exact import literal_sql
 from causalrec.engines.moments import Groups, Term, collect_groups, order_free_sums
 from causalrec.exceptions import ColumnError, OutcomeError
 
@@ -92,12 +93,7 @@ class KeyLabels:
     def __init__(self, rows: Rows, variant: str, arms: Mapping[Hashable, Hashable], columns: Sequence[str]) -> None:
         self._arms = list(dict.fromkeys(arms.values()))
         self._kinds = [rows.kinds[c] for c in columns]
-        literal = rows.engine.dialect.literal
-        cases = [
-            f"WHEN CAST({rows.quote(variant)} AS STRING) = CAST({_literal(arm, literal)} AS STRING) "
-            f"THEN {self._arms.index(new)}"
-            for arm, new in arms.items()
-        ]
+        cases = [f"WHEN {_is_arm(rows, variant, arm)} THEN {self._arms.index(new)}" for arm, new in arms.items()]
         self.sql = [f"CASE {' '.join(cases)} END", *map(rows.quote, columns)]
 
     def of(self, key: tuple[Any, ...]) -> Key:
@@ -107,10 +103,14 @@ class KeyLabels:
         return self._arms[int(key[0])], group
 
 
-def _literal(label: Hashable, text: Callable[[str], str]) -> str:
-    if isinstance(label, bool):
-        return str(label).upper()
-    return str(label) if isinstance(label, int) else text(str(label))
+def _is_arm(rows: Rows, variant: str, arm: Any) -> str:
+    """Whether a row is of an arm, whose label is as a query gives it."""
+    kind = rows.kinds[variant]
+    if kind in TIMES:
+        return f"{rows.micros(variant)} = {pd.Timestamp(arm).value // 1000}"
+    if kind == "string":
+        return f"{rows.quote(variant)} = {rows.engine.dialect.literal(arm)}"
+    return f"{rows.quote(variant)} = {literal_sql(arm) if kind == 'float' else str(arm).upper()}"
 
 
 def _refusal(
@@ -137,6 +137,17 @@ def _refusal(
         )
 
     return refuse
+
+
+def _flaw_sql(n_attributes: int) -> str:
+    """What is wrong with a cluster, of whose columns ``__a0`` is the arm and the others are to have one value."""
+    spread = " OR ".join(
+        f"MIN(__a{k}) <> MAX(__a{k}) OR COUNT(__a{k}) NOT IN (0, COUNT(*))" for k in range(1, n_attributes)
+    )
+    return (
+        f"CASE WHEN COUNT(__a0) < COUNT(*) THEN {NO_ARM} WHEN __unit IS NULL THEN {NO_CLUSTER} "
+        f"WHEN MIN(__a0) <> MAX(__a0) THEN {CONFLICT} WHEN {spread or 'FALSE'} THEN {SPREAD} ELSE 0 END"
+    )
 
 
 class Scan:
@@ -167,26 +178,24 @@ class Scan:
     def _sums_of_clusters(self, cluster: str) -> tuple[tuple[Term, ...], str]:
         """Terms that are columns of a table with a row per cluster (and per cluster and group of each split)."""
         rows, quote = self._rows, self._rows.quote
-        renamed = [f"{quote(cluster)} AS u", f"{quote(self._experiment.variant)} AS a0"]
-        renamed += [f"{quote(c)} AS a{k + 1}" for k, c in enumerate(self._attributes)]
-        renamed += [f"{quote(c)} AS d{k}" for k, c in enumerate(self._split)]
+        n_attributes = len(self._attributes) + 1
+        columns = [cluster, self._experiment.variant, *self._attributes, *self._split]
+        inside = ["__unit", *(f"__a{k}" for k in range(n_attributes)), *(f"__d{k}" for k in range(len(self._split)))]
+        renamed = [f"{quote(c)} AS {name}" for c, name in zip(columns, inside, strict=True)]
         source = f"(SELECT *, {', '.join(renamed)} FROM {rows.sql} named)"
         sums = order_free_sums(rows.engine, source, self._plan.terms)
-        spread = " OR ".join(
-            f"MIN(a{k}) <> MAX(a{k}) OR COUNT(a{k}) NOT IN (0, COUNT(*))" for k in range(1, len(self._attributes) + 1)
-        )
-        flaw = (
-            f"CASE WHEN COUNT(a0) < COUNT(*) THEN {NO_ARM} WHEN u IS NULL THEN {NO_CLUSTER} "
-            f"WHEN MIN(a0) <> MAX(a0) THEN {CONFLICT} WHEN {spread or 'FALSE'} THEN {SPREAD} ELSE 0 END AS flaw"
-        )
-        splits = [f"d{k}" for k in range(len(self._split))]
+        splits = inside[n_attributes + 1 :]
         which = "".join(f" WHEN GROUPING({d}) = 0 THEN {k}" for k, d in enumerate(splits))
-        split = f"CASE{which} ELSE -1 END AS split" if splits else "-1 AS split"
-        attributes = [f"MIN(a{k}) AS a{k}" for k in range(len(self._attributes) + 1)]
-        sets = ", ".join(["(u)", *(f"(u, {d})" for d in splits)])
-        grouped = f"GROUPING SETS ({sets})" if splits else "u"
-        listed = ", ".join([split, flaw, *attributes, *splits, *(f"{s} AS s{k}" for k, s in enumerate(sums))])
-        table = rows.keep(f"SELECT {listed} FROM {source} x GROUP BY {grouped}")
+        listed = [
+            f"CASE{which} ELSE -1 END AS split" if splits else "-1 AS split",
+            f"{_flaw_sql(n_attributes)} AS flaw",
+        ]
+        listed += [f"MIN(__a{k}) AS a{k}" for k in range(n_attributes)]
+        listed += [f"{d} AS d{k}" for k, d in enumerate(splits)]
+        listed += [f"{s} AS s{k}" for k, s in enumerate(sums)]
+        sets = ", ".join(["(__unit)", *(f"(__unit, {d})" for d in splits)])
+        grouped = f"GROUPING SETS ({sets})" if splits else "__unit"
+        table = rows.keep(f"SELECT {', '.join(listed)} FROM {source} x GROUP BY {grouped}")
         counted = {t.within: f"s{k} > 0" for k, t in enumerate(self._plan.terms) if t.sql == "1"}
         terms = tuple(
             Term(f"s{k}", t.label, None if t.within is None else counted.get(t.within), whole=t.whole)
@@ -206,9 +215,7 @@ class Scan:
             self._rows.engine, self._table, self._terms, self._plan.pairs, self._keys,
             centre_each=centre_each, refuse=_refusal(noun, self._rows_without_day),
         )  # fmt: skip
-        columns = [
-            [_label(key[k], kind) for key in groups.keys] for k, kind in enumerate(self._kinds)
-        ]  # fmt: skip
+        columns = [[_label(key[k], kind) for key in groups.keys] for k, kind in enumerate(self._kinds)]
         n_attributes = len(self._attributes) + 1
         triggered = np.ones(len(groups.keys), dtype=bool)
         strata = columns[1:n_attributes]
@@ -222,9 +229,8 @@ class Scan:
         if experiment.cluster is None:
             everywhere = np.ones(len(groups.keys), dtype=bool)
             splits = {c: (everywhere, v) for c, v in zip(self._split, values, strict=True)}
-            return Finest(groups, columns[0], stratum, triggered, everywhere, splits), np.zeros(
-                len(groups.keys), np.int64
-            )
+            flaws = np.zeros(len(groups.keys), dtype=np.int64)
+            return Finest(groups, columns[0], stratum, triggered, everywhere, splits), flaws
         which = np.array([key[-2] for key in groups.keys], dtype=np.int64)
         flaws = np.array([key[-1] for key in groups.keys], dtype=np.int64)
         splits = {c: (which == k, v) for k, (c, v) in enumerate(zip(self._split, values, strict=True))}

@@ -20,7 +20,7 @@ from causalrec.exceptions import ColumnError
 
 DAY_US = 86_400_000_000
 BY_DAY = " by day"  # ends the labels of terms that hold the day
-_TIMES = ("timestamp", "timestamptz", "date")
+TIMES = ("timestamp", "timestamptz", "date")
 _NUMBERS = ("integer", "float", "boolean")
 
 
@@ -149,7 +149,7 @@ def _left_out(metric: Metric, rows: Rows) -> list[str | None]:
 
 def _outcome(name: str, metric: Metric, rows: Rows, column: str, within: str | None, limits: Limits) -> Term:
     term = rows.number(column, label=f"metric {name!r}, column {column!r}", within=within)
-    if metric.missing == "zero" and not term.complete:
+    if metric.missing == "zero" and not (term.complete and term.whole):  # NaN is missing too
         present = rows.present(column) or "TRUE"
         bounds = (min(term.bounds[0], 0.0), max(term.bounds[1], 0.0)) if term.bounds else None
         term = replace(term, sql=f"CASE WHEN {present} THEN CAST({term.sql} AS DOUBLE) ELSE 0e0 END", bounds=bounds)
@@ -160,7 +160,8 @@ def _outcome(name: str, metric: Metric, rows: Rows, column: str, within: str | N
         known = rows.engine.dialect.tame(f"CAST({term.sql} AS DOUBLE)", whole=term.whole)
         sql = f"CASE WHEN {known} IS NOT NULL THEN {clipped} END"
         whole = term.whole and low == int(low) and high == int(high)
-        term = replace(term, sql=sql, bounds=(low, high), whole=whole)
+        complete = term.complete and term.whole  # what was NaN is null now
+        term = replace(term, sql=sql, bounds=(low, high), whole=whole, complete=complete)
     return term
 
 
@@ -194,13 +195,13 @@ def _clock(name: str, metric: Retention, rows: Rows, exposed_at: str | None) -> 
     column = metric.exposed or exposed_at
     check_columns(rows.kinds, [metric.last_seen, *([column] if column else [])], where=f"metric {name!r}")
     seen = rows.quote(metric.last_seen)
-    if rows.kinds[metric.last_seen] in _TIMES:
+    if rows.kinds[metric.last_seen] in TIMES:
         if column is None:
             raise ColumnError(
                 f"metric {name!r}: column {metric.last_seen!r} holds times, and from when they count is not known. "
                 "Give the experiment exposed_at=, the column with the time of exposure."
             )
-        if rows.kinds[column] not in _TIMES:
+        if rows.kinds[column] not in TIMES:
             raise ColumnError(
                 f"metric {name!r}: {metric.last_seen!r} holds times and {column!r} is {rows.kinds[column]}; expected "
                 "times in both."
@@ -211,7 +212,7 @@ def _clock(name: str, metric: Retention, rows: Rows, exposed_at: str | None) -> 
     seen = rows.engine.dialect.tame(f"CAST({seen} AS DOUBLE)")
     if column is None:
         return _Clock(seen, None, 1.0, float)
-    if rows.kinds[column] in _TIMES:  # days since an exposure at a time
+    if rows.kinds[column] in TIMES:  # days since an exposure at a time
         exposed = rows.micros(column)
         return _Clock(f"({exposed} + {seen} * {DAY_US})", exposed, float(DAY_US), _micros)
     rows.check_numbers(column, label=f"metric {name!r}")

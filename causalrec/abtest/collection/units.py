@@ -130,8 +130,8 @@ def clean_clusters(experiment: Experiment, rows: Rows, finest: Finest, flaws: In
 
 def refuse_missing_arms(experiment: Experiment, rows: Rows) -> None:
     """Raise :class:`TreatmentError` with the number of rows that have no arm."""
-    q = rows.quote(experiment.variant)
-    row: Any = rows.engine.collect(f"SELECT COUNT(*) AS n, COUNT({q}) AS known FROM {rows.sql} x").iloc[0]
+    known = f"COUNT(CASE WHEN {rows.present(experiment.variant) or 'TRUE'} THEN 1 END) AS known"
+    row: Any = rows.engine.collect(f"SELECT COUNT(*) AS n, {known} FROM {rows.sql} x").iloc[0]
     raise TreatmentError(
         f"{int(row['n'] - row['known']):,} of {int(row['n']):,} rows have no {experiment.variant!r}, so their arm "
         f"cannot be known. Leave them out with where={f'{experiment.variant} IS NOT NULL'!r}."
