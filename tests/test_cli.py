@@ -21,6 +21,7 @@ from causalrec import cli
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 COMMANDS = ("train", "evaluate", "infer", "abtest", "pipeline", "ui", "data", "features")
+DATA = ("synth", "service", "real")
 FEATURES = ("materialize", "list", "show", "load", "diff", "frame")
 
 
@@ -70,7 +71,9 @@ def test_help_lists_every_command(run: Callable[..., Outcome]) -> None:
     assert names | {g.name for g in cli.app.registered_groups} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data synth", "data service", "data real", *(f"features {c}" for c in FEATURES)])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "data synth", "data service", "data real", *(f"features {c}" for c in FEATURES)]
+)
 def test_every_command_has_help(run: Callable[..., Outcome], command: str) -> None:
     found = run(*command.split(), "--help")
     assert found.code == 0
@@ -204,6 +207,40 @@ def test_options_reach_the_pipelines(run: Callable[..., Outcome], monkeypatch: p
     found = run("train", "-c", str(CONFIGS / "hillstrom.yaml"), "--set", "seed=3", "--set", "abtest.metrics=[visit]")
     assert found.code == 0
     assert (seen["config"].name, seen["config"].seed, seen["config"].abtest.metrics) == ("hillstrom", 3, ("visit",))
+
+
+def test_options_of_an_experiment_reach_its_pipeline(
+    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "causalrec.pipelines.abtest.run_abtest", lambda config, data, reporter: seen.update(config=config, data=data)
+    )
+    monkeypatch.setattr("causalrec.pipelines.display.print_abtest", lambda *_: None)
+    found = run("abtest", "--data", "x.csv", "--engine", "spark", "--aa", "50", "--set", "seed=3")
+    assert found.code == 0
+    config = seen["config"]
+    assert (config.name, config.seed, config.engine.name, config.checks.aa_simulations) == ("service", 3, "spark", 50)
+    assert seen["data"] == Path("x.csv")
+    assert run("abtest").code == 0
+    assert (seen["config"].engine.name, seen["config"].checks.aa_simulations, seen["data"]) == ("local", 0, None)
+
+
+def test_an_experiment_that_cannot_be_analysed(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert_user_error(run("abtest"), "service.parquet does not exist", "causalrec data service")
+    assert_user_error(run("abtest", "--data", "nope.csv"), "nope.csv does not exist")
+    assert_user_error(run("abtest", "--config", "marketplace"), "causalrec train --config marketplace")
+    assert_user_error(run("train", "--config", "abtest"), "causalrec abtest --config abtest")
+    assert_user_error(run("abtest", "--engine", "sparkk"), "'engine.name'", "sparkk")
+    assert_user_error(run("data", "service", "--output", "x.csv"), "ends in .parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_service_is_written(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    found = run("data", "service", "--output", "a/s.parquet", "--users", "20", "--seed", "1")
+    assert found.code == 0
+    assert "a/s.parquet" in found.out
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"s.parquet", "s_truth.parquet"}
 
 
 def test_the_chosen_run_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from causalrec.exceptions import MissingExtraError, StoreError
 from causalrec.plots import plot_effects
-from causalrec.report import Section, SummaryRow, render_report, summary_header, write_report
+from causalrec.report import Picture, Section, SummaryRow, render_report, summary_header, write_report
 from causalrec.results import EffectResult
 
 NAN = float("nan")
@@ -235,3 +235,19 @@ def test_the_stylesheet_serves_paper_and_the_dark(tmp_path: Path) -> None:
     css = "".join(page().texts["style"])
     assert re.search(r"@media print \{", css)
     assert "color-scheme: light dark" in css
+
+
+def test_a_picture_is_drawn_once_and_shown_as_it_is() -> None:
+    picture = Picture.of(plot_effects({"main": EFFECT}))
+    (image,) = page(sections=[Section("Effect", (), (picture,))]).attributes("img")
+    assert image["alt"] == picture.text
+    assert str(image["src"]).endswith(base64.b64encode(picture.png).decode())
+
+
+def test_long_tables_are_folded_and_short_cells_are_not_broken() -> None:
+    frame = pd.DataFrame({"name": ["a b"] * 31, "text": ["many words " * 9] * 31, "n": range(31)})
+    found = page(sections=[Section("One", (), (), {"Rows": frame, "Few": frame.head(30)})])
+    assert len(found.attributes("details")) == 1
+    assert [text for text in found.texts["summary"] if text.strip()] == ["Rows: 31 rows"]
+    kinds = [cell.get("class") for cell in found.attributes("td")]
+    assert kinds[-3:] == ["text short", "text", None]

@@ -308,7 +308,8 @@ def test_figures_tables_texts_and_files(
     from matplotlib.figure import Figure
 
     axes = Figure(figsize=(2, 1)).add_subplot()
-    report = tmp_path / "report.html"
+    report = tmp_path / "pages" / "report.html"
+    report.parent.mkdir()
     report.write_text("<p>½</p>", encoding="utf-8")
     frame = pd.DataFrame(
         {
@@ -321,6 +322,8 @@ def test_figures_tables_texts_and_files(
         stage.log_frame(frame, "tables/bins.json")
         stage.log_text("E[Y|do(W)] — ½", "identification.txt")
         stage.log_artifact(report)
+        stage.log_artifact(report, "pages")
+        stage.log_artifact(report.parent, "all")
         stage.set_tags({"features.user": "abc", "odd@key (%)": "z" * 9000})
     run_id = str(stage.run_id)
     assert artifact(client, run_id, "figures/curve.png").read_bytes().startswith(b"\x89PNG")
@@ -331,7 +334,8 @@ def test_figures_tables_texts_and_files(
         [None, None, 2, False, None, None],
     ]
     assert artifact(client, run_id, "identification.txt").read_text(encoding="utf-8") == "E[Y|do(W)] — ½"
-    assert artifact(client, run_id, "report.html").read_text(encoding="utf-8") == "<p>½</p>"
+    for path in ("report.html", "pages/report.html", "all/report.html"):
+        assert artifact(client, run_id, path).read_text(encoding="utf-8") == "<p>½</p>"
     tags = runs_of(client)["uplift"].data.tags
     assert tags["features.user"] == "abc"
     assert len(tags["odd_at_key ___"]) == 6000
@@ -445,7 +449,7 @@ def exercise(tracker: Tracker) -> None:
         stage.log_frame(pd.DataFrame({"a": [1]}), "t.json")
         stage.log_text("t", "t.txt")
         stage.set_tags({"a": "b"})
-        stage.log_artifact(Path("nowhere"))
+        stage.log_artifact(Path("nowhere"), "figures")
         stage.log_dataset("d", "s", "x", [], 1, context="training")
         assert stage.log_model(None, "m", EXAMPLE, requirements=[], registered_name="r") is None
     assert tracker.champion("r") is None
