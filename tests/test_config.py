@@ -364,7 +364,7 @@ def test_a_bare_name_is_a_shipped_config_unless_a_file_has_it(tmp_path: Path, mo
 
 
 def test_an_experiment_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"describes an A/B test .*; analyse it with: causalrec abtest --config abtest"):
+    with pytest.raises(ConfigError, match=r"describes an A/B test .* with: causalrec abtest --config abtest"):
         load_config("abtest")
     (tmp_path / "configs").mkdir()
     for path, text in (("configs/shop.yaml", "name: x"), ("configs/test.yaml", "metrics: {}\nvariant: arm\n")):
