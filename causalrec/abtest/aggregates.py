@@ -55,9 +55,9 @@ class Cell:
         Units: clusters where rows are clustered, else rows.
     moments : mapping of metric to Moments
         Columns are ``value``, ``den`` (of a ratio), ``rows`` (the size of a cluster; clustered data only), then the
-        covariates by ``covariate_name``; of the dimension ``TREND`` they are ``w``, ``dw``, ``ddw``, ``v``, ``dv``: sums over a
-        unit's rows of the weight (1, or the denominator), of day x weight, of day^2 x weight, of the value, and of
-        day x value.
+        covariates by ``covariate_name``; of the dimension ``TREND`` they are ``w``, ``dw``, ``ddw``, ``v``, ``dv``:
+        sums over a unit's rows of the weight (1, or the denominator), of day x weight, of day^2 x weight, of the value,
+        and of day x value.
     quantiles : mapping of metric to QuantileSummary
     """
 

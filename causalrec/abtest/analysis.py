@@ -266,6 +266,7 @@ def _checked_arms(experiment: Experiment, aggregates: Aggregates) -> list[Hashab
     alike = [arm for arm, text in zip(arms, written, strict=True) if written.count(text) > 1]
     if alike:
         raise TreatmentError(
-            f"the arms {list_some(alike)} are written alike, so results could not tell them apart. Give each its own name."
+            f"the arms {list_some(alike)} are written alike, so results could not tell them apart. "
+            "Give each its own name."
         )
     return sorted(arms, key=lambda arm: arm != control)

@@ -181,7 +181,7 @@ class Experiment:
         """Split the table's units by lot again and again: how often does each metric's test find an effect?
 
         Each test is the metric's own for two sides, without strata; shares are those of control and the largest other
-        arm. See :func:`simulate_aa`. Quantiles have no values per unit and are left out.
+        arm, as a :class:`SampleRatio` designs them, else as observed. See :func:`simulate_aa`. Quantiles have no values per unit and are left out.
         """
         generator = np.random.default_rng(rng)
         found = []
@@ -199,6 +199,10 @@ class Experiment:
         return tuple(found)
 
     def _shares(self, arms: Any) -> tuple[float, float]:
+        designed = self._designed_shares()
+        if designed.get(self.control, 0) > 0 and len(designed) > 1:
+            largest = max(float(share) for arm, share in designed.items() if arm != self.control)
+            return float(designed[self.control]), largest
         labels, counts = np.unique(np.array([str(arm) for arm in arms]), return_counts=True)
         control = labels == str(self.control)
         return float(counts[control].sum()), float(counts[~control].max())

@@ -69,8 +69,8 @@ def infer(
         Of the test, p < 1 - confidence_level, and of the intervals but for equivalence.
     relative : {"fieller", "delta", "log"}
         Interval of treatment / control - 1. Fieller's (1954) holds for any control mean, and is unbounded where that
-        cannot be told from zero; the delta method is symmetric; the logarithm needs two positive means, and says nothing (-1 to infinity) of such as are tiny for
-        their errors.
+        cannot be told from zero; the delta method is symmetric; the logarithm needs two positive means, and
+        says nothing (-1 to infinity) of such as are tiny for their errors.
 
     Raises
     ------

@@ -52,9 +52,10 @@ def _covariates(columns: str | Sequence[str], outcome: str) -> tuple[str, ...]:
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     twice = [name for name in names if names.count(name) > 1 or name == outcome]
     if twice:
+        flaw = "is the outcome" if twice[0] == outcome else "is there twice"
         raise ColumnError(
-            f"covariates are {list_some(names)}: {twice[0]!r} is {'the outcome' if twice[0] == outcome else 'there twice'}"
-            "; expected other columns, each once, measured before assignment."
+            f"covariates are {list_some(names)}: {twice[0]!r} {flaw}; expected other columns, each "
+            "once, measured before assignment."
         )
     return names
 

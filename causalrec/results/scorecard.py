@@ -54,8 +54,8 @@ def _sizes(effects: Sequence[ABResult]) -> Iterator[str]:
     for e in effects:
         by_metric.setdefault(e.metric, {}).update({e.control: e.n_control, e.treatment: e.n_treatment})
     groups: dict[str, list[str]] = {}
-    for metric, sizes in by_metric.items():
-        groups.setdefault(", ".join(f"{arm} {n:,}" for arm, n in sizes.items()), []).append(metric)
+    for metric, units in by_metric.items():
+        groups.setdefault(", ".join(f"{arm} {n:,}" for arm, n in units.items()), []).append(metric)
     usual = max(groups, key=lambda sizes: len(groups[sizes]), default="")
     for sizes, metrics in sorted(groups.items(), key=lambda item: item[0] != usual):
         yield f"n: {sizes}" if sizes == usual else f"n of {', '.join(metrics)}: {sizes}"
@@ -148,20 +148,20 @@ def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
     if result.pre_period:
         worst = min(result.pre_period, key=lambda e: e.pvalue)
         yield (
-            f"before the experiment: of {_count(len(result.pre_period), 'comparison')} of covariates, {worst.metric} of "
-            f"{worst.treatment} differs most, p = {short_pvalue(worst.pvalue)}"
+            f"before the experiment: of {_count(len(result.pre_period), 'comparison')} of covariates, "
+            f"{worst.metric} of {worst.treatment} differs most, p = {short_pvalue(worst.pvalue)}"
         )
     tests = sorted(result.interactions, key=lambda test: (math.isnan(test.pvalue), test.pvalue))
     for test in tests[:1]:
         yield (
-            f"effects by segment: of {_count(len(tests), 'test')} for a difference, {test.metric} of {test.treatment} by "
-            f"{test.dimension} has the smallest p = {short_pvalue(test.pvalue)}"
+            f"effects by segment: of {_count(len(tests), 'test')} for a difference, {test.metric} of {test.treatment} "
+            f"by {test.dimension} has the smallest p = {short_pvalue(test.pvalue)}"
         )
     trends = sorted(result.trends, key=lambda trend: (math.isnan(trend.pvalue), trend.pvalue))
     for trend in trends[:1]:
         yield (
-            f"effects by day: of {_count(len(trends), 'slope')}, {trend.metric} of {trend.treatment} has the smallest p = "
-            f"{short_pvalue(trend.pvalue)}: {_figures(trend.estimate, trend.ci_low, trend.ci_high)} a day"
+            f"effects by day: of {_count(len(trends), 'slope')}, {trend.metric} of {trend.treatment} has the smallest "
+            f"p = {short_pvalue(trend.pvalue)}: {_figures(trend.estimate, trend.ci_low, trend.ci_high)} a day"
         )
 
 

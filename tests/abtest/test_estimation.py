@@ -103,7 +103,9 @@ class TestAdjustment:
         rng = np.random.default_rng(1)
         (y0, x0), (y1, x1) = arms(rng, 30, 3, 2)
         # Covariates vary in treatment only, in as many directions as it has degrees of freedom.
-        with pytest.raises(OutcomeError, match=r"m: arm 'b' has 3 units, too few to adjust for 2 covariates.*fewer cov"):
+        with pytest.raises(
+            OutcomeError, match=r"m: arm 'b' has 3 units, too few to adjust for 2 covariates.*fewer cov"
+        ):
             adjusted((y0, np.zeros_like(x0)), (y1, x1))
         found = adjusted((y0, np.zeros_like(x0[:, :1])), (y1, x1[:, :1]))
         assert 0 < found.df < 35

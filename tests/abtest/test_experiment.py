@@ -80,7 +80,9 @@ def test_what_a_user_writes(frame):
         (m, t) for m in ("ctr", "revenue", "retained") for t in ("bold", "warm")
     ]
     kept = frame["last_seen"] >= 7
-    counts = [x for arm in ("generic", "warm") for x in (kept[frame["variant"] == arm].sum(), sum(frame["variant"] == arm))]
+    counts = [
+        x for arm in ("generic", "warm") for x in (kept[frame["variant"] == arm].sum(), sum(frame["variant"] == arm))
+    ]
     expected = two_proportion_test(*counts)
     assert result["retained", "warm"].pvalue == pytest.approx(expected.pvalue, rel=1e-12)
     assert result["revenue", "warm"].std_error < 0.6 * welch(frame, "revenue", "warm").std_error
@@ -132,7 +134,7 @@ def test_pooled_arms_are_one(frame):
     pooled = experiment({"r": Mean("revenue")}, pool={"new": ["warm", "bold"]}).analyze(frame)["r"]
     renamed = frame.assign(variant=frame["variant"].where(frame["variant"] == "generic", "new"))
     assert pooled.pvalue == pytest.approx(welch(renamed, "revenue", "new").pvalue, rel=1e-9)
-    with pytest.raises(TreatmentError, match="'wram'.*Did you mean 'warm'"):
+    with pytest.raises(TreatmentError, match=r"'wram'.*Did you mean 'warm'"):
         experiment({"r": Mean("revenue")}, pool={"new": ["wram"]}).analyze(frame)
 
 
@@ -189,6 +191,16 @@ def test_pre_period_compares_the_covariates(frame):
     assert "before the experiment: of 2 comparisons of covariates" in str(result)
 
 
+def test_aa_halves_have_the_designed_shares(frame, monkeypatch):
+    seen = []
+    module = "causalrec.abtest.experiment.simulate_aa"
+    monkeypatch.setattr(module, lambda *args, weights, **options: seen.append(weights))
+    experiment({"r": Mean("revenue"), "split": SampleRatio({"generic": 90, "warm": 7, "bold": 3})}).simulate_aa(frame)
+    experiment({"r": Mean("revenue")}).simulate_aa(frame)
+    counts = frame["variant"].value_counts()
+    assert seen == [(90.0, 7.0), (counts["generic"], counts["warm"])]
+
+
 def test_segments_and_their_interaction(frame):
     result = experiment({"r": Mean("revenue"), "b": Proportion("bought")}, segments=["device"]).analyze(frame)
     assert len(result.segments) == 2 * 2 * 2
@@ -208,13 +220,13 @@ class TestBadInput:
     mean = {"m": Mean("revenue")}  # noqa: RUF012
 
     def test_one_arm(self, frame):
-        with pytest.raises(TreatmentError, match="found only 'generic'.*two arms"):
+        with pytest.raises(TreatmentError, match=r"found only 'generic'.*two arms"):
             experiment(self.mean).analyze(frame[frame["variant"] == "generic"])
 
     def test_an_arm_with_one_unit(self, frame):
         rows = pd.concat([frame[frame["variant"] == "generic"], frame[frame["variant"] == "warm"][:1]])
         for metric in (Mean("revenue"), Ratio("clicks", "views"), Proportion("bought"), Quantile("revenue")):
-            with pytest.raises(OutcomeError, match="'warm' has 1 units.*at least two"):
+            with pytest.raises(OutcomeError, match=r"'warm' has 1 units.*at least two"):
                 experiment({"m": metric}).analyze(rows)
 
     def test_zero_variance(self, frame):
@@ -250,7 +262,7 @@ class TestBadInput:
         assert sum("assignment was not random" in note for note in result.notes) == 1
 
     def test_unknown_control(self, frame):
-        with pytest.raises(TreatmentError, match="'generc'.*Did you mean 'generic'"):
+        with pytest.raises(TreatmentError, match=r"'generc'.*Did you mean 'generic'"):
             experiment(self.mean, control="generc").analyze(frame)
 
     def test_more_arms_than_weights(self, frame):
@@ -264,11 +276,13 @@ class TestBadInput:
         assert "sample ratio mismatch" in result.notes[0]
 
     def test_arms_named_alike(self, frame):
-        rows = frame[frame["variant"] != "bold"].assign(variant=lambda f: f["variant"].map({"generic": "A", "warm": "A "}))
+        rows = frame[frame["variant"] != "bold"].assign(
+            variant=lambda f: f["variant"].map({"generic": "A", "warm": "A "})
+        )
         result = experiment(self.mean, control="A").analyze(rows)
         assert result["m"].treatment == "A "
+        moments = {1: Moments.from_array(np.eye(3)[:, :1], ["revenue"])}
         with pytest.raises(CausalRecError, match="written alike"):
-            moments = {1: Moments.from_array(np.eye(3)[:, :1], ["revenue"])}
             experiment(self.mean, control=1).analyze(moments | {"1": moments[1]})
 
     @pytest.mark.parametrize(
@@ -294,7 +308,10 @@ class TestBadInput:
 
     @pytest.mark.parametrize("covariates", [["x", "x"], ["revenue"]])
     def test_covariates_twice_or_the_outcome_itself(self, covariates):
-        for metric in (lambda: Mean("revenue", covariates=covariates), lambda: Ratio("revenue", "v", covariates=covariates)):
+        for metric in (
+            lambda: Mean("revenue", covariates=covariates),
+            lambda: Ratio("revenue", "v", covariates=covariates),
+        ):
             with pytest.raises(ColumnError, match="expected other columns, each once"):
                 metric()
 

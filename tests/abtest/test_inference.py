@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats import proportion
 
-from causalrec.abtest import Estimate, Experiment, Mean, Proportion, fieller_ratio, infer, two_proportion_test, welch_test
+from causalrec.abtest import (
+    Estimate,
+    Experiment,
+    Mean,
+    Proportion,
+    fieller_ratio,
+    infer,
+    two_proportion_test,
+    welch_test,
+)
 from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
 from causalrec.moments import Moments
 

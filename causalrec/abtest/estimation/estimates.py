@@ -20,8 +20,8 @@ from causalrec.results import NAN
 Law: TypeAlias = Literal["t", "z"]
 
 TIED_QUANTILE = (
-    "no error, interval or test: many units share the value at the quantile, which moves in steps; compare the share of "
-    "units above it, or take permutation_test or bootstrap_diff"
+    "no error, interval or test: many units share the value at the quantile, which moves in steps; compare the share "
+    "of units above it, or take permutation_test or bootstrap_diff"
 )
 _LAWS = {"t": "Welch t", "z": "z"}
 
@@ -265,9 +265,7 @@ def quantile_difference(control: QuantileSummary, treatment: QuantileSummary, na
                 "more, or drop the arm."
             )
     if control.tied or treatment.tied:
-        return Estimate(
-            control.value, treatment.value, NAN, NAN, NAN, math.inf, control.n, treatment.n, TIED_QUANTILE
-        )
+        return Estimate(control.value, treatment.value, NAN, NAN, NAN, math.inf, control.n, treatment.n, TIED_QUANTILE)
     estimate = Estimate(
         control.value, treatment.value, control.variance, treatment.variance, 0.0, math.inf, control.n, treatment.n,
         "z, variance by the density at the quantile",

@@ -155,9 +155,7 @@ def _scored(
     if stratum.shared:
         of_control, of_treatment = (_score_map(stratum.control, arm, n_covariates)[0] for arm in (control, treatment))
         cross = float(of_control @ stratum.control.products @ of_treatment) / ((c.n - 1) * c.n)
-    return ScoredStratum(
-        weight, stratum.shared, c, t, cross, t.n / (t.n + c.n), t.covariates - c.covariates
-    )
+    return ScoredStratum(weight, stratum.shared, c, t, cross, t.n / (t.n + c.n), t.covariates - c.covariates)
 
 
 def _score_map(moments: Moments, arm: ArmValue, n_covariates: int) -> FloatArray:
