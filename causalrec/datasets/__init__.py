@@ -1,7 +1,6 @@
 """Data: a simulated marketplace and a simulated experiment with known effects, and loaders of public sets."""
 
 from causalrec.datasets._known import Roles
-from causalrec.datasets._known import Roles
 from causalrec.datasets.digests import file_digest, frame_digest
 from causalrec.datasets.loaders import (
     Dataset,
