@@ -181,7 +181,8 @@ class Experiment:
         """Split the table's units by lot again and again: how often does each metric's test find an effect?
 
         Each test is the metric's own for two sides, without strata; shares are those of control and the largest other
-        arm, as a :class:`SampleRatio` designs them, else as observed. See :func:`simulate_aa`. Quantiles have no values per unit and are left out.
+        arm, as a :class:`SampleRatio` designs them, else as observed. See :func:`simulate_aa`. Quantiles have
+        no values per unit and are left out.
         """
         generator = np.random.default_rng(rng)
         found = []
