@@ -37,7 +37,7 @@ from typing import Any
 PEER, OURS = "tea-tasting", "causalrec"
 SOURCES = {"polars": "Polars frame", "lazy": "lazy Polars scan of Parquet", "parquet": "Parquet path"}
 LARGE = {
-    "split": "3 segments, 4 strata, 14 days and a quantile",
+    "split": "3 segments, 14 days and a quantile",
     "clusters": "rows of a tenth as many users: clusters",
     "everything": "clusters with a segment, a stratum and days",
 }
@@ -92,18 +92,16 @@ def ours(source: str, path: Path) -> Callable[[], Numbers]:
     metrics: dict[str, Any] = {
         "sessions": Mean("sessions"),
         "orders_per_session": Ratio("orders", "sessions"),
-        "orders": Mean("orders", covariates=["orders_before"]),
-        "revenue": Mean("revenue", covariates=["revenue_before"]),
+        "orders": Mean("orders", covariates=("orders_before",)),
+        "revenue": Mean("revenue", covariates=("revenue_before",)),
     }
-    split = {"strata": "region", "segments": "device", "day": "day"}
-    design: dict[str, Any] = {
+    split: dict[str, Any] = {"segments": "device", "day": "day"}
+    designs: dict[str, dict[str, Any]] = {
         "split": {**split, "metrics": {**metrics, "p90": Quantile("revenue", 0.9)}},
         "clusters": {"variant": "arm", "cluster": "user"},
         "everything": {**split, "variant": "arm", "cluster": "user", "strata": "home"},
-    }.get(source, {})
-    if "strata" in design and "cluster" not in design:
-        design["metrics"] = {k: m for k, m in design["metrics"].items() if k != "p90"}
-    experiment = Experiment(**{"metrics": metrics, "variant": "variant", "control": 0, **design})
+    }
+    experiment = Experiment(**{"metrics": metrics, "variant": "variant", "control": 0, **designs.get(source, {})})
     table = our_table("parquet" if source in LARGE else source, path)
 
     def analysis() -> Numbers:
@@ -115,7 +113,7 @@ def ours(source: str, path: Path) -> Callable[[], Numbers]:
 
 def theirs(source: str, path: Path) -> Callable[[], Numbers]:
     """The same analysis by tea-tasting."""
-    import tea_tasting as tt
+    import tea_tasting as tt  # type: ignore[import-not-found]
 
     experiment = tt.Experiment(
         sessions=tt.Mean("sessions"),
@@ -124,7 +122,7 @@ def theirs(source: str, path: Path) -> Callable[[], Numbers]:
         revenue=tt.Mean("revenue", covariate="revenue_before"),
     )
     if source == "parquet":
-        import ibis
+        import ibis  # type: ignore[import-not-found]
 
         table: Any = ibis.duckdb.connect().read_parquet(str(path))
     else:

@@ -17,7 +17,7 @@ from causalrec.abtest.collection.quantiles import quantile_summaries
 from causalrec.abtest.collection.sql import Rows, reads
 from causalrec.abtest.collection.units import clean_clusters, clean_units, refuse_missing_arms
 from causalrec.abtest.metrics import Metric, Quantile
-from causalrec.engines.moments import Groups
+from causalrec.engines.groups import Groups
 from causalrec.engines.tables import open_table
 from causalrec.exceptions import ColumnError, TreatmentError
 

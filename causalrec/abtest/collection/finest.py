@@ -14,7 +14,8 @@ from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Key
 from causalrec.abtest.collection.plan import Plan
 from causalrec.abtest.collection.sql import BY_DAY, TIMES, Rows
 from causalrec.engines.exact import literal_sql
-from causalrec.engines.moments import Groups, Term, collect_groups, order_free_sums
+from causalrec.engines.groups import Groups, Term
+from causalrec.engines.moments import collect_groups, order_free_sums
 from causalrec.exceptions import ColumnError, OutcomeError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from causalrec.abtest.collection.sql import (
     trend_terms,
 )
 from causalrec.abtest.metrics import Mean, Metric, Quantile, Ratio, Retention
-from causalrec.engines.moments import Groups, Pair, Term
+from causalrec.engines.groups import Groups, Pair, Term
 
 if TYPE_CHECKING:
     from causalrec.abtest.experiment import Experiment

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from causalrec.abtest.aggregates import QuantileSummary
 from causalrec.abtest.collection.sql import Rows
-from causalrec.engines.moments import Term
+from causalrec.engines.groups import Term
 
 _N_STEPS = 21  # half octaves: down to a thousandth of the widest bandwidth
 

@@ -15,7 +15,7 @@ from causalrec.abtest.aggregates import covariate_name
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
 from causalrec.engines import Engine
 from causalrec.engines.exact import literal_sql
-from causalrec.engines.moments import Term
+from causalrec.engines.groups import Term
 from causalrec.exceptions import ColumnError
 
 DAY_US = 86_400_000_000
