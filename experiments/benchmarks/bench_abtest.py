@@ -68,7 +68,7 @@ def write_users(n: int, path: Path, seed: int = 0) -> None:
         "day": rng.integers(0, 14, n),
     })  # fmt: skip
     users = users.with_columns(
-        arm=pl.col("user") % 2, home=pl.format("region {}", pl.col("user") % 4),
+        arm=pl.col("user") % 2, home=pl.format("region {}", pl.col("user") // 2 % 4),
     )  # fmt: skip
     users.write_parquet(path, row_group_size=122_880)
 
