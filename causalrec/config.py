@@ -332,8 +332,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     )
     if all(key in raw for key in EXPERIMENT_KEYS):
         raise ConfigError(
-            f"{file} describes an A/B test (it has the keys {' and '.join(map(repr, EXPERIMENT_KEYS))}), expected a run "
-            f"of the pipeline; analyse it with: causalrec abtest --config {path}"
+            f"{file} describes an A/B test (it has the keys {' and '.join(map(repr, EXPERIMENT_KEYS))}), expected a "
+            f"run of the pipeline; analyse it with: causalrec abtest --config {path}"
         )
     return parse_config(raw, where=str(file))
 
