@@ -20,6 +20,7 @@ from causalrec.abtest.hypotheses import Equivalence, NonInferiority, Superiority
 from causalrec.abtest.inference import fieller_ratio, infer, welch_test
 from causalrec.abtest.metrics import Mean, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.multiplicity import adjust_pvalues
+from causalrec.abtest.power.clusters import design_effect, intraclass_correlation
 from causalrec.abtest.power.design import Design
 from causalrec.abtest.power.power import power_curve, runtime_days, solve_power
 from causalrec.abtest.proportions import two_proportion_test
@@ -48,9 +49,11 @@ __all__ = [
     "bootstrap_diff",
     "collect",
     "cupac_predictions",
+    "design_effect",
     "fieller_ratio",
     "heterogeneity_test",
     "infer",
+    "intraclass_correlation",
     "outlier_report",
     "permutation_test",
     "power_curve",

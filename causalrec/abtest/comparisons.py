@@ -43,7 +43,7 @@ class Question:
 
 def covariates_of(metric: Metric) -> tuple[str, ...]:
     """The columns that a metric is adjusted for."""
-    return metric.covariates if isinstance(metric, Mean | Ratio | Proportion) else ()
+    return tuple(metric.covariates) if isinstance(metric, Mean | Ratio | Proportion) else ()
 
 
 def pair_cells(groups: Mapping[Key, Cell], control: Hashable, treatment: Hashable, metric: str) -> list[CellPair]:

@@ -47,9 +47,9 @@ class Experiment:
     cluster : str, optional
         The column of who was assigned where a row is less than that, such as a view of a user: standard errors are of
         independent clusters, and a mean is one of rows.
-    strata : sequence of str
+    strata : str or sequence of str
         Columns known before assignment, by whose groups effects are post-stratified.
-    segments : sequence of str
+    segments : str or sequence of str
         Columns within whose groups effects are shown and tested for a difference.
     day : str, optional
         Column of whole days since exposure: effects by day, and their slope.
@@ -93,8 +93,8 @@ class Experiment:
     control: Hashable
     unit: str | None = None
     cluster: str | None = None
-    strata: tuple[str, ...] = ()
-    segments: tuple[str, ...] = ()
+    strata: Sequence[str] = ()
+    segments: Sequence[str] = ()
     day: str | None = None
     exposed_at: str | None = None
     trigger: str | None = None

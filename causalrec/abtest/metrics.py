@@ -48,7 +48,7 @@ class Metric(ABC):
         """The columns that are read."""
 
 
-def _covariates(columns: str | Sequence[str], outcome: str) -> tuple[str, ...]:
+def _covariates(columns: Sequence[str], outcome: str) -> tuple[str, ...]:
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     twice = [name for name in names if names.count(name) > 1 or name == outcome]
     if twice:
@@ -78,7 +78,7 @@ class Mean(Metric):
     Parameters
     ----------
     column : str
-    covariates : sequence of str
+    covariates : str or sequence of str
         Columns measured before assignment, by which the mean is adjusted (CUPED: Deng et al. 2013).
     winsorize : float or pair of floats, optional
         Clip the column at these quantiles of all arms together: one threshold for all. A float is the upper one.
@@ -92,7 +92,7 @@ class Mean(Metric):
     """
 
     column: str
-    covariates: tuple[str, ...] = field(default=(), kw_only=True)
+    covariates: Sequence[str] = field(default=(), kw_only=True)
     winsorize: float | tuple[float, float] | None = field(default=None, kw_only=True)
     method: Literal["t", "z"] = field(default="t", kw_only=True)
 
@@ -116,7 +116,7 @@ class Proportion(Metric):
     Parameters
     ----------
     column : str
-    covariates : sequence of str
+    covariates : str or sequence of str
         As of :class:`Mean`.
     method : str
         ``"wald"`` (z), ``"agresti-caffo"``, ``"newcombe"``, ``"miettinen-nurminen"``, ``"g"``, ``"fisher"``,
@@ -129,7 +129,7 @@ class Proportion(Metric):
     """
 
     column: str
-    covariates: tuple[str, ...] = field(default=(), kw_only=True)
+    covariates: Sequence[str] = field(default=(), kw_only=True)
     method: ProportionMethod = field(default="wald", kw_only=True)
     pooled: bool = field(default=True, kw_only=True)
     correction: bool = field(default=False, kw_only=True)
@@ -155,7 +155,7 @@ class Ratio(Metric):
     Parameters
     ----------
     numerator, denominator : str
-    covariates : sequence of str
+    covariates : str or sequence of str
         Columns measured before assignment, any number.
     winsorize : float or pair of floats, optional
         Clip both columns, each at these quantiles of its own over the same rows of all arms.
@@ -164,7 +164,7 @@ class Ratio(Metric):
 
     numerator: str
     denominator: str
-    covariates: tuple[str, ...] = field(default=(), kw_only=True)
+    covariates: Sequence[str] = field(default=(), kw_only=True)
     winsorize: float | tuple[float, float] | None = field(default=None, kw_only=True)
     method: Literal["t", "z"] = field(default="t", kw_only=True)
 
