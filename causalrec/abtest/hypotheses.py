@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 from causalrec._validation import check_alternative
 from causalrec.exceptions import CausalRecError
@@ -57,8 +57,7 @@ class Equivalence:
 Hypothesis: TypeAlias = Superiority | NonInferiority | Equivalence
 
 
-@dataclass(frozen=True)
-class OneSidedTest:
+class OneSidedTest(NamedTuple):
     """A test of "treatment <= theta x control + offset" (``direction`` 1) or ">=" (-1) at level ``size``.
 
     The confidence limit that goes with it, also at ``size``, is a lower one for ``direction`` 1, an upper one for -1.

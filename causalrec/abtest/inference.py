@@ -24,6 +24,7 @@ from causalrec.results import NAN, ABResult, format_level
 Relative: TypeAlias = Literal["fieller", "delta", "log"]
 Interval: TypeAlias = tuple[float, float]
 
+_NO_EFFECT = OneSidedTest(direction=1, theta=1.0, offset=0.0, size=NAN)
 _LARGEST_LOG = 700.0  # of a float
 _RELATIVE_NAMES = {"fieller": "Fieller", "delta": "delta method", "log": "log"}
 
@@ -168,10 +169,10 @@ def decide(
             f"{metric}: the control mean is 0, of which a relative margin has no share; give the margin in the "
             "metric's unit."
         )
-    tests = one_sided_tests(hypothesis, alpha=1 - level, baseline=baseline)
     if isinstance(hypothesis, Superiority):
-        statistic, side = distance(tests[0]), hypothesis.alternative
+        statistic, side = distance(_NO_EFFECT), hypothesis.alternative
         return Answer(side, statistic, _pvalue(statistic, df, side), level, side)
+    tests = one_sided_tests(hypothesis, alpha=1 - level, baseline=baseline)
     distances = [distance(test) for test in tests]
     weakest = min(range(len(tests)), key=lambda i: tests[i].direction * distances[i])
     statistic, direction = distances[weakest], tests[weakest].direction

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from causalrec._typing import FloatArray
 from causalrec.abtest.estimation.scores import Names, ScoredStratum, Scores
@@ -13,6 +15,7 @@ from causalrec.exceptions import OutcomeError
 
 _CONSTANT = 1e-13  # error of a mean, as a share of it, below which a covariate varies by rounding only
 _EXHAUSTED = 1e-6  # degrees of freedom of a cell, as a share of its own, that are none
+_WELL_CONDITIONED = 1e6  # trace of the inverse correlations up to which their Cholesky root serves
 _COLLINEAR = 1e-10  # share of the largest eigenvalue of the correlations below which a direction is taken as empty
 
 
@@ -60,33 +63,44 @@ def fit_adjustment(strata: Sequence[ScoredStratum], names: Names) -> Adjustment:
         For a cell that has no degrees of freedom left.
     """
     arms = [arm for stratum in strata for arm in (stratum.control, stratum.treatment)]
+    squares = [stratum.weight**2 for stratum in strata for _ in range(2)]
     covariance = np.array([arm.covariance for arm in arms])
-    own = np.array([arm.n - 1.0 for arm in arms])
-    square = np.array([stratum.weight**2 for stratum in strata for _ in range(2)])
-    weighted = covariance * square[:, None, None]
-    within = weighted.sum(axis=0)
-    largest = np.abs(np.array([arm.covariates for arm in arms])).max(axis=0)
+    weighted = covariance * np.array(squares)[:, None, None]
+    within = np.add.reduce(weighted)
+    largest = [max(map(abs, means)) for means in zip(*(arm.covariates.tolist() for arm in arms), strict=True)]
     inverse, rank = _pseudo_inverse(within[1:, 1:], largest)
     theta = inverse @ within[1:, 0]
-    df = own - (weighted[:, 1:, 1:] * inverse).sum(axis=(1, 2))
-    if (df < _EXHAUSTED * own).any():
-        _refuse(int(np.argmin(df / own)), arms, rank, names)
-    along = theta @ covariance[:, 1:]
-    explained = along[:, 1:] @ theta
-    mixed = along[:, 0] - explained
-    error = np.maximum(covariance[:, 0, 0] - 2 * mixed - explained, 0.0) * own / df
-    by_theta = _theta_error(strata, covariance[:, 1:, 1:] * (square**2 * error / own)[:, None, None], inverse)
-    columns = (error, explained, mixed, df, by_theta[:, 0, 0], by_theta[:, 1, 1], by_theta[:, 0, 1])
-    return Adjustment(theta, rank, [Residual(*row) for row in np.array(columns).T.tolist()])
+    leverage = (weighted[:, 1:, 1:].reshape(len(arms), -1) @ inverse.ravel()).tolist()
+    own = [arm.n - 1 for arm in arms]
+    left = [1 - taken / n for taken, n in zip(leverage, own, strict=True)]
+    if min(left) < _EXHAUSTED:
+        _refuse(left.index(min(left)), arms, rank, names)
+    df = [n - taken for n, taken in zip(own, leverage, strict=True)]
+    into = _score_and_theta(strata, theta, inverse)
+    forms = (into @ covariance @ into.T).tolist()
+    return Adjustment(theta, rank, [_residual(*cell) for cell in zip(forms, squares, own, df, strict=True)])
 
 
-def _theta_error(strata: Sequence[ScoredStratum], noise: FloatArray, inverse: FloatArray) -> FloatArray:
-    """Theta's error times the gaps that it multiplies, as of a regression: residual variance x (X'X)^-1, by cell."""
-    gaps = np.array([stratum.gap for stratum in strata])
-    share = np.array([stratum.treated_share for stratum in strata])
-    weight = np.array([stratum.weight for stratum in strata])
-    by = np.array([weight * share, weight * (share - 1)]) @ gaps @ inverse  # of control, of treatment
-    return np.asarray(by @ noise @ by.T)
+def _score_and_theta(strata: Sequence[ScoredStratum], theta: FloatArray, inverse: FloatArray) -> FloatArray:
+    """Rows that turn a unit's score and covariates, (L, x), into L, theta'x and its part of what theta moves each arm.
+
+    The last two are w p gap' (X'X)^-1 x of control and w (p - 1) gap' (X'X)^-1 x of treatment, over all strata.
+    """
+    into = np.zeros((4, 1 + len(theta)))
+    into[0, 0] = 1.0
+    into[1, 1:] = theta
+    weights = [[s.weight * s.treated_share for s in strata], [s.weight * (s.treated_share - 1) for s in strata]]
+    into[2:, 1:] = np.array(weights) @ np.array([s.gap for s in strata]) @ inverse
+    return into
+
+
+def _residual(form: Sequence[Sequence[float]], square: float, own_df: int, df: float) -> Residual:
+    """From the covariances of the rows of ``_score_and_theta``, a cell's squared weight and degrees of freedom."""
+    (own, along, *_), (_, explained, *_), (*_, control, both), (*_, treatment) = form
+    mixed = along - explained
+    error = max(own - 2 * mixed - explained, 0.0) * own_df / df
+    noise = square * square * error / own_df  # theta's error is that of a regression: residual variance x (X'X)^-1
+    return Residual(error, explained, mixed, df, noise * control, noise * treatment, noise * both)
 
 
 def _refuse(worst: int, arms: Sequence[Scores], rank: int, names: Names) -> NoReturn:
@@ -98,15 +112,24 @@ def _refuse(worst: int, arms: Sequence[Scores], rank: int, names: Names) -> NoRe
     )
 
 
-def _pseudo_inverse(matrix: FloatArray, means: FloatArray) -> tuple[FloatArray, int]:
+def _pseudo_inverse(matrix: FloatArray, means: Sequence[float]) -> tuple[FloatArray, int]:
     """Inverse of a covariance matrix on the space that it fills, and the dimension of that."""
     if len(matrix) == 1:
         varies = matrix[0, 0] > (_CONSTANT * means[0]) ** 2
         return (1 / matrix, 1) if varies else (np.zeros((1, 1)), 0)
-    scale = np.sqrt(matrix.diagonal())
-    unit = np.zeros(len(scale))
-    np.divide(1.0, scale, out=unit, where=scale > _CONSTANT * means)
-    values, vectors = np.linalg.eigh(matrix * np.outer(unit, unit))
+    scales = zip(matrix.diagonal().tolist(), means, strict=True)
+    unit = np.array([1 / math.sqrt(square) if square > (_CONSTANT * mean) ** 2 else 0.0 for square, mean in scales])
+    basis = _white_basis(matrix * unit * unit[:, None]) * unit
+    return basis.T @ basis, len(basis)
+
+
+def _white_basis(correlations: FloatArray) -> FloatArray:
+    """Rows B with B C B' = I, as many as the correlations C have directions that are not empty."""
+    root, failed = dpotrf(correlations, lower=True)
+    if not failed:
+        basis, _ = dtrtri(root, lower=True)
+        if np.vdot(basis, basis) < _WELL_CONDITIONED:
+            return np.asarray(basis)
+    values, vectors = np.linalg.eigh(correlations)
     kept = values > _COLLINEAR * max(float(values[-1]), 0.0)
-    basis = vectors[:, kept] * unit[:, None]
-    return (basis / values[kept]) @ basis.T, int(kept.sum())
+    return np.asarray((vectors[:, kept] / np.sqrt(values[kept])).T)

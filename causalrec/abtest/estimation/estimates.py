@@ -97,6 +97,12 @@ class _Part(NamedTuple):
     covariance: float
     df: float
 
+    @property
+    def variance(self) -> float:
+        """Of the difference."""
+        variance = self.var_control + self.var_treatment - 2 * self.covariance
+        return 0.0 if variance < 0 else variance
+
 
 def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[str] = (), law: Law = "t") -> Estimate:
     """Estimate a mean or a ratio in two arms, adjusted for strata and for covariates, and dilute it.
@@ -148,8 +154,8 @@ def difference(strata: Sequence[Stratum], names: Names, *, covariates: Sequence[
         parts.append(between)
     df = math.inf
     if law == "t":
-        df = welch_df((max(p.var_control + p.var_treatment - 2 * p.covariance, 0.0), p.df) for p in parts)
-    var_control, var_treatment, covariance = (sum(p[i] for p in parts) for i in range(3))
+        df = welch_df([(part.variance, part.df) for part in parts])
+    var_control, var_treatment, covariance, _ = map(sum, zip(*parts, strict=True))
     estimate = Estimate(
         control.value + moved[0], treatment.value + moved[1], var_control, var_treatment, covariance, df,
         sum(s.control.n for s in strata), sum(s.treatment.n for s in strata),

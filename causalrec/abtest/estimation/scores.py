@@ -147,10 +147,7 @@ def _arm_value(
 def _scored(
     stratum: Stratum, weight: float, control: ArmValue, treatment: ArmValue, n_covariates: int
 ) -> ScoredStratum:
-    c, t = (
-        _scores(moments, arm, n_covariates)
-        for moments, arm in ((stratum.control, control), (stratum.treatment, treatment))
-    )
+    c, t = _scores(stratum.control, control, n_covariates), _scores(stratum.treatment, treatment, n_covariates)
     cross = 0.0
     if stratum.shared:
         of_control, of_treatment = (_score_map(stratum.control, arm, n_covariates)[0] for arm in (control, treatment))
