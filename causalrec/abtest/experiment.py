@@ -177,33 +177,51 @@ class Experiment:
         n_simulations: int = 1_000,
         rng: RandomState = None,
         progress: Progress | None = None,
+        *,
+        weights: tuple[float, float] | None = None,
     ) -> tuple[AAResult, ...]:
         """Split the table's units by lot again and again: how often does each metric's test find an effect?
 
-        Each test is the metric's own for two sides, without strata; shares are those of control and the largest other
-        arm, as a :class:`SampleRatio` designs them, else as observed. See :func:`simulate_aa`. Quantiles have
-        no values per unit and are left out.
+        Each test is the metric's own for two sides, without strata. Quantiles have no values per unit and are left out.
+        See :func:`simulate_aa`.
+
+        Parameters
+        ----------
+        table : table
+            Of the experiment, or of a time before it: where the shares are known it needs no two arms, and no column of
+            them.
+        n_simulations : int
+        rng : int or Generator, optional
+        progress : callable, optional
+            Called with the simulations done and those asked for, metric by metric.
+        weights : pair of floats, optional
+            Shares of control and treatment, in any scale. By default those of control and the largest other arm as a
+            :class:`SampleRatio` designs them, else as observed.
         """
         generator = np.random.default_rng(rng)
+        weights = weights or self._designed_pair()
         found = []
         for name, metric in self.metrics.items():
             if not isinstance(metric, Metric) or isinstance(metric, Quantile):
                 continue
-            units = unit_values(self, table, name)
+            alone = replace(self, metrics={name: metric}, strata=(), segments=(), day=None)
+            units = unit_values(alone, table, name, need_arms=weights is None)
             found.append(
                 simulate_aa(
                     units.values, units.names, _pvalue_of(name, replace(metric, hypothesis=None)),
-                    weights=self._shares(units.arms), n_simulations=n_simulations, metric=name,
+                    weights=weights or self._observed_pair(units.arms), n_simulations=n_simulations, metric=name,
                     alpha=1 - self.confidence_level, rng=generator, progress=progress,
                 )
             )  # fmt: skip
         return tuple(found)
 
-    def _shares(self, arms: Any) -> tuple[float, float]:
+    def _designed_pair(self) -> tuple[float, float] | None:
         designed = self._designed_shares()
-        if designed.get(self.control, 0) > 0 and len(designed) > 1:
-            largest = max(float(share) for arm, share in designed.items() if arm != self.control)
-            return float(designed[self.control]), largest
+        if not designed.get(self.control, 0) > 0 or len(designed) < 2:
+            return None
+        return float(designed[self.control]), max(float(w) for arm, w in designed.items() if arm != self.control)
+
+    def _observed_pair(self, arms: Any) -> tuple[float, float]:
         labels, counts = np.unique(np.array([str(arm) for arm in arms]), return_counts=True)
         control = labels == str(self.control)
         return float(counts[control].sum()), float(counts[~control].max())
@@ -225,14 +243,13 @@ class Experiment:
             )
             by_arm = self._by_arm(values, arms)
             inside = {arm: v[(v >= limits[0]) & (v <= limits[1])] for arm, v in by_arm.items()}
-            found.append(
-                outlier_report(
-                    name, low=limits[0], high=limits[1], n={arm: len(v) for arm, v in by_arm.items()},
-                    n_outside={arm: len(v) - len(inside[arm]) for arm, v in by_arm.items()},
-                    mean={arm: float(v.mean()) for arm, v in by_arm.items()},
-                    mean_inside={arm: float(v.mean()) if len(v) else np.nan for arm, v in inside.items()},
-                )
+            report = outlier_report(
+                name, low=limits[0], high=limits[1], n={arm: len(v) for arm, v in by_arm.items()},
+                n_outside={arm: len(v) - len(inside[arm]) for arm, v in by_arm.items()},
+                mean={arm: float(v.mean()) for arm, v in by_arm.items()},
+                mean_inside={arm: float(v.mean()) if len(v) else np.nan for arm, v in inside.items()},
             )  # fmt: skip
+            found.append(replace(report, column=_column_shown(metric)))
         return tuple(found)
 
     def distributions(
@@ -241,6 +258,7 @@ class Experiment:
         """Quantiles and mean of each arm, per unit: of means, numerators of ratios, and columns of quantiles."""
         found = []
         for name, metric in self.metrics.items():
+            column = _column_shown(metric)
             if isinstance(metric, Quantile):
                 metric = Mean(metric.column, where=metric.where, missing=metric.missing)
             if not isinstance(metric, Mean | Ratio):
@@ -252,7 +270,7 @@ class Experiment:
                     metric=name, n_obs=len(values), arms=tuple(map(str, by_arm)),
                     quantile=np.asarray(quantiles, dtype=np.float64),
                     value=np.array([np.quantile(v, quantiles) for v in by_arm.values()]),
-                    mean=np.array([v.mean() for v in by_arm.values()]),
+                    mean=np.array([v.mean() for v in by_arm.values()]), column=column,
                 )
             )  # fmt: skip
         return tuple(found)
@@ -268,6 +286,13 @@ class Experiment:
         """Control first, the others as they come."""
         labels = sorted(dict.fromkeys(arms), key=lambda arm: arm != self.control)
         return {arm: values[arms == arm] for arm in labels}
+
+
+def _column_shown(metric: object) -> str:
+    """What a look at a metric's values shows where it is not the metric itself."""
+    if isinstance(metric, Ratio):
+        return metric.numerator
+    return metric.column if isinstance(metric, Quantile) else ""
 
 
 def _pvalue_of(name: str, metric: Metric) -> Any:

@@ -77,6 +77,14 @@ class Dialect(ABC):
     def is_nan(self, expression: str) -> str:
         """Whether a float is NaN; null or false where it is null."""
 
+    @abstractmethod
+    def unpruned(self, column: str) -> str:
+        """The same value, of which the engine takes nothing for known.
+
+        A Parquet file's range of a column of floats leaves NaN out, so a filter that believes it does not find those
+        rows, or finds them all, although NaN is larger than any number.
+        """
+
     def tame(self, number: str, *, whole: bool = False) -> str:
         """A double, and null where it is NaN, infinite or beyond 1e150; ``whole`` if it was an integer."""
         known = "" if whole else f"NOT {self.is_nan(number)} AND "

@@ -10,6 +10,7 @@ from __future__ import annotations
 LARGEST = "1e150"  # its square is still a number
 SECOND_GRID = 2.0**-51
 WHOLE_BELOW = 2.0**53  # sums of integers below it have no rounding
+WIDEST = 2.0**100  # integers below it, and their differences, are decimals of 38 digits
 
 
 def literal_sql(number: float) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec.engines.base import Dialect
+from causalrec.engines.exact import literal_sql
 from causalrec.moments import Moments
 
 Pair: TypeAlias = tuple[int, int]
@@ -34,6 +35,8 @@ class Term:
         Whether it is a whole number.
     complete : bool
         Whether it is known that no value is null.
+    rounded : bool
+        Whether a whole number was made a double on the way, which beyond 2^53 leaves digits out.
     """
 
     sql: str
@@ -42,11 +45,18 @@ class Term:
     bounds: tuple[float, float] | None = None
     whole: bool = False
     complete: bool = False
+    rounded: bool = False
 
     @property
     def value_sql(self) -> str:
         """The number, and null where ``within`` does not hold."""
         return self._within(f"CAST({self.sql} AS DOUBLE)")
+
+    def centred_sql(self, centre: float, *, exact: bool) -> str:
+        """The number less ``centre``; ``exact`` subtracts whole numbers that a double does not hold as such."""
+        if exact:
+            return self._within(f"CAST(CAST({self.sql} AS DECIMAL(38, 0)) - {int(centre)} AS DOUBLE)")
+        return f"{self.value_sql} - {literal_sql(centre)}" if centre else self.value_sql
 
     @property
     def range_sql(self) -> str:

@@ -78,6 +78,10 @@ class DuckDBDialect(Dialect):
         """
         return f"(NOT (isfinite({expression}) OR isinf({expression})))"
 
+    def unpruned(self, column: str) -> str:
+        """``try``, through which DuckDB passes neither filters nor ranges."""
+        return f"try({column})"
+
     def deviation(self, expression: str) -> str:
         """Over a sorted list, which is faster than ``stddev_samp(x ORDER BY x)``, as seen from the smallest number."""
         listed = f"list_sort(list({expression}) FILTER (WHERE {expression} IS NOT NULL))"

@@ -19,11 +19,12 @@ import pandas as pd
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_columns
 from causalrec.engines.base import Engine
-from causalrec.engines.exact import LARGEST, SECOND_GRID, WHOLE_BELOW, literal_sql, literal_sums, split_sums
+from causalrec.engines.exact import LARGEST, SECOND_GRID, WHOLE_BELOW, WIDEST, literal_sql, literal_sums, split_sums
 from causalrec.engines.groups import Groups, Pair, Term, indices
 from causalrec.exceptions import ColumnError, OutcomeError
 from causalrec.moments import Moments
 
+_FAR_ABOVE = 1e5  # a spread so many times the rounding is known to ten digits
 Refusal: TypeAlias = Callable[[Term, tuple[Any, ...], int, int], Exception]
 
 
@@ -234,13 +235,14 @@ class _Query:
         if not (np.maximum(np.abs(low), np.abs(high)) <= float(LARGEST)).all():
             self._diagnose(refuse)
         centre = np.where(low > 0, low, np.where(high < 0, high, 0.0))
-        reach = np.maximum(high - centre, centre - low)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        wide = np.array([t.whole and WHOLE_BELOW <= m < WIDEST for t, m in zip(self.terms, largest, strict=True)])
+        # The ends themselves were rounded.
+        reach = np.maximum(high - centre, centre - low) + np.where(wide, np.spacing(largest), 0.0)
         # What a file calls constant may have NaN too, which only a sum would show.
         reach[[i for i, t in enumerate(self.terms) if not reach[i] and t.bounds and not t.whole]] = 1.0
-        whole = [t.whole and max(abs(a), abs(b)) < WHOLE_BELOW for t, a, b in zip(self.terms, low, high, strict=True)]
-        values = [
-            f"{t.value_sql} - {literal_sql(c)}" if c else t.value_sql for t, c in zip(self.terms, centre, strict=True)
-        ]
+        whole = [t.whole and m < WHOLE_BELOW for t, m in zip(self.terms, np.where(wide, reach, largest), strict=True)]
+        values = [t.centred_sql(c, exact=w) for t, c, w in zip(self.terms, centre, wide, strict=True)]
         sums = [literal_sums(f"x{i}", reach[i], n, whole=whole[i]) for i in range(len(values))]
         sums += [
             literal_sums(f"(x{i} * x{j})", reach[i] * reach[j], n, whole=whole[i] and whole[j]) for i, j in self.pairs
@@ -254,7 +256,9 @@ class _Query:
             self._diagnose(refuse)
         # The second grid's last digit is n^2 2^-103 of the range of a square.
         resolution = np.where(whole, 0.0, (n * reach) ** 2 * 2.0**-50)
-        return self._groups(found, counts, np.broadcast_to(centre, counts.shape), totals, resolution)
+        groups = self._groups(found, counts, np.broadcast_to(centre, counts.shape), totals, resolution)
+        self._refuse_rounding(groups, [t.whole and t.rounded for t in self.terms])
+        return groups
 
     def by_group_centres(self, refuse: Refusal) -> Groups:
         """Exact sums around a centre for each group, which a query within the query finds."""
@@ -288,7 +292,9 @@ class _Query:
         if not np.isfinite(totals).all() or (n < self._expected(found)).any():
             self._diagnose(refuse)
         centres = found[[f"c{i}" for i in each]].to_numpy(np.float64)
-        return self._groups(found, n, np.nan_to_num(centres), totals)
+        groups = self._groups(found, n, np.nan_to_num(centres), totals)
+        self._refuse_rounding(groups, [t.whole for t in self.terms])
+        return groups
 
     def by_recursion(self, refuse: Refusal, *, centre_each: bool) -> Groups:
         """The engine's recursions for variances and covariances (Welford's), in one scan, or two to centre each group.
@@ -328,7 +334,23 @@ class _Query:
             own = [k for k, (i, j) in enumerate(self.pairs) if i == j]
             terms = [self.pairs[k][0] for k in own]
             noise[:, terms] = np.abs(origin[:, terms]) * np.sqrt(counts[:, terms] * scaled[:, own])
-        return self._found(found, counts, origin, away, scaled, noise, np.zeros(len(self.terms)))
+        groups = self._found(found, counts, origin, away, scaled, noise, np.zeros(len(self.terms)))
+        self._refuse_rounding(groups, [t.whole for t in self.terms])
+        return groups
+
+    def _refuse_rounding(self, groups: Groups, rounded: Sequence[bool]) -> None:
+        """Raise for whole numbers that a double cannot hold, where their spread is not far above what it leaves out."""
+        for k, (i, j) in enumerate(self.pairs):
+            if i != j or not rounded[i]:
+                continue
+            mean, n = np.abs(groups.mean[:, i]), groups.counts[:, i]
+            lost = (mean >= WHOLE_BELOW) & (n > 1) & (groups.products[:, k] < n * (_FAR_ABOVE * np.spacing(mean)) ** 2)
+            if lost.any():
+                raise OutcomeError(
+                    f"{self.terms[i].label}: found whole numbers about {groups.mean[np.argmax(lost), i]:.3g}; beyond "
+                    "2^53 (9.0e15) they are rounded, by more than their spread allows. Subtract a constant from the "
+                    "column first."
+                )
 
     def _centred(self, rows: str) -> str:
         """Rows as seen from the mean of their group."""

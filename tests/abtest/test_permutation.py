@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causalrec.abtest.resampling import _bins
+from causalrec.abtest.resampling import _bins, permutation
 from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.exceptions import CausalRecError, OutcomeError
 
@@ -84,6 +84,20 @@ class TestLargeSamples:
         monkeypatch.setattr(_bins, "EXACT_DRAWS", 0)
         binned = permutation_test(x, y, rng=6, **kwargs)
         assert stats.ks_2samp(rows.draws, binned.draws).pvalue > 1e-3
+
+    @pytest.mark.parametrize("window", [6, 0.5, 0])
+    @pytest.mark.parametrize("n_treated", [120, 31])
+    def test_a_window_around_a_quantile_has_the_law_of_all_rows(self, window, n_treated, monkeypatch):
+        rng = np.random.default_rng(12)
+        x, y = rng.poisson(20, 90).astype(float), rng.poisson(20, n_treated).astype(float)
+        rows = permutation_test(x, y, statistic=lambda v, axis: np.quantile(v, 0.8, axis=axis), rng=13)
+        monkeypatch.setattr(permutation, "_WINDOW", window)
+        ours = permutation_test(x, y, statistic=("quantile", 0.8), rng=14)
+        steps = np.unique(np.round(rows.draws, 9))
+        counts = [[(np.abs(d.draws - s) < 1e-9).sum() for s in steps] for d in (rows, ours)]
+        assert np.sum(counts[1]) > 9_950
+        frequent = np.sum(counts, axis=0) > 20
+        assert stats.chi2_contingency(np.array(counts)[:, frequent]).pvalue > 1e-4
 
     def test_close_to_welch(self):
         rng = np.random.default_rng(7)

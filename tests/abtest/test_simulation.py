@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import ndtr
 
+from causalrec.abtest.experiment import Experiment
+from causalrec.abtest.metrics import Mean, Quantile, Ratio, SampleRatio
 from causalrec.abtest.resampling.simulation import _Splits, simulate_aa
-from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
 from causalrec.moments import Moments
 
 
@@ -146,6 +150,39 @@ class TestCalibration:
         values = np.random.default_rng(6).normal(size=(500, 1))
         once, twice = (simulate_aa(values, ["value"], z_test, n_simulations=600, rng=7).pvalues for _ in range(2))
         np.testing.assert_array_equal(once, twice)
+
+
+class TestOfAnExperiment:
+    METRICS: ClassVar = {"y": Mean("y", covariates=["x"]), "r": Ratio("y", "x"), "q": Quantile("y")}
+
+    @staticmethod
+    def before(n=3_000):
+        rng = np.random.default_rng(14)
+        x = 1.0 + rng.poisson(3, n)
+        return pd.DataFrame({"x": x, "y": x + rng.normal(size=n), "user": np.arange(n)})
+
+    @pytest.mark.parametrize("arm", [None, "A", "before"])
+    @pytest.mark.parametrize("unit", ["user", None])
+    def test_a_time_before_it_has_one_arm_or_no_column_of_arms(self, arm, unit):
+        frame = self.before() if arm is None else self.before().assign(arm=arm)
+        designed = Experiment(
+            {**self.METRICS, "s": SampleRatio({"A": 9, "B": 1})}, variant="arm", control="A", unit=unit, segments="s",
+            day="d",
+        )  # fmt: skip
+        plain = Experiment(self.METRICS, variant="arm", control="A", unit=unit)
+        found = designed.simulate_aa(frame, 400, rng=1)
+        given = plain.simulate_aa(frame, 400, rng=1, weights=(0.9, 0.1))
+        low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 400, 0.05) / 400
+        for one, other in zip(found, given, strict=True):
+            np.testing.assert_array_equal(one.pvalues, other.pvalues)
+            assert (one.metric, one.n_obs) == (other.metric, 3_000)
+            assert low <= one.false_positive_rate <= high
+
+    @pytest.mark.parametrize(("arm", "error"), [(None, ColumnError), ("A", TreatmentError)])
+    def test_without_shares_it_needs_arms(self, arm, error):
+        frame = self.before() if arm is None else self.before().assign(arm=arm)
+        with pytest.raises(error, match="arm"):
+            Experiment(self.METRICS, variant="arm", control="A").simulate_aa(frame)
 
 
 class TestBadInput:

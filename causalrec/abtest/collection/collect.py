@@ -83,8 +83,10 @@ class UnitValues(NamedTuple):
     arms: AnyArray
 
 
-def unit_values(experiment: Experiment, table: Any, metric: str) -> UnitValues:
+def unit_values(experiment: Experiment, table: Any, metric: str, *, need_arms: bool = True) -> UnitValues:
     """A metric's numbers for each unit that counts, as an A/A simulation needs them; sums over clusters.
+
+    Without ``need_arms`` the table may have one arm, any arms, or no column of them, as before an experiment.
 
     Raises as :func:`collect` does; :class:`ColumnError` for a metric that is unknown or has no values per unit.
     """
@@ -94,10 +96,10 @@ def unit_values(experiment: Experiment, table: Any, metric: str) -> UnitValues:
             f"metric {metric!r} has no values for each unit; those that have are {list_some(chosen)}."
             f"{nearest(metric, chosen)}"
         )
-    with _prepared(experiment, table) as (rows, _, _):
+    with _prepared(experiment, table, need_arms=need_arms) as (rows, _, _):
         plan = make_plan(experiment, rows)
         rows, _, finest, _ = _scanned(experiment, rows, plan)  # for its checks
-        arms = _arms(experiment, finest, rows)
+        arms = _arms(experiment, finest, rows) if need_arms else {arm: arm for arm in finest.arm}
         entry = plan.entries[metric]
         values = [plan.terms[i].value_sql for i in entry.terms]
         arm, source = rows.quote(experiment.variant), f"{rows.sql} x"
@@ -115,10 +117,13 @@ def unit_values(experiment: Experiment, table: Any, metric: str) -> UnitValues:
 
 
 @contextmanager
-def _prepared(experiment: Experiment, table: Any) -> Iterator[tuple[Rows, int, int]]:
+def _prepared(experiment: Experiment, table: Any, *, need_arms: bool = True) -> Iterator[tuple[Rows, int, int]]:
     """The rows to analyse, the number of units in several arms, and of repeated rows; both were dropped."""
-    with open_table(table, lambda columns: _needed(experiment, columns)) as (engine, name):
+    with open_table(table, lambda columns: _needed(experiment, columns, need_arms)) as (engine, name):
         rows = Rows(engine, engine.dialect.quote(name), engine.columns(name), engine.ranges(name))
+        rows = rows.unpruned(_conditions(experiment))
+        if not need_arms and experiment.variant not in rows.kinds:
+            rows = rows.of_one_arm(experiment.variant)
         _check_roles(experiment, rows)
         try:
             if experiment.where is not None:
@@ -129,12 +134,18 @@ def _prepared(experiment: Experiment, table: Any) -> Iterator[tuple[Rows, int, i
                 engine.drop(scratch)
 
 
-def _needed(experiment: Experiment, columns: Sequence[str]) -> list[str]:
+def _conditions(experiment: Experiment) -> list[str | None]:
+    """What the user wrote in SQL."""
+    return [experiment.where, *(getattr(m, "where", None) for m in experiment.metrics.values())]
+
+
+def _needed(experiment: Experiment, columns: Sequence[str], need_arms: bool = True) -> list[str]:
     """The columns that the experiment reads, in the order of the table."""
-    texts = [experiment.where, *(getattr(m, "where", None) for m in experiment.metrics.values())]
+    texts = _conditions(experiment)
+    has_arm = need_arms or experiment.variant in columns
     roles = [
-        experiment.variant, experiment.unit, experiment.cluster, *experiment.strata, *experiment.segments,
-        experiment.day, experiment.exposed_at, experiment.trigger,
+        experiment.variant if has_arm else None, experiment.unit, experiment.cluster, *experiment.strata,
+        *experiment.segments, experiment.day, experiment.exposed_at, experiment.trigger,
     ]  # fmt: skip
     named = [c for c in roles if c is not None]
     named += [c for m in experiment.metrics.values() for c in getattr(m, "columns", ())]

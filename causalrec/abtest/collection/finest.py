@@ -114,6 +114,13 @@ def _is_arm(rows: Rows, variant: str, arm: Any) -> str:
     return f"{rows.quote(variant)} = {literal_sql(arm) if kind == 'float' else str(arm).upper()}"
 
 
+def _missing_day(day: str, n: int) -> ColumnError:
+    return ColumnError(
+        f"day {day!r} is missing in {n:,} rows, whose day since exposure cannot be known. Leave them out with "
+        f"where={f'{day} IS NOT NULL'!r}, or the analysis by day with day=None."
+    )
+
+
 def _refusal(
     noun: str, count_without_day: Callable[[], tuple[int, str]]
 ) -> Callable[[Term, tuple[Any, ...], int, int], Exception]:
@@ -121,10 +128,7 @@ def _refusal(
         if term.label.endswith(BY_DAY):  # the value alone would have been refused before
             n_without, day = count_without_day()
             if n_without:
-                return ColumnError(
-                    f"day {day!r} is missing in {n_without:,} rows, whose day since exposure cannot be known. Leave "
-                    f"them out with where={f'{day} IS NOT NULL'!r}, or the analysis by day with day=None."
-                )
+                return _missing_day(day, n_without)
         where = f" in arm {key[0]!r}" if key else ""
         remedy = "use missing='drop' or missing='zero' if a missing value means that, or restrict the rows with where="
         if term.label.startswith("covariate"):
@@ -199,7 +203,7 @@ class Scan:
         table = rows.keep(f"SELECT {', '.join(listed)} FROM {source} x GROUP BY {grouped}")
         counted = {t.within: f"s{k} > 0" for k, t in enumerate(self._plan.terms) if t.sql == "1"}
         terms = tuple(
-            Term(f"s{k}", t.label, None if t.within is None else counted.get(t.within), whole=t.whole)
+            Term(f"s{k}", t.label, None if t.within is None else counted.get(t.within), whole=t.whole, rounded=True)
             for k, t in enumerate(self._plan.terms)
         )
         return terms, table
@@ -209,6 +213,18 @@ class Scan:
         sql = f"SELECT COUNT(*) AS n FROM {rows.sql} x WHERE {rows.quote(day)} IS NULL"
         return int(rows.engine.collect(sql)["n"].iloc[0]), day
 
+    def _refuse_missing_days(self, groups: Groups, days: Sequence[Hashable]) -> None:
+        """Quantiles have no sum by day that would be missing."""
+        if self._experiment.day is None:
+            return
+        split = len(self._split) - 1
+        if any(
+            day is None and (self._experiment.cluster is None or key[-2] == split)
+            for day, key in zip(days, groups.keys, strict=True)
+        ):
+            n_without, day = self._rows_without_day()
+            raise _missing_day(day, n_without)
+
     def collect(self, *, centre_each: bool = False) -> tuple[Finest, IntArray]:
         """The finest groups, and what is wrong with the clusters of each: 0 where nothing is."""
         experiment, noun = self._experiment, "rows" if self._experiment.cluster is None else "clusters"
@@ -217,6 +233,7 @@ class Scan:
             centre_each=centre_each, refuse=_refusal(noun, self._rows_without_day),
         )  # fmt: skip
         columns = [[_label(key[k], kind) for key in groups.keys] for k, kind in enumerate(self._kinds)]
+        self._refuse_missing_days(groups, columns[-1])
         n_attributes = len(self._attributes) + 1
         triggered = np.ones(len(groups.keys), dtype=bool)
         strata = columns[1:n_attributes]

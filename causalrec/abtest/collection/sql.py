@@ -60,6 +60,20 @@ class Rows:
         """Those rows only for which an SQL condition holds."""
         return replace(self, sql=f"(SELECT * FROM {self.sql} restricted WHERE {condition})")
 
+    def unpruned(self, texts: Sequence[str | None]) -> Rows:
+        """The same rows, where NaN in a column that a condition of the user names is seen in files too."""
+        named = {c for text in texts for c in reads(text, list(self.kinds)) if self.kinds[c] == "float"}
+        if not named:
+            return self
+        columns = [(c, self.quote(c)) for c in self.kinds]
+        listed = ", ".join(f"{self.engine.dialect.unpruned(q)} AS {q}" if c in named else q for c, q in columns)
+        return replace(self, sql=f"(SELECT {listed} FROM {self.sql} unpruned)")
+
+    def of_one_arm(self, variant: str) -> Rows:
+        """The same rows, with a column of the arm that is the same for all."""
+        sql = f"(SELECT *, {self.engine.dialect.literal('all')} AS {self.quote(variant)} FROM {self.sql} everyone)"
+        return replace(self, sql=sql, kinds={**self.kinds, variant: "string"})
+
     def keep(self, sql: str) -> str:
         """The quoted name of a table with the result of a query, kept where the engine can."""
         name = f"__abtest_{uuid.uuid4().hex[:12]}"
@@ -152,7 +166,9 @@ def _outcome(name: str, metric: Metric, rows: Rows, column: str, within: str | N
     if metric.missing == "zero" and not (term.complete and term.whole):  # NaN is missing too
         present = rows.present(column) or "TRUE"
         bounds = (min(term.bounds[0], 0.0), max(term.bounds[1], 0.0)) if term.bounds else None
-        term = replace(term, sql=f"CASE WHEN {present} THEN CAST({term.sql} AS DOUBLE) ELSE 0e0 END", bounds=bounds)
+        term = replace(
+            term, sql=f"CASE WHEN {present} THEN CAST({term.sql} AS DOUBLE) ELSE 0e0 END", bounds=bounds, rounded=True
+        )
     if column in limits:
         low, high = limits[column]
         clipped = f"GREATEST(LEAST(CAST({term.sql} AS DOUBLE), {literal_sql(high)}), {literal_sql(low)})"
@@ -161,7 +177,7 @@ def _outcome(name: str, metric: Metric, rows: Rows, column: str, within: str | N
         sql = f"CASE WHEN {known} IS NOT NULL THEN {clipped} END"
         whole = term.whole and low == int(low) and high == int(high)
         complete = term.complete and term.whole  # what was NaN is null now
-        term = replace(term, sql=sql, bounds=(low, high), whole=whole, complete=complete)
+        term = replace(term, sql=sql, bounds=(low, high), whole=whole, complete=complete, rounded=True)
     return term
 
 
@@ -276,7 +292,7 @@ def trend_terms(found: Measure, day: str) -> dict[str, Term]:
 
     def times(term: Term, factor: str) -> Term:
         sql = f"(CAST({term.sql} AS DOUBLE) * {factor})"
-        return Term(sql, f"{term.label}{BY_DAY}", term.within, whole=term.whole)
+        return Term(sql, f"{term.label}{BY_DAY}", term.within, whole=term.whole, rounded=True)
 
     return {
         "w": weight,

@@ -104,7 +104,7 @@ class QuantileSample:
         The (j + 1)-th of n is Beta(j + 1, n - j); the next one is the least of the n - j - 1 uniforms above it.
         """
         n = self.n
-        j, share = _rank(n, self.q)
+        j, share = quantile_rank(n, self.q)
         first = rng.beta(j + 1, n - j, size)
         values = self.ordered[np.minimum((n * first).astype(np.int64), n - 1)]
         if share > 0:
@@ -122,7 +122,7 @@ class QuantileSample:
 
     def leave_one_out(self) -> FloatArray:
         n = self.n
-        j, share = _rank(n - 1, self.q)
+        j, share = quantile_rank(n - 1, self.q)
         left_out = np.arange(n)
         low = np.where(left_out > j, self.ordered[j], self.ordered[j + 1])
         if share == 0:
@@ -131,7 +131,7 @@ class QuantileSample:
         return np.asarray(low + share * (high - low))
 
 
-def _rank(n: int, q: float) -> tuple[int, float]:
+def quantile_rank(n: int, q: float) -> tuple[int, float]:
     """Position of a quantile among n ordered values: the rank below, from 0, and the share of the way to the next."""
     place = (n - 1) * q
     return int(place), place - int(place)
@@ -191,11 +191,8 @@ def statistic_name(statistic: Statistic) -> str:
     raise CausalRecError(f"statistic is {statistic!r}; expected {_EXPECTED}.")
 
 
-def row_function(statistic: Statistic) -> Callable[[FloatArray], FloatArray]:
-    """A quantile or a user's function as one from rows of values (size, n) to (size,)."""
-    if not callable(statistic):
-        q = 0.5 if isinstance(statistic, str) else statistic[1]
-        return lambda rows: np.asarray(np.quantile(rows, q, axis=1))
+def row_function(statistic: Callable[..., Any]) -> Callable[[FloatArray], FloatArray]:
+    """A user's function as one from rows of values (size, n) to (size,)."""
     name = statistic_name(statistic)
     try:
         takes_axis = "axis" in inspect.signature(statistic).parameters

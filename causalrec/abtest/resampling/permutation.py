@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
 
-from causalrec._typing import AnyArray, BoolArray, FloatArray, RandomState
+from causalrec._typing import AnyArray, BoolArray, FloatArray, IntArray, RandomState
 from causalrec._validation import check_alternative
 from causalrec.abtest.hypotheses import Alternative
 from causalrec.abtest.resampling._bins import Bins, make_bins
 from causalrec.abtest.resampling._blocks import Progress, draw_in_blocks
 from causalrec.abtest.resampling._samples import (
     Statistic,
+    quantile_rank,
     ratio_of_sums,
     read_rows,
     row_function,
@@ -28,6 +30,7 @@ from causalrec.results import NAN, ResamplingResult
 
 _TIE = 1e-9  # of the draws' standard deviation: differences that only rounding tells apart
 _EXACT_BLOCK = 500
+_WINDOW = 6  # standard deviations: outside it in 1 of 1e9 splits
 
 
 def permutation_test(
@@ -52,7 +55,8 @@ def permutation_test(
     All splits are enumerated where there are at most ``n_resamples``; else p = (1 + hits) / (1 + n_resamples) of random
     splits, which is never zero (Phipson and Smyth 2010). The two-sided p-value is twice the smaller one-sided one.
     Means and ratios of large samples are drawn from the hypergeometric counts of distinct values or narrow bins, as
-    :func:`causalrec.abtest.bootstrap_diff` does; quantiles and functions read all rows of every split.
+    :func:`causalrec.abtest.bootstrap_diff` does. For a quantile the units below, in and above a window around it are
+    counted, and only those in it are dealt out, which has the same law; functions read all rows of every split.
 
     Parameters
     ----------
@@ -159,6 +163,82 @@ class _PooledSums:
 
 
 @dataclass
+class _PooledQuantile:
+    """Units of a quantile, in the order of their values."""
+
+    ordered: FloatArray = field(repr=False)
+    place: IntArray = field(repr=False)  # of each of these units among those that were given
+    n_control: int
+    centre: float
+    q: float
+
+    @property
+    def n(self) -> int:
+        return len(self.ordered)
+
+    @property
+    def width(self) -> int:
+        return self._window[1] - self._window[0]
+
+    @cached_property
+    def _window(self) -> tuple[int, int]:
+        """Where the order statistics of both arms lie in nearly all splits.
+
+        The place of the k-th of m that are drawn from N has the negative hypergeometric law.
+        """
+        ends, n = [], self.n
+        for m in (self.n_control, n - self.n_control):
+            k = quantile_rank(m, self.q)[0] + 1
+            middle = k * (n + 1) / (m + 1)
+            spread = math.sqrt(k * (m + 1 - k) * (n + 1) * (n - m) / ((m + 1) ** 2 * (m + 2)))
+            ends += [middle - _WINDOW * spread - 2, middle + _WINDOW * spread + 2 + (n + 1) / (m + 1)]
+        return max(int(min(ends)), 0), min(int(max(ends)) + 1, n)
+
+    def split(self, treated: BoolArray) -> FloatArray:
+        return self._with_variance(self._values(treated[:, self.place], 0, np.zeros(len(treated), dtype=np.int64)))
+
+    def random(self, size: int, rng: np.random.Generator) -> FloatArray:
+        start, stop = self._window
+        sizes = [start, stop - start, self.n - stop]
+        below, within, above = rng.multivariate_hypergeometric(sizes, self.n - self.n_control, size).T
+        middle = _deal(within, sizes[1], rng)
+        values = self._values(middle, start, below)
+        outside = np.isnan(values).any(axis=1)
+        if outside.any():  # deal out the others too
+            parts = [_deal(below[outside], sizes[0], rng), middle[outside], _deal(above[outside], sizes[2], rng)]
+            values[outside] = self._values(np.hstack(parts), 0, np.zeros(outside.sum(), dtype=np.int64))
+        return self._with_variance(values)
+
+    def _values(self, treated: BoolArray, start: int, below: IntArray) -> FloatArray:
+        """Quantiles of control and treatment, shape (size, 2): who is treated from the unit ``start`` on, and how many
+        are ``below`` it. NaN where the quantile is not among them.
+        """
+        control = self._quantile(~treated, start, start - below, self.n_control)
+        return np.column_stack([control, self._quantile(treated, start, below, self.n - self.n_control)])
+
+    def _quantile(self, chosen: BoolArray, start: int, below: IntArray, n: int) -> FloatArray:
+        rank, share = quantile_rank(n, self.q)
+        count = np.cumsum(chosen, axis=1, dtype=np.int32)
+        low = self._order_statistic(count, start, rank - below)
+        return low if share == 0 else low + share * (self._order_statistic(count, start, rank + 1 - below) - low)
+
+    def _order_statistic(self, count: IntArray, start: int, rank: IntArray) -> FloatArray:
+        """The value of the chosen unit with each ``rank``, from 0, by the running counts of chosen units."""
+        known = (rank >= 0) & (rank < count[:, -1])
+        place = (count <= rank[:, None]).sum(axis=1)
+        return np.where(known, self.ordered[np.minimum(start + place, self.n - 1)], np.nan)
+
+    def _with_variance(self, values: FloatArray) -> FloatArray:
+        return np.hstack([values, np.full(values.shape, np.nan)])
+
+
+def _deal(n_treated: IntArray, size: int, rng: np.random.Generator) -> BoolArray:
+    """Who of ``size`` units is treated, ``n_treated`` in each row."""
+    treated = np.arange(size) < n_treated[:, None]
+    return rng.permuted(treated, axis=1, out=treated)
+
+
+@dataclass
 class _PooledRows:
     """Units of any other statistic."""
 
@@ -195,7 +275,11 @@ def _pool(
         columns = np.concatenate(arms)
         return _PooledSums(columns, len(arms[0]), centre, make_bins(columns, 2, n_resamples))
     rows = read_rows(control, treatment, name, clusters)
-    return _PooledRows(np.concatenate(rows), len(rows[0]), 0.0, row_function(statistic))
+    values, n_control = np.concatenate(rows), len(rows[0])
+    if callable(statistic):
+        return _PooledRows(values, n_control, 0.0, row_function(statistic))
+    place = np.argsort(values, kind="stable")
+    return _PooledQuantile(values[place], place, n_control, 0.0, 0.5 if isinstance(statistic, str) else statistic[1])
 
 
 def _all_splits(n: int, n_control: int) -> Iterator[BoolArray]:
