@@ -111,16 +111,22 @@ class Section:
 def render_report(
     title: str,
     question: str,
-    summary: Sequence[SummaryRow],
+    summary: Sequence[SummaryRow] | pd.DataFrame,
     sections: Sequence[Section],
     *,
     confidence_level: float = 0.95,
     topic: str = "stage",
+    caption: str = "",
+    alarms: Sequence[str] = (),
     findings: Sequence[str] = (),
+    checks: Sequence[str] = (),
     notes: Sequence[str] = (),
     appendix: str = "",
 ) -> str:
     """The page as HTML: figures inside it, no network, for screen and paper.
+
+    Above the sections stand the alarms, the findings and the checks, a sentence each, and the summary: lines of what
+    was asked, or a table with its caption.
 
     Raises
     ------
@@ -137,13 +143,13 @@ def render_report(
             "title": s.title,
             "text": s.text,
             "figures": [_figure(f, s.title) for f in s.figures],
-            "tables": [{"caption": caption, **_cells(frame)} for caption, frame in s.tables.items()],
+            "tables": [{"caption": name, **_cells(frame)} for name, frame in s.tables.items()],
         }
         for s in sections
     ]
     page = environment.get_template("report.html.j2").render(
-        title=title, question=question, findings=findings, notes=notes, sections=parts, appendix=appendix,
-        summary=_summary(summary, summary_header(confidence_level, topic)),
+        title=title, question=question, alarms=alarms, findings=findings, checks=checks, notes=notes, sections=parts,
+        appendix=appendix, **_top(summary, caption, summary_header(confidence_level, topic)),
     )  # fmt: skip
     return str(page)
 
@@ -153,6 +159,13 @@ def write_report(path: Path, html: str) -> Path:
     with new_file(path) as scratch:
         scratch.write_text(html, encoding="utf-8")
     return path
+
+
+def _top(summary: Sequence[SummaryRow] | pd.DataFrame, caption: str, names: Sequence[str]) -> dict[str, Any]:
+    """The summary as the lines, or as the table, that the template knows."""
+    if isinstance(summary, pd.DataFrame):
+        return {"lead": {"caption": caption, **_cells(summary), "long": False}}
+    return {"summary": _summary(summary, names)}
 
 
 def _summary(rows: Sequence[SummaryRow], names: Sequence[str]) -> dict[str, Any]:

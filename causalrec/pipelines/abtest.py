@@ -15,13 +15,15 @@ from causalrec.exceptions import BalanceWarning, ConfigError, DatasetError
 from causalrec.experiment_config import ExperimentConfig
 from causalrec.pipelines.abtest_page import (
     ABTestResults,
+    alarms,
+    answers,
+    checks,
     draw_figures,
-    headlines,
     metrics_of,
     rows_of,
+    scorecard_frame,
     sections,
     strongest_interaction,
-    summary_rows,
 )
 from causalrec.pipelines.data import SERVICE_FILE
 from causalrec.pipelines.inputs import Lineage
@@ -38,11 +40,12 @@ _TABLE = "experiment"
 
 @dataclass(frozen=True)
 class ABTestSummary:
-    """What the command found, with what stands out among the segments, and where its files are."""
+    """What the command found, what stands out among segments, what makes it doubtful, and where its files are."""
 
     title: str
     results: ABTestResults
     findings: tuple[str, ...]
+    alarms: tuple[str, ...]
     notes: tuple[str, ...]
     path: Path
     report: Path
@@ -84,6 +87,7 @@ def run_abtest(
         title=_title(results.experiment, config),
         results=results,
         findings=tuple(strongest_interaction(results.experiment.interactions)),
+        alarms=tuple(alarms(results)),
         notes=tuple(command.notes),
         path=target,
         report=target / REPORT,
@@ -174,11 +178,13 @@ def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Linea
     html = render_report(
         config.name,
         config.description or f"What does {config.variant} change?",
-        summary_rows(results.experiment),
+        scorecard_frame(results.experiment.effects),
         sections(results, figures),
         confidence_level=config.confidence_level,
-        topic="metric",
-        findings=headlines(results.experiment),
+        caption="Every metric and arm against control",
+        alarms=tuple(alarms(results)),
+        findings=answers(results.experiment),
+        checks=checks(results.experiment),
         notes=command.notes,
         appendix=how_made(config, info),
     )

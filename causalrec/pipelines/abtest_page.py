@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from causalrec.abtest.multiplicity import adjust_pvalues
 from causalrec.plots import plot_aa, plot_ab, plot_distribution, plot_forest, plot_rates, plot_trend
-from causalrec.report import Section, SummaryRow
+from causalrec.report import Section
 from causalrec.results import (
     AAResult,
     ABResult,
@@ -20,10 +21,14 @@ from causalrec.results import (
     HeterogeneityResult,
     OutlierResult,
     Result,
-    format_number,
     format_pvalue,
 )
-from causalrec.results.scorecard import scorecard_checks, scorecard_rows, short_pvalue
+from causalrec.results.answers import answer_groups, answer_sentences, correction_line
+from causalrec.results.base import pvalue_text, short_pvalue
+from causalrec.results.scorecard import scorecard_checks, scorecard_rows, split_alarms
+
+_MANY_EFFECTS = 12  # beyond which a sentence for each would not be read
+_SUSPICIOUS = 0.01
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,44 @@ def interaction_table(tests: Sequence[HeterogeneityResult]) -> pd.DataFrame:
     return table.sort_values("pvalue", kind="stable", ignore_index=True)
 
 
-def headlines(result: ExperimentResult) -> tuple[str, ...]:
+def answers(result: ExperimentResult) -> tuple[str, ...]:
+    """The answer of each metric in a sentence, by answer where there are many; then what they are not corrected for."""
+    effects = result.effects
+    lines = answer_sentences(effects) if len(effects) <= _MANY_EFFECTS else answer_groups(effects)
+    among = ["on triggered units"] if result.diluted else []
+    return tuple(f"{line}." for line in (*lines, *among, correction_line(result)) if line)
+
+
+def checks(result: ExperimentResult) -> tuple[str, ...]:
     """The checks in a sentence each; of the interactions only the strongest, corrected for how many there are."""
     said = [f"{line}." for line in scorecard_checks(replace(result, interactions=()))]
-    return (*said, *strongest_interaction(result.interactions))
+    unchecked = () if result.sample_ratio else ("sample ratio: not checked, as the designed weights are not given.",)
+    return (*unchecked, *said, *strongest_interaction(result.interactions))
+
+
+def alarms(results: ABTestResults) -> Iterator[str]:
+    """What makes the effects doubtful: a broken split, units in several arms, outliers that differ, a false test."""
+    found = results.experiment
+    yield from (f"{line}." for line in split_alarms(found))
+    for split in found.segment_ratios:
+        if split.mismatch:
+            yield (
+                f"Sample ratio mismatch where {split.dimension} = {split.most_suspicious} "
+                f"({pvalue_text(split.pvalue)}, corrected for {split.n_segments} groups)."
+            )
+    yield from (f"{note[:1].upper()}{note[1:]}." for note in found.notes if "more than one arm" in note)
+    for before in found.pre_period:
+        if before.pvalue < _SUSPICIOUS:
+            yield (
+                f"{before.metric} differs between {before.control} and {before.treatment} before the experiment "
+                f"({pvalue_text(before.pvalue)})."
+            )
+    for outlier in results.outliers:
+        if outlier.pvalue < _SUSPICIOUS:
+            yield f"Outliers: the arms have different shares of units beyond the threshold. {outlier}."
+    for aa in results.aa:
+        if not aa.calibrated:
+            yield f"A/A simulation: the test does not keep its level. {aa}."
 
 
 def strongest_interaction(tests: Sequence[HeterogeneityResult]) -> Iterator[str]:
@@ -84,14 +123,6 @@ def strongest_interaction(tests: Sequence[HeterogeneityResult]) -> Iterator[str]
         f"Of {len(tests)} comparisons between segments, the effect on {first['metric']} differs most by "
         f"{first['dimension']}: p = {short_pvalue(first['pvalue'])}, {short_pvalue(first['adjusted_pvalue'])} "
         "corrected for their number."
-    )
-
-
-def summary_rows(result: ExperimentResult) -> tuple[SummaryRow, ...]:
-    """A line per metric and arm."""
-    lifts = scorecard_frame(result.effects)["lift"]
-    return tuple(
-        SummaryRow.of(e.metric, f"{e.treatment}: {lift}", e) for e, lift in zip(result.effects, lifts, strict=True)
     )
 
 
@@ -121,8 +152,16 @@ def draw_figures(results: ABTestResults, *, shares: Collection[str] = ()) -> dic
         if of_arm:
             figures[f"segments_{effect.metric}_{effect.treatment}"] = plot_forest([effect, *of_arm])
     figures |= {f"trend_{t.metric}_{t.treatment}": plot_trend(t) for t in found.trends}
-    figures |= {f"distribution_{d.metric}": plot_distribution(d) for d in results.distributions}
+    figures |= {f"distribution_{d.metric}": plot_distribution(d) for d in _each_once(results.distributions)}
     return figures | {f"aa_{a.metric}": plot_aa(a) for a in results.aa}
+
+
+def _each_once(distributions: Sequence[DistributionResult]) -> list[DistributionResult]:
+    """Without those of the same values under another metric's name."""
+    kept: dict[bytes, DistributionResult] = {}
+    for each in distributions:
+        kept.setdefault(each.value.tobytes() + each.mean.tobytes(), each)
+    return list(kept.values())
 
 
 def _of(effects: Sequence[ABResult], metric: str) -> list[ABResult]:
@@ -148,12 +187,19 @@ def _named(figures: Mapping[str, Any], *prefixes: str) -> tuple[Any, ...]:
 
 
 def _effects(found: ExperimentResult, figures: Mapping[str, Any]) -> Section:
-    tables = {"Every metric and arm against control": scorecard_frame(found.effects)}
+    tables = {}
     if found.diluted:
         tables["On all units, triggered or not"] = scorecard_frame(found.diluted)
-    methods = dict.fromkeys((e.metric, e.method) for e in found.effects)
-    tables["How each is estimated"] = pd.DataFrame(list(methods), columns=["metric", "method"])
+    methods = [(metric, _with_notes(metric, method, found.notes))
+               for metric, method in dict.fromkeys((e.metric, e.method) for e in found.effects)]  # fmt: skip
+    tables["How each is estimated"] = pd.DataFrame(methods, columns=["metric", "method"])
     return Section("Effects", (), _named(figures, "effects", "rates_"), tables)
+
+
+def _with_notes(metric: str, method: str, notes: Sequence[str]) -> str:
+    """The method, and what was done to the metric's values before."""
+    own = [note.removeprefix(f"{metric}: ") for note in notes if note.startswith(f"{metric}: ")]
+    return "; ".join([method, *own])
 
 
 def _segments(found: ExperimentResult, figures: Mapping[str, Any]) -> Section | None:
@@ -201,17 +247,21 @@ def _assignment(found: ExperimentResult) -> Section | None:
 def _data(results: ABTestResults, figures: Mapping[str, Any]) -> Section | None:
     if not (results.outliers or results.distributions):
         return None
-    text = tuple(
-        f"{o.metric}: beyond [{format_number(o.low)}, {format_number(o.high)}]; the share differs between arms with "
-        f"p = {format_pvalue(o.pvalue)} ({o.method})."
-        for o in results.outliers
-    )
+    text = tuple(_outlier_sentence(o) for o in results.outliers)
     tables = {}
     if results.outliers:
-        parts = [o.to_frame().assign(metric=o.metric) for o in results.outliers]
+        parts = [o.to_frame().assign(metric=o.metric, values=o.label) for o in results.outliers]
         table = pd.concat(parts, ignore_index=True)
-        tables["Outliers"] = table[["metric", *table.columns.drop("metric")]]
+        tables["Outliers"] = table[["metric", "values", *table.columns.drop(["metric", "values"])]]
     return Section("Outliers and distributions", text, _named(figures, "distribution_"), tables)
+
+
+def _outlier_sentence(found: OutlierResult) -> str:
+    of = f"{found.metric}, values of {found.label}" if found.label != found.metric else found.metric
+    if math.isnan(found.pvalue):
+        return f"{of}: {found.threshold}; {found.method}."
+    differs = "the share differs" if found.pvalue < _SUSPICIOUS else "no clear sign that the share differs"
+    return f"{of}: {found.threshold}; {differs} between arms ({pvalue_text(found.pvalue)}, {found.method})."
 
 
 def _aa(results: ABTestResults, figures: Mapping[str, Any]) -> Section | None:

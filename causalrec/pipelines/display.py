@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ from rich.text import Text
 
 from causalrec._validation import list_some
 from causalrec.report import summary_header
-from causalrec.results.scorecard import scorecard_checks, scorecard_rows, short_pvalue
+from causalrec.results.base import short_pvalue
+from causalrec.results.scorecard import scorecard_answers, scorecard_checks, scorecard_rows
 
 if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command need not import the others
     import pandas as pd
@@ -55,7 +57,7 @@ class ConsoleReporter:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        if console is None and not self.console.is_terminal:
+        if console is None and not self.console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
             self.console = Console(highlight=False, width=_PLAIN_WIDTH)
 
     @contextmanager
@@ -120,10 +122,15 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
     found = summary.results.experiment
     console.print()
     _print_title(summary.title, console)
+    for line in summary.alarms:
+        console.print(f"[bold red]![/bold red] {_broken(line, console)}", soft_wrap=not console.is_terminal)
     console.print(_scorecard(found.effects, console))
     if found.diluted:
         _print_title("on all units, triggered or not", console)
         console.print(_scorecard(found.diluted, console))
+    for line in scorecard_answers(found):
+        _print_text(f"  {line}", console)
+    console.print()
     for line in scorecard_checks(replace(found, interactions=())):
         _print_text(f"  {line}", console)
     for aa in summary.results.aa:

@@ -103,8 +103,11 @@ def draw_forest(
     high: ArrayLike,
     write: Callable[[float], str],
     also: float | None = None,
+    margins: ArrayLike | None = None,
 ) -> None:
     """A row per estimate, from the top: a point, its interval, its value in numbers; a line at zero.
+
+    ``margins`` of shape (rows, 2) are marked in their rows; NaN where there is none.
 
     Intervals much wider than most run out of the picture, so that the others can be read.
     """
@@ -114,8 +117,13 @@ def draw_forest(
     finite = width[np.isfinite(width)]
     usual = width <= _MUCH_WIDER * np.median(finite) if finite.size else np.isfinite(width)
     ends = [np.where(usual | (np.isinf(width)), end, np.nan) for end in (start, stop)]
-    ax.set_xlim(*limits([0.0] if also is None else [0.0, also], values, *ends))
+    marks = np.full((len(values), 2), np.nan) if margins is None else np.asarray(margins, dtype=np.float64)
+    ax.set_xlim(*limits([0.0] if also is None else [0.0, also], values, *ends, marks))
     ax.axvline(0, color=GREY, linewidth=0.8)
+    if np.isfinite(marks).any():
+        at = np.isfinite(marks)
+        height = np.broadcast_to(rows[:, None], marks.shape)[at]
+        ax.vlines(marks[at], height - 0.32, height + 0.32, color=ORANGE, linewidth=1.8, label="margin")
     draw_intervals(ax, rows, start, stop, across=True)
     ax.plot(values, rows, "o", color=BLUE)
     for row, value in zip(rows, values, strict=True):

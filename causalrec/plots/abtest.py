@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import stats
 
 from causalrec._typing import FloatArray
-from causalrec._validation import list_some
+from causalrec._validation import list_some, nearest
 from causalrec.exceptions import CausalRecError
 from causalrec.plots._drawing import (
     BLUE,
@@ -31,6 +31,7 @@ from causalrec.results import (
     AAResult,
     ABResult,
     DistributionResult,
+    ExperimentResult,
     PowerCurveResult,
     ResamplingResult,
     TrendResult,
@@ -39,6 +40,9 @@ from causalrec.results import (
     format_number,
     format_pvalue,
 )
+from causalrec.results.answers import margins
+
+Effects: TypeAlias = ExperimentResult | ABResult | Sequence[ABResult]
 
 _COLOURS = (GREY, BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 _USUAL_POWER = 0.8
@@ -46,18 +50,32 @@ _MANY = 6  # groups or arms beside each other, beyond which their names are turn
 _AA_BINS = 20
 
 
-def plot_ab(results: Sequence[ABResult], *, ax: Any = None) -> Any:
+def plot_ab(results: Effects, *, ax: Any = None) -> Any:
     """Relative effect of every metric with its interval; a metric without one is said to have none."""
     return plot_forest(results, title="A/B test: lift by metric", ax=ax)
 
 
-def plot_forest(results: Sequence[ABResult], *, relative: bool = True, title: str | None = None, ax: Any = None) -> Any:
+def plot_forest(results: Effects, *, relative: bool = True, title: str | None = None, ax: Any = None) -> Any:
     """Effects with their intervals, a row each, named by what differs between them: metric, arm, segment.
 
     Relative effects by default; with ``relative=False`` those in the metric's unit. An interval that has no end, or
-    none near the others, runs out of the picture as an arrow.
+    none near the others, runs out of the picture as an arrow. The margin of non-inferiority or equivalence is marked;
+    one given in the other scale stands where it lies at the control mean.
+
+    Parameters
+    ----------
+    results : ExperimentResult, ABResult or sequence of ABResult
+        Of an experiment its effects.
+    relative : bool
+    title : str, optional
+    ax : Axes, optional
+
+    Raises
+    ------
+    CausalRecError
+        For no results, or others.
     """
-    check_known(results)
+    results = _effects_of(results)
     ax = new_axes(ax, height=forest_height(len(results)))
     names = _row_names(results)
     fields = (
@@ -65,7 +83,8 @@ def plot_forest(results: Sequence[ABResult], *, relative: bool = True, title: st
     )
     estimates, low, high = ([getattr(r, f) for r in results] for f in fields)
     write: Callable[[float], str] = (lambda value: f"{value:+.1%}") if relative else format_number
-    draw_forest(ax, names, estimates, low, high, write)
+    marks = np.array([margins(r, relative=relative) for r in results])
+    draw_forest(ax, names, estimates, low, high, write, margins=marks)
     if relative:
         ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}%" if value else "0%")
     for row, estimate in zip(range(len(results))[::-1], estimates, strict=True):
@@ -83,7 +102,26 @@ def plot_forest(results: Sequence[ABResult], *, relative: bool = True, title: st
     else:
         seen = [f"{n} {format_number(e)} {format_interval(a, b)}"
                 for n, e, a, b in zip(names, estimates, low, high, strict=True)]  # fmt: skip
+    seen = [
+        f"{text}, margin {' and '.join(write(m) for m in pair if np.isfinite(m))}" if np.isfinite(pair).any() else text
+        for text, pair in zip(seen, marks, strict=True)
+    ]
     return finish(ax, title, "; ".join(seen) + ".")
+
+
+def _effects_of(results: Effects) -> list[ABResult]:
+    """The effects in whatever holds them; anything else is refused."""
+    if isinstance(results, ExperimentResult):
+        return list(results.effects)
+    found = [results] if isinstance(results, ABResult) else list(results)
+    strange = [type(each).__name__ for each in found if not isinstance(each, ABResult)]
+    if strange:
+        raise CausalRecError(
+            f"found {list_some(dict.fromkeys(strange))} among the results; expected an ExperimentResult, an ABResult "
+            "or a sequence of ABResult, such as result.segments."
+        )
+    check_known(found)
+    return found
 
 
 def _row_names(results: Sequence[ABResult]) -> list[str]:
@@ -104,22 +142,37 @@ def _compared(results: Sequence[ABResult], what: str) -> str:
     return f"{what} of {treatment} against {short(results[0].control, 26)}"
 
 
-def plot_rates(results: Sequence[ABResult], *, as_percent: bool = False, ax: Any = None) -> Any:
+def plot_rates(results: Effects, *, metric: str | None = None, as_percent: bool = False, ax: Any = None) -> Any:
     """One metric's value in every arm, with its interval; by segment where the results are of segments.
 
     The intervals are normal, of each arm's own standard error; an arm without one has no interval.
+
+    Parameters
+    ----------
+    results : ExperimentResult, ABResult or sequence of ABResult
+        Of an experiment its effects.
+    metric : str, optional
+        The metric to draw, where the results are of several.
+    as_percent : bool
+        For values that are shares.
+    ax : Axes, optional
 
     Raises
     ------
     CausalRecError
         For no results, or several metrics or controls.
     """
-    check_known(results)
+    results = _effects_of(results)
+    if metric is not None:
+        known = dict.fromkeys(r.metric for r in results)
+        results = [r for r in results if r.metric == metric]
+        if not results:
+            raise CausalRecError(f"metric is {metric!r}; found results of {list_some(known)}.{nearest(metric, known)}")
     if len({(r.metric, r.control) for r in results}) > 1:
         raise CausalRecError(
             f"found the metrics {list_some(dict.fromkeys(r.metric for r in results))} against "
             f"{list_some(dict.fromkeys(r.control for r in results))}; expected one metric against one control: draw "
-            "each apart."
+            "each apart, with metric='name'."
         )
     groups = list(dict.fromkeys(r.segment for r in results))
     arms = list(dict.fromkeys([results[0].control, *(r.treatment for r in results)]))
@@ -147,8 +200,8 @@ def plot_rates(results: Sequence[ABResult], *, as_percent: bool = False, ax: Any
     if as_percent:
         ax.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g}%")
     metric = results[0].metric
-    known = f"\nwith {format_level(results[0].confidence_level)} intervals" if np.isfinite(half).any() else ""
-    ax.set(xlabel="arm" if alone else "segment", ylabel=f"{short(metric)}{known}")
+    level = f"\nwith {format_level(results[0].confidence_level)} intervals" if np.isfinite(half).any() else ""
+    ax.set(xlabel="arm" if alone else "segment", ylabel=f"{short(metric)}{level}")
     seen = [
         f"{f'{g}, ' if g else ''}{arm} {format_number(value[i, k])} "
         f"{format_interval(value[i, k] - half[i, k], value[i, k] + half[i, k])}"
@@ -237,8 +290,20 @@ def plot_resampling(result: ResamplingResult, *, ax: Any = None) -> Any:
     return finish(ax, title, f"{draws.size:,} resamples; the estimate is {format_number(result.estimate)}, {numbers}.")
 
 
-def plot_aa(result: AAResult, *, ax: Any = None) -> Any:
-    """P-values of an A/A simulation beside what uniform ones would be, with 95% binomial bands of each bar."""
+def plot_aa(result: AAResult | Sequence[AAResult], *, ax: Any = None) -> Any:
+    """P-values of an A/A simulation beside what uniform ones would be, with 95% binomial bands of each bar.
+
+    Parameters
+    ----------
+    result : AAResult or sequence of one AAResult
+    ax : Axes, optional
+
+    Raises
+    ------
+    CausalRecError
+        For none, or those of several metrics, each of which needs a picture of its own.
+    """
+    result = _one_aa(result)
     ax = new_axes(ax)
     n = len(result.pvalues)
     expected = n / _AA_BINS
@@ -254,6 +319,19 @@ def plot_aa(result: AAResult, *, ax: Any = None) -> Any:
         f"{result.false_positive_rate:.1%} {interval} of {n:,} p-values are below {format_number(result.alpha)}; "
         f"uniformity p = {format_pvalue(result.uniformity_pvalue)}.",
     )  # fmt: skip
+
+
+def _one_aa(result: AAResult | Sequence[AAResult]) -> AAResult:
+    found = [result] if isinstance(result, AAResult) else list(result)
+    check_known(found)
+    if strange := [type(each).__name__ for each in found if not isinstance(each, AAResult)]:
+        raise CausalRecError(f"found {list_some(dict.fromkeys(strange))}; expected the AAResult of simulate_aa.")
+    if len(found) > 1:
+        raise CausalRecError(
+            f"found the simulations of {list_some([each.metric for each in found])}; expected one: draw each apart, as "
+            "in [plot_aa(each) for each in results]."
+        )
+    return found[0]
 
 
 def plot_distribution(result: DistributionResult, *, ax: Any = None) -> Any:
@@ -278,8 +356,8 @@ def plot_distribution(result: DistributionResult, *, ax: Any = None) -> Any:
     ax.set_yticks(rows, [short(arm, 24) for arm in result.arms])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.xaxis.get_major_locator().set_params(nbins=5)
-    ax.set(xlabel=short(result.metric))
-    return finish(ax, f"How {short(result.metric)} is distributed", "; ".join(seen) + ".")
+    ax.set(xlabel=short(result.label))
+    return finish(ax, f"How {short(result.label)} is distributed", "; ".join(seen) + ".")
 
 
 def plot_trend(result: TrendResult, *, ax: Any = None) -> Any:

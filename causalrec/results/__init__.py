@@ -7,17 +7,10 @@ why.
 """
 
 from causalrec.results.abtest import (
-    AAResult,
     ABResult,
-    DistributionResult,
     ExperimentResult,
     HeterogeneityResult,
-    OutlierResult,
-    PowerCurveResult,
-    PowerResult,
     ResamplingResult,
-    SampleRatioResult,
-    SegmentRatioResult,
     TrendResult,
 )
 from causalrec.results.base import (
@@ -30,6 +23,14 @@ from causalrec.results.base import (
     format_percent,
     format_pvalue,
 )
+from causalrec.results.checks import (
+    AAResult,
+    DistributionResult,
+    OutlierResult,
+    SampleRatioResult,
+    SegmentRatioResult,
+)
+from causalrec.results.design import PowerCurveResult, PowerResult
 from causalrec.results.effects import (
     BalanceResult,
     EffectResult,

@@ -1,12 +1,18 @@
-"""What an experiment gives: effects of arms, the checks around them, the design before it."""
+"""What an experiment gives: effects of arms, where and when they differ, and all of it together."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias, get_args
 
+import numpy as np
 import pandas as pd
 
-from causalrec._typing import AnyArray, FloatArray, IntArray
+from causalrec._typing import FloatArray
+from causalrec._validation import nearest
+from causalrec.exceptions import CausalRecError
+from causalrec.results.answers import answer_words
 from causalrec.results.base import (
     NAN,
     Result,
@@ -16,6 +22,7 @@ from causalrec.results.base import (
     format_percent,
     format_pvalue,
 )
+from causalrec.results.checks import SampleRatioResult, SegmentRatioResult
 from causalrec.results.effects import EffectResult
 from causalrec.results.scorecard import scorecard_html, scorecard_text
 
@@ -37,6 +44,8 @@ class ABResult(EffectResult):
     control_std_error, treatment_std_error : float
         Of the two values in the arms; NaN where they are not known apart.
     """
+
+    _first: ClassVar[tuple[str, ...]] = ("metric", "control", "treatment", "segment")
 
     metric: str
     control: str
@@ -62,61 +71,33 @@ class ABResult(EffectResult):
         """Whether the null of ``hypothesis`` is rejected at ``1 - confidence_level``."""
         return self.pvalue < 1 - self.confidence_level
 
+    @property
+    def interval_level(self) -> float:
+        """The level of the intervals: that of the test, but for equivalence 2 x confidence_level - 1.
+
+        The interval lies within the margins just when both of its one-sided tests reject.
+        """
+        level = self.confidence_level
+        return round(2 * level - 1, 12) if self.hypothesis == "equivalence" else level
+
     def __str__(self) -> str:
         where = f" ({self.segment})" if self.segment else ""
+        p = "p < 1e-300" if self.pvalue == 0 else f"p = {format_pvalue(self.pvalue)}"
+        answer = "" if self.hypothesis == "two-sided" else f", {answer_words(self)}"
         return (
             f"{self.metric}{where}: {self.treatment} − {self.control} = {format_number(self.estimate)} "
-            f"{format_level(self.confidence_level)} CI {format_interval(self.ci_low, self.ci_high)}, relative "
-            f"{format_percent(self.relative_effect)} "
-            f"[{format_percent(self.relative_ci_low)}, {format_percent(self.relative_ci_high)}], "
-            f"p = {format_pvalue(self.pvalue)}, n = {self.n_obs:,} ({self.method})"
+            f"{format_level(self.interval_level)} CI {format_interval(self.ci_low, self.ci_high)}, relative "
+            f"{format_percent(self.relative_effect)}{_relative_interval(self)}, "
+            f"{p}{answer}, n = {self.n_obs:,} ({self.method})"
         )
 
 
-@dataclass(frozen=True, eq=False)
-class SampleRatioResult(Result):
-    """Whether the arms have the sizes that the design asked for."""
-
-    pvalue: float
-    statistic: float
-    df: int
-    n_obs: int
-    threshold: float
-    mismatch: bool
-    method: str
-    arms: tuple[str, ...] = field(default=())
-    counts: tuple[int, ...] = field(default=())
-    expected: tuple[float, ...] = field(default=())
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per arm: observed and expected counts."""
-        return pd.DataFrame({"arm": self.arms, "count": self.counts, "expected": self.expected})
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentRatioResult(Result):
-    """The sample ratio within every segment, worst first.
-
-    ``pvalue`` is the smallest, corrected for having looked at all (Holm); ``most_suspicious`` names its segment.
-    """
-
-    most_suspicious: str
-    pvalue: float
-    threshold: float
-    mismatch: bool
-    n_segments: int
-    method: str
-    segment: AnyArray = field(repr=False)
-    n: IntArray = field(repr=False)
-    statistic: FloatArray = field(repr=False)
-    raw_pvalue: FloatArray = field(repr=False)
-    adjusted_pvalue: FloatArray = field(repr=False)
-    dimension: str = ""
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per segment, the most suspicious first."""
-        names = ("segment", "n", "statistic", "raw_pvalue", "adjusted_pvalue")
-        return pd.DataFrame({name: getattr(self, name) for name in names})
+def _relative_interval(effect: ABResult) -> str:
+    """Nothing where it says nothing."""
+    low, high = effect.relative_ci_low, effect.relative_ci_high
+    if math.isnan(effect.relative_effect) and not (math.isfinite(low) or math.isfinite(high)):
+        return ""
+    return f" [{format_percent(low)}, {format_percent(high)}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +125,8 @@ class TrendResult(EffectResult):
         The effect on each day with its interval.
     """
 
+    _first: ClassVar[tuple[str, ...]] = ("metric", "control", "treatment")
+
     metric: str
     control: str
     treatment: str
@@ -154,7 +137,14 @@ class TrendResult(EffectResult):
 
     def to_frame(self) -> pd.DataFrame:
         """A row per day."""
-        return pd.DataFrame({name: getattr(self, name) for name in ("day", "effect", "effect_low", "effect_high")})
+        whole = np.isfinite(self.day).all() and bool((self.day == np.floor(self.day)).all())
+        day = self.day.astype(np.int64) if whole else self.day
+        return pd.DataFrame({"day": day} | {n: getattr(self, n) for n in ("effect", "effect_low", "effect_high")})
+
+
+Part: TypeAlias = Literal[
+    "effects", "segments", "interactions", "trends", "diluted", "pre_period", "sample_ratio", "segment_ratios"
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +194,25 @@ class ExperimentResult(Result):
             raise KeyError(f"{key!r} is {'ambiguous' if found else 'unknown'}; known (metric, treatment): {known}")
         return found[0]
 
-    def to_frame(self) -> pd.DataFrame:
-        """A row per metric and arm."""
-        return pd.DataFrame([e.to_dict() for e in self.effects])
+    def to_frame(self, what: Part = "effects") -> pd.DataFrame:
+        """A part of the result as a table: a row per effect, segment, test, trend or check; no rows if there is none.
+
+        Parameters
+        ----------
+        what : str
+            ``"effects"``, ``"segments"``, ``"interactions"``, ``"trends"``, ``"diluted"``, ``"pre_period"``,
+            ``"sample_ratio"`` or ``"segment_ratios"``.
+
+        Raises
+        ------
+        CausalRecError
+            For another part.
+        """
+        if what not in get_args(Part):
+            raise CausalRecError(
+                f"what is {what!r}; expected one of {', '.join(get_args(Part))}.{nearest(str(what), get_args(Part))}"
+            )
+        return pd.DataFrame([e.to_dict() for e in getattr(self, what)])
 
     def __str__(self) -> str:
         return scorecard_text(self)
@@ -245,135 +251,3 @@ class ResamplingResult(EffectResult):
             f"{self.estimand} = {format_number(self.estimate)}, p = {format_pvalue(self.pvalue)}, "
             f"n = {self.n_obs:,} ({self.method})"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class PowerResult(Result):
-    """A design: who, how many, what can be seen.
-
-    Attributes
-    ----------
-    effect, relative_effect : float
-        Against the baseline (NaN relative to none); the smallest detectable one where it was asked for.
-    n_obs, n_control, n_treatment : int
-        Units in all (of every arm), in control, and in each other arm.
-    days : float
-        Runtime at the given traffic; NaN where none was given.
-    """
-
-    metric: str
-    baseline: float
-    std: float
-    effect: float
-    relative_effect: float
-    power: float
-    alpha: float
-    alternative: str
-    n_obs: int
-    n_control: int
-    n_treatment: int
-    n_arms: int
-    days: float
-    method: str
-
-
-@dataclass(frozen=True, eq=False)
-class PowerCurveResult(Result):
-    """Power over sample sizes, a curve per effect.
-
-    Attributes
-    ----------
-    n_obs : array of shape (m,)
-    effect : array of shape (k,)
-    power : array of shape (k, m)
-    """
-
-    metric: str
-    baseline: float
-    alpha: float
-    method: str
-    n_obs: IntArray = field(repr=False)
-    effect: FloatArray = field(repr=False)
-    power: FloatArray = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per effect and size."""
-        rows = [(e, n, p) for e, line in zip(self.effect, self.power, strict=True)
-                for n, p in zip(self.n_obs, line, strict=True)]  # fmt: skip
-        return pd.DataFrame(rows, columns=["effect", "n_obs", "power"])
-
-
-@dataclass(frozen=True, eq=False)
-class AAResult(Result):
-    """What the analysis finds when the arms are drawn by lot, so that there is nothing to find.
-
-    Attributes
-    ----------
-    false_positive_rate, ci_low, ci_high : float
-        Share of simulations with p below ``alpha``, with its exact binomial interval.
-    uniformity_pvalue : float
-        Of the Kolmogorov–Smirnov test that the p-values are uniform.
-    calibrated : bool
-        Whether ``alpha`` lies in the interval.
-    pvalues : array of shape (n_simulations,)
-    """
-
-    metric: str
-    alpha: float
-    false_positive_rate: float
-    ci_low: float
-    ci_high: float
-    uniformity_pvalue: float
-    calibrated: bool
-    n_simulations: int
-    n_obs: int
-    method: str
-    pvalues: FloatArray = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class OutlierResult(Result):
-    """Values beyond a threshold, by arm, and whether their share differs between arms."""
-
-    metric: str
-    low: float
-    high: float
-    pvalue: float
-    method: str
-    arms: tuple[str, ...] = field(default=())
-    n: tuple[int, ...] = field(default=())
-    n_outside: tuple[int, ...] = field(default=())
-    mean: tuple[float, ...] = field(default=())
-    mean_inside: tuple[float, ...] = field(default=())
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per arm."""
-        frame = pd.DataFrame({"arm": self.arms, "n": self.n, "n_outside": self.n_outside})
-        return frame.assign(share=frame["n_outside"] / frame["n"], mean=self.mean, mean_inside=self.mean_inside)
-
-
-@dataclass(frozen=True, eq=False)
-class DistributionResult(Result):
-    """Quantiles and mean of a metric in every arm.
-
-    Attributes
-    ----------
-    arms : tuple of str
-    quantile : array of shape (m,)
-        Probabilities, such as .05, .25, .5, .75, .95.
-    value : array of shape (n_arms, m)
-    mean : array of shape (n_arms,)
-    """
-
-    metric: str
-    n_obs: int
-    arms: tuple[str, ...]
-    quantile: FloatArray = field(repr=False)
-    value: FloatArray = field(repr=False)
-    mean: FloatArray = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per arm, a column per quantile."""
-        frame = pd.DataFrame(self.value, columns=[f"q{100 * q:g}" for q in self.quantile])
-        frame.insert(0, "arm", self.arms)
-        return frame.assign(mean=self.mean)

@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from causalrec.results.base import format_level, format_number, format_pvalue
+from causalrec.results.answers import answer_groups, correction_line, relative_margins
+from causalrec.results.base import (
+    format_level,
+    format_number,
+    format_percent,
+    pvalue_text,
+    short_pvalue,
+    written_interval,
+)
 
 if TYPE_CHECKING:
     from causalrec.results.abtest import ABResult, ExperimentResult
@@ -22,9 +30,11 @@ def scorecard_text(result: ExperimentResult) -> str:
     """The scorecard, the checks and the notes."""
     sizes = [part for line in _sizes(result.effects) for part in _wrapped(line, "")]
     heading = ["on triggered units:"] if result.diluted else []
-    lines = [_title(result), *sizes, "", *heading, *_text_table(result.effects)]
+    broken = [part for line in split_alarms(result) for part in _wrapped(line, "")]
+    lines = [_title(result), *broken, *sizes, "", *heading, *_text_table(result.effects)]
     if result.diluted:
         lines += ["", "on all units, triggered or not:", *_text_table(result.diluted)]
+    lines += ["", *(part for line in scorecard_answers(result) for part in _wrapped(line, ""))]
     checks = list(scorecard_checks(result))
     if checks:
         lines += ["", *(part for line in checks for part in _wrapped(line, ""))]
@@ -38,10 +48,25 @@ def scorecard_html(result: ExperimentResult) -> str:
     parts = [_html_table(_title(result), result.effects)]
     if result.diluted:
         parts.append(_html_table("on all units, triggered or not", result.diluted))
-    lines = [*_sizes(result.effects), *scorecard_checks(result), *result.notes]
-    if lines:
-        parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
-    return "".join(parts)
+    lines = [*_sizes(result.effects), *scorecard_answers(result), *scorecard_checks(result), *result.notes]
+    parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
+    broken = [f"<p><b>{escape(line)}</b></p>" for line in split_alarms(result)]
+    return "".join([*broken, *parts])
+
+
+def split_alarms(result: ExperimentResult) -> Iterator[str]:
+    """A split that is not the designed one, which makes every effect doubtful."""
+    for ratio in result.sample_ratio:
+        if ratio.mismatch:
+            p = pvalue_text(ratio.pvalue)
+            yield f"SAMPLE RATIO MISMATCH ({p}): do not trust the effects until its cause is found"
+
+
+def scorecard_answers(result: ExperimentResult) -> Iterator[str]:
+    """Which metrics answer what, and that their number is not corrected for."""
+    yield from answer_groups(result.effects)
+    if line := correction_line(result):
+        yield line
 
 
 def _title(result: ExperimentResult) -> str:
@@ -61,39 +86,17 @@ def _sizes(effects: Sequence[ABResult]) -> Iterator[str]:
         yield f"n: {sizes}" if sizes == usual else f"n of {', '.join(metrics)}: {sizes}"
 
 
-def _figures(value: float, low: float, high: float, *, percent: bool = False) -> str:
-    """A value and its interval with as many decimals as three digits of the interval's half width need."""
-    numbers = [100 * x if percent else x for x in (value, low, high)]
-    ends = [x for x in numbers[1:] if math.isfinite(x)]
-    width = (ends[1] - ends[0]) / 2 if len(ends) == 2 else abs(numbers[0] - ends[0]) if ends else abs(numbers[0])
-    decimals = 2 - math.floor(math.log10(width)) if width > 0 and math.isfinite(width) else 2
-    sign, unit = ("+", "%") if percent else ("", "")
-
-    def text(x: float) -> str:
-        if not math.isfinite(x):
-            return "–" if math.isnan(x) else f"{x:{sign}}"
-        return f"{x:{sign}.2e}{unit}" if decimals > 7 else f"{x:{sign},.{max(decimals - percent, 0)}f}{unit}"
-
-    shown, *interval = (text(x) for x in numbers)
-    return shown if interval == ["–", "–"] else f"{shown} [{interval[0]}, {interval[1]}]"
-
-
 def scorecard_rows(effects: Sequence[ABResult]) -> list[tuple[str, ...]]:
     """Header and a row per effect."""
     controls = {e.control for e in effects}
     base = controls.pop() if len(controls) == 1 else "control"
     rows: list[tuple[str, ...]] = [("metric", "arm", base, "treatment", "lift", "difference", "p")]
     for e in effects:
-        lift = _figures(e.relative_effect, e.relative_ci_low, e.relative_ci_high, percent=True)
-        difference = _figures(e.estimate, e.ci_low, e.ci_high)
+        lift = written_interval(e.relative_effect, e.relative_ci_low, e.relative_ci_high, percent=True)
+        difference = written_interval(e.estimate, e.ci_low, e.ci_high)
         means = (format_number(e.control_mean), format_number(e.treatment_mean))
         rows.append((e.metric, e.treatment, *means, lift, difference, short_pvalue(e.pvalue)))
     return rows
-
-
-def short_pvalue(pvalue: float) -> str:
-    """Three digits are enough."""
-    return f"{pvalue:.3g}" if 1e-3 <= pvalue < 1 else format_pvalue(pvalue)
 
 
 def _text_table(effects: Sequence[ABResult]) -> list[str]:
@@ -134,34 +137,37 @@ def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
     """What was asked, and what was checked, a line each."""
     for metric, e in {e.metric: e for e in result.effects if e.hypothesis != "two-sided"}.items():
         yield f"{metric}: p and interval are {_hypothesis(e)}"
+    for metric in _adjusted_apart(result.effects):
+        yield f"{metric}: the value of control depends on the arm beside it, as each comparison is adjusted by itself"
     for ratio in result.sample_ratio:
         arms = ", ".join(
             f"{arm} {count:,} of {expected:,.0f} expected"
             for arm, count, expected in zip(ratio.arms, ratio.counts, ratio.expected, strict=True)
         )
-        yield f"sample ratio: {arms}; p = {short_pvalue(ratio.pvalue)}{', MISMATCH' if ratio.mismatch else ''}"
+        verdict = "MISMATCH" if ratio.mismatch else "not tested" if math.isnan(ratio.pvalue) else "as designed"
+        yield f"sample ratio: {arms}; {pvalue_text(ratio.pvalue)}, {verdict}"
     for split in result.segment_ratios:
         yield (
             f"sample ratio by {split.dimension}: {split.most_suspicious!r} is the most suspicious of "
-            f"{split.n_segments}; p = {short_pvalue(split.pvalue)}{', MISMATCH' if split.mismatch else ''}"
+            f"{split.n_segments}; {pvalue_text(split.pvalue)}{', MISMATCH' if split.mismatch else ''}"
         )
     if result.pre_period:
         worst = min(result.pre_period, key=lambda e: e.pvalue)
-        yield (
-            f"before the experiment: of {_count(len(result.pre_period), 'comparison')} of covariates, "
-            f"{worst.metric} of {worst.treatment} differs most, p = {short_pvalue(worst.pvalue)}"
-        )
+        n = len(result.pre_period)
+        most = f"of {n} comparisons {worst.metric} of {worst.treatment} differs most" if n > 1 else worst.metric
+        yield f"before the experiment: {most}, {pvalue_text(worst.pvalue)}"
     tests = sorted(result.interactions, key=lambda test: (math.isnan(test.pvalue), test.pvalue))
     for test in tests[:1]:
         yield (
             f"effects by segment: of {_count(len(tests), 'test')} for a difference, {test.metric} of {test.treatment} "
-            f"by {test.dimension} has the smallest p = {short_pvalue(test.pvalue)}"
+            f"by {test.dimension} has the smallest p: {short_pvalue(test.pvalue)}"
         )
     trends = sorted(result.trends, key=lambda trend: (math.isnan(trend.pvalue), trend.pvalue))
     for trend in trends[:1]:
+        change = written_interval(trend.estimate, trend.ci_low, trend.ci_high)
         yield (
             f"effects by day: of {_count(len(trends), 'slope')}, {trend.metric} of {trend.treatment} has the smallest "
-            f"p = {short_pvalue(trend.pvalue)}: {_figures(trend.estimate, trend.ci_low, trend.ci_high)} a day"
+            f"p: {short_pvalue(trend.pvalue)}, a change of {change} a day"
         )
 
 
@@ -169,12 +175,22 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
+def _adjusted_apart(effects: Sequence[ABResult]) -> list[str]:
+    """Metrics whose control has another value beside each arm."""
+    seen: dict[str, set[str]] = {}
+    for e in effects:
+        seen.setdefault(e.metric, set()).add(format_number(e.control_mean))
+    return [metric for metric, values in seen.items() if len(values) > 1]
+
+
 def _hypothesis(effect: ABResult) -> str:
     if effect.hypothesis in ("greater", "less"):
         return f"one-sided ({effect.hypothesis})"
-    margins = [format_number(m) for m in (effect.margin_low, effect.margin_high) if not math.isnan(m)]
-    kind = "relative " if "relative margin" in effect.method else ""
-    return f"of {effect.hypothesis}, {kind}margin{'s' * (len(margins) > 1)} {' and '.join(margins)}"
+    write = format_percent if relative_margins(effect) else format_number
+    margins = [write(m) for m in (effect.margin_low, effect.margin_high) if not math.isnan(m)]
+    level = effect.interval_level
+    at = "" if level == effect.confidence_level else f", {format_level(level)} interval"
+    return f"of {effect.hypothesis}, margin{'s' * (len(margins) > 1)} {' and '.join(margins)}{at}"
 
 
 def _wrapped(line: str, bullet: str) -> list[str]:
