@@ -94,6 +94,7 @@ class Aggregates:
     n_immature: Mapping[str, int] = field(default_factory=dict)
     nested: Mapping[str, bool] = field(default_factory=dict)  # per segment: whether no cluster is in two groups
     thresholds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # metric -> winsorising limits
+    as_of: Mapping[str, float] = field(default_factory=dict)  # retention metric -> end of observation
 
     @property
     def arms(self) -> tuple[Hashable, ...]:
@@ -108,6 +109,11 @@ class Aggregates:
             raise CausalRecError(
                 f"cannot merge: one was clipped to {dict(self.thresholds)}, the other to {dict(other.thresholds)}, as "
                 "winsorising quantiles are of the rows at hand. Collect all rows at once, or clip the columns before."
+            )
+        if self.as_of != other.as_of:
+            raise CausalRecError(
+                f"cannot merge: retention was observed until {dict(self.as_of)} in one and {dict(other.as_of)} in the "
+                "other. Give both the same end by as_of=, or collect all rows at once."
             )
         cells = {}
         for dimension in self.cells:

@@ -63,7 +63,7 @@ class Experiment:
     where : str, optional
         An SQL condition: other rows are left out.
     on_conflict, on_duplicate : {"raise", "drop"}
-        For units in several arms, and rows that repeat another; both need ``unit`` or ``cluster``.
+        For units in several arms (needs ``unit`` or ``cluster``), and rows that repeat another (needs ``unit``).
     confidence_level : float
     hypothesis : Superiority, NonInferiority or Equivalence
         Of metrics that have none of their own.
@@ -317,6 +317,11 @@ def _check_design(experiment: Experiment) -> None:
     for name in ("on_conflict", "on_duplicate"):
         if getattr(experiment, name) not in ("raise", "drop"):
             raise CausalRecError(f"{name} is {getattr(experiment, name)!r}; expected 'raise' or 'drop'.")
+    if experiment.on_duplicate == "drop" and experiment.unit is None:
+        raise CausalRecError("on_duplicate='drop' needs unit=, the column that says which rows repeat each other.")
+    if experiment.on_conflict == "drop" and experiment.unit is None and experiment.cluster is None:
+        raise CausalRecError("on_conflict='drop' needs unit= or cluster=, the column of who was assigned.")
+    _check_pool(experiment.pool or {})
     roles = [experiment.variant, experiment.unit, experiment.cluster, experiment.trigger, experiment.day]
     once = [role for role in roles if role is not None] + list(experiment.strata)
     doubled = {column for column in once if once.count(column) > 1}
@@ -327,6 +332,16 @@ def _check_design(experiment: Experiment) -> None:
             f"{list_some(sorted(doubled))} has several roles in the experiment; give each column one role, and each "
             "role another column."
         )
+
+
+def _check_pool(pool: Mapping[Any, Sequence[Any]]) -> None:
+    for name, arms in pool.items():
+        if isinstance(arms, str):
+            raise CausalRecError(f"pool[{name!r}] is {arms!r}; expected a list of arms, such as [{arms!r}].")
+    listed = [arm for arms in pool.values() for arm in arms]
+    twice = [arm for arm in listed if listed.count(arm) > 1]
+    if twice:
+        raise CausalRecError(f"pool names the arm {twice[0]!r} more than once; each arm can be part of one new arm.")
 
 
 def _check_metric(experiment: Experiment, name: str, metric: object) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date
 from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
 
 from causalrec._validation import list_some
 from causalrec.abtest.hypotheses import Hypothesis
@@ -63,7 +67,10 @@ def _covariates(columns: Sequence[str], outcome: str) -> tuple[str, ...]:
 def _shares(winsorize: float | tuple[float, float] | None) -> tuple[float, float] | None:
     if winsorize is None:
         return None
-    low, high = (0.0, winsorize) if isinstance(winsorize, int | float) else winsorize
+    try:
+        low, high = winsorize if isinstance(winsorize, Sequence) else (0.0, float(winsorize))
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
     if not 0 <= low < high <= 1 or (low, high) == (0, 1):
         raise CausalRecError(
             f"winsorize is {winsorize!r}; expected the upper quantile, such as 0.99, or a lower and an upper one."
@@ -202,6 +209,16 @@ class Quantile(Metric):
         return (self.column,)
 
 
+def _is_known(as_of: object) -> bool:
+    """Whether it is a point in time, or a finite number."""
+    try:
+        if isinstance(as_of, date | str | np.datetime64):
+            return not pd.isna(pd.Timestamp(as_of))
+        return math.isfinite(as_of)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
 @dataclass(frozen=True)
 class Retention(Metric):
     """The share of users seen again ``days`` days or more after exposure, among those exposed for that long.
@@ -217,19 +234,21 @@ class Retention(Metric):
         The horizon, > 0.
     exposed : str, optional
         Time of exposure (of the kind of ``last_seen``); the experiment's ``exposed_at`` by default.
-    as_of : datetime or float, optional
+    as_of : date, datetime, str or float, optional
         End of observation; the latest ``last_seen`` in the table by default.
     """
 
     last_seen: str
     days: float = 7
     exposed: str | None = field(default=None, kw_only=True)
-    as_of: datetime | float | None = field(default=None, kw_only=True)
+    as_of: date | str | float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.days > 0:
-            raise CausalRecError(f"days is {self.days}; expected a number > 0, such as 7.")
+        if not 0 < self.days < math.inf:
+            raise CausalRecError(f"days is {self.days}; expected a finite number > 0, such as 7.")
+        if self.as_of is not None and not _is_known(self.as_of):
+            raise CausalRecError(f"as_of is {self.as_of!r}; expected a time, such as '2025-01-31', or a number.")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -481,6 +482,74 @@ def test_values_per_unit() -> None:
         unit_values(clustered, frame, "sped")
 
 
+def test_parts_with_other_ends_of_observation_are_not_merged() -> None:
+    frame = make_frame()
+    early, late = frame[frame["seen"] < "2025-01-20"], frame[~(frame["seen"] < "2025-01-20")]
+    kept = design({"kept": Retention("seen", 7)}, exposed_at="exposed")
+    with pytest.raises(CausalRecError, match=r"cannot merge: retention was observed until .*as_of="):
+        collect(kept, early).merge(collect(kept, late))
+    fixed = design({"kept": Retention("seen", 7, as_of=date(2025, 1, 30))}, exposed_at="exposed")
+    same(collect(fixed, early).merge(collect(fixed, late)), collect(fixed, frame))
+
+
+@pytest.mark.parametrize("column", ["unit", "cluster"])
+def test_nan_is_no_id_in_any_table(column: str, engine: Any) -> None:
+    import pyarrow as pa
+
+    ids = np.where(np.arange(40) == 7, np.nan, np.arange(40.0))
+    for table in (
+        pa.table({"arm": ["A", "B"] * 20, "y": np.arange(40.0), "u": ids}),
+        pd.DataFrame({"arm": ["A", "B"] * 20, "y": np.arange(40.0), "u": ids}),
+    ):
+        engine.register("t", table)
+        with pytest.raises(TreatmentError, match=r"1 rows have no 'u'.*where='u IS NOT NULL'"):
+            collect(design({"y": Mean("y")}, **{column: "u"}), (engine, "t"))
+
+
+def test_a_unit_that_is_the_cluster_may_have_several_rows() -> None:
+    frame = make_frame()
+    both = collect(design({"y": Mean("spend")}, variant="house_arm", unit="house", cluster="house"), frame)
+    same(both, collect(design({"y": Mean("spend")}, variant="house_arm", cluster="house"), frame))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_duplicate": "drop", "cluster": "house"}, "on_duplicate='drop' needs unit="),
+        ({"on_conflict": "drop"}, "on_conflict='drop' needs unit= or cluster="),
+        ({"pool": {"x": "BC"}}, "expected a list of arms, such as"),
+        ({"pool": {"x": ["B"], "y": ["B", "C"]}}, "names the arm 'B' more than once"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CausalRecError, match=message):
+        design({"y": Mean("spend")}, **options)
+
+
+@pytest.mark.parametrize("winsorize", [np.float32(0.99), (0.01, np.float64(0.99))])
+def test_winsorising_takes_numbers_of_any_kind(winsorize: Any) -> None:
+    assert Mean("y", winsorize=winsorize).winsorize[1] == pytest.approx(0.99)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda: Mean("y", winsorize=(0.5,)), lambda: Mean("y", winsorize="x"),  # type: ignore[arg-type]
+        lambda: Retention("t", as_of="yesterdays"), lambda: Retention("t", as_of=pd.NaT),
+        lambda: Retention("t", as_of=float("nan")), lambda: Retention("t", float("inf")),
+    ],
+)  # fmt: skip
+def test_bad_options_of_metrics_are_named(metric: Callable[[], Metric]) -> None:
+    with pytest.raises(CausalRecError, match=r"(winsorize|as_of|days) is .*expected"):
+        metric()
+
+
+@pytest.mark.parametrize("as_of", [date(2025, 1, 30), np.datetime64("2025-01-30"), "2025-01-30"])
+def test_the_end_of_observation_is_a_date_of_any_kind(as_of: Any) -> None:
+    found = collect(design({"kept": Retention("seen", 7, as_of=as_of)}, exposed_at="exposed"), make_frame(300))
+    assert found.as_of == {"kept": pd.Timestamp("2025-01-30").value / 1000}
+
+
 def changed(**columns: Any) -> pd.DataFrame:
     return make_frame(300).assign(**columns)
 
@@ -488,6 +557,9 @@ def changed(**columns: Any) -> pd.DataFrame:
 BAD: dict[str, tuple[dict[str, Any], pd.DataFrame, type[CausalRecError], str]] = {
     "one arm": ({}, changed(arm="A"), TreatmentError, "found only 'A'"),
     "unknown control": ({"control": "Aa"}, changed(), TreatmentError, "control='Aa' is not among the arms"),
+    "control of another type": ({"control": "0", "variant": "age"}, changed(), TreatmentError, r"Write control=0\."),
+    "odd name": ({"variant": "my arm"}, changed(**{"my arm": ["A", "B", None] * 100}), TreatmentError,
+                 r"""where='"my arm" IS NOT NULL'"""),
     "no rows": ({"where": "age > 9"}, changed(), EmptyTableError, "0 rows"),
     "no arm": ({}, changed(arm=["A", "B", None] * 100), TreatmentError, "100 of 300 rows have no 'arm'"),
     "missing column": ({"segments": "devise"}, changed(), ColumnError, "Did you mean 'device'"),

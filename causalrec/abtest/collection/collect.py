@@ -72,6 +72,7 @@ def collect(experiment: Experiment, table: Any) -> Aggregates:
             n_immature=n_immature,
             nested=finest.nested(experiment.segments),
             thresholds=plan.thresholds,
+            as_of=plan.as_of,
         )
 
 
@@ -121,7 +122,7 @@ def _prepared(experiment: Experiment, table: Any, *, need_arms: bool = True) -> 
     """The rows to analyse, the number of units in several arms, and of repeated rows; both were dropped."""
     with open_table(table, lambda columns: _needed(experiment, columns, need_arms)) as (engine, name):
         rows = Rows(engine, engine.dialect.quote(name), engine.columns(name), engine.ranges(name))
-        rows = rows.unpruned(_conditions(experiment))
+        rows = rows.tidied(_conditions(experiment), ids=[experiment.unit, experiment.cluster])
         if not need_arms and experiment.variant not in rows.kinds:
             rows = rows.of_one_arm(experiment.variant)
         _check_roles(experiment, rows)
@@ -195,9 +196,10 @@ def _arms(experiment: Experiment, finest: Finest, rows: Rows) -> Arms:
     counted = {arm: pooled.get(arm, arm) for arm in seen}
     names = sorted(set(counted.values()), key=lambda a: (a != experiment.control, str(type(a)), a))
     if experiment.control not in names:
+        alike = [arm for arm in names if str(arm) == str(experiment.control)]
+        hint = f" Write control={alike[0]!r}." if alike else nearest(str(experiment.control), map(str, names))
         raise TreatmentError(
-            f"control={experiment.control!r} is not among the arms {list_some(names)} of {experiment.variant!r}."
-            f"{nearest(str(experiment.control), map(str, names))}"
+            f"control={experiment.control!r} is not among the arms {list_some(names)} of {experiment.variant!r}.{hint}"
         )
     if len(names) < 2:
         raise TreatmentError(

@@ -114,21 +114,21 @@ def _is_arm(rows: Rows, variant: str, arm: Any) -> str:
     return f"{rows.quote(variant)} = {literal_sql(arm) if kind == 'float' else str(arm).upper()}"
 
 
-def _missing_day(day: str, n: int) -> ColumnError:
+def _missing_day(rows: Rows, day: str, n: int) -> ColumnError:
     return ColumnError(
         f"day {day!r} is missing in {n:,} rows, whose day since exposure cannot be known. Leave them out with "
-        f"where={f'{day} IS NOT NULL'!r}, or the analysis by day with day=None."
+        f"{rows.where_known(day)}, or the analysis by day with day=None."
     )
 
 
 def _refusal(
-    noun: str, count_without_day: Callable[[], tuple[int, str]]
+    noun: str, rows: Rows, count_without_day: Callable[[], tuple[int, str]]
 ) -> Callable[[Term, tuple[Any, ...], int, int], Exception]:
     def refuse(term: Term, key: tuple[Any, ...], n_bad: int, n: int) -> Exception:
         if term.label.endswith(BY_DAY):  # the value alone would have been refused before
             n_without, day = count_without_day()
             if n_without:
-                return _missing_day(day, n_without)
+                return _missing_day(rows, day, n_without)
         where = f" in arm {key[0]!r}" if key else ""
         remedy = "use missing='drop' or missing='zero' if a missing value means that, or restrict the rows with where="
         if term.label.startswith("covariate"):
@@ -136,6 +136,8 @@ def _refusal(
                 "fill them in a way that does not look at the arm, such as 0 together with a column that says whether "
                 "the value was missing"
             )
+        elif ", exposure " in term.label:
+            remedy = "use missing='drop' to leave them out, or restrict the rows with where="
         return OutcomeError(
             f"{term.label}: {n_bad:,} of {n:,} {noun}{where} have values that are missing, infinite or beyond 1e150; "
             f"{remedy}."
@@ -223,14 +225,14 @@ class Scan:
             for day, key in zip(days, groups.keys, strict=True)
         ):
             n_without, day = self._rows_without_day()
-            raise _missing_day(day, n_without)
+            raise _missing_day(self._rows, day, n_without)
 
     def collect(self, *, centre_each: bool = False) -> tuple[Finest, IntArray]:
         """The finest groups, and what is wrong with the clusters of each: 0 where nothing is."""
         experiment, noun = self._experiment, "rows" if self._experiment.cluster is None else "clusters"
         groups = collect_groups(
             self._rows.engine, self._table, self._terms, self._plan.pairs, self._keys,
-            centre_each=centre_each, refuse=_refusal(noun, self._rows_without_day),
+            centre_each=centre_each, refuse=_refusal(noun, self._rows, self._rows_without_day),
         )  # fmt: skip
         columns = [[_label(key[k], kind) for key in groups.keys] for k, kind in enumerate(self._kinds)]
         self._refuse_missing_days(groups, columns[-1])

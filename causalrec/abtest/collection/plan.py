@@ -56,6 +56,7 @@ class Plan:
     pairs: tuple[Pair, ...]
     entries: Mapping[str, Entry]
     thresholds: Mapping[str, tuple[float, float]]
+    as_of: Mapping[str, float]
 
     def counts(self, everyone: Groups) -> tuple[int, dict[str, int], dict[str, int]]:
         """Rows; per metric that may leave rows out, those without a value; per retention metric, immature users."""
@@ -76,7 +77,7 @@ def make_plan(experiment: Experiment, rows: Rows) -> Plan:
     """The terms of all metrics; finds winsorising limits and ends of observation on the way."""
     builder = _Builder(experiment, rows)
     entries = {name: builder.entry(name, m) for name, m in experiment.metrics.items() if isinstance(m, Metric)}
-    return Plan(tuple(builder.terms.values()), tuple(builder.pairs), entries, builder.thresholds)
+    return Plan(tuple(builder.terms.values()), tuple(builder.pairs), entries, builder.thresholds, builder.as_of)
 
 
 class _Builder:
@@ -86,6 +87,7 @@ class _Builder:
         self.pairs: dict[Pair, None] = {}
         self._limits: dict[str, dict[str, tuple[float, float]]] = {}
         self.thresholds: dict[str, tuple[float, float]] = {}
+        self.as_of: dict[str, float] = {}
         self._place(ones(None))
         for name, metric in experiment.metrics.items():
             if isinstance(metric, Mean | Ratio) and metric.winsorize is not None:
@@ -107,6 +109,8 @@ class _Builder:
         experiment, rows = self._experiment, self._rows
         matures = isinstance(metric, Retention) and (metric.exposed or experiment.exposed_at) is not None
         as_of = find_as_of(name, metric, rows, experiment.exposed_at) if isinstance(metric, Retention) else None
+        if as_of is not None:
+            self.as_of[name] = as_of
         limits = self._limits.get(name, {})
         found = measure(name, metric, rows, limits=limits, exposed_at=experiment.exposed_at, as_of=as_of)
         named = dict(found.terms)

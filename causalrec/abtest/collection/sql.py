@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalrec._validation import check_columns
@@ -60,14 +61,23 @@ class Rows:
         """Those rows only for which an SQL condition holds."""
         return replace(self, sql=f"(SELECT * FROM {self.sql} restricted WHERE {condition})")
 
-    def unpruned(self, texts: Sequence[str | None]) -> Rows:
-        """The same rows, where NaN in a column that a condition of the user names is seen in files too."""
-        named = {c for text in texts for c in reads(text, list(self.kinds)) if self.kinds[c] == "float"}
-        if not named:
+    def tidied(self, conditions: Sequence[str | None], *, ids: Sequence[str | None]) -> Rows:
+        """The same rows, where the user's conditions see NaN in files too, and NaN is no id of a unit."""
+        floats = [c for c, kind in self.kinds.items() if kind == "float"]
+        new: dict[str | None, str] = {}
+        for column in {c for text in conditions for c in reads(text, floats)}:
+            new[column] = self.engine.dialect.unpruned(self.quote(column))
+        for column in set(floats).intersection(ids):
+            new[column] = f"CASE WHEN {self.present(column) or 'TRUE'} THEN {self.quote(column)} END"
+        if not new:
             return self
-        columns = [(c, self.quote(c)) for c in self.kinds]
-        listed = ", ".join(f"{self.engine.dialect.unpruned(q)} AS {q}" if c in named else q for c, q in columns)
-        return replace(self, sql=f"(SELECT {listed} FROM {self.sql} unpruned)")
+        listed = ", ".join(f"{new[c]} AS {self.quote(c)}" if c in new else self.quote(c) for c in self.kinds)
+        return replace(self, sql=f"(SELECT {listed} FROM {self.sql} tidied)")
+
+    def where_known(self, column: str) -> str:
+        """How a user leaves out the rows without a value."""
+        name = column if column.isidentifier() else self.quote(column)
+        return f"where={f'{name} IS NOT NULL'!r}"
 
     def of_one_arm(self, variant: str) -> Rows:
         """The same rows, with a column of the arm that is the same for all."""
@@ -247,7 +257,7 @@ def find_as_of(name: str, metric: Retention, rows: Rows, exposed_at: str | None)
     if clock.exposed is None:
         return None
     if metric.as_of is not None:
-        is_time = isinstance(metric.as_of, datetime | str)
+        is_time = isinstance(metric.as_of, date | str | np.datetime64)
         if is_time != (clock.number_of is _micros):
             raise ColumnError(
                 f"metric {name!r}: as_of is {metric.as_of!r}; expected a {'number' if is_time else 'time'}, as the "

@@ -36,7 +36,7 @@ def clean_units(experiment: Experiment, rows: Rows, columns: Sequence[str]) -> t
     if row["nameless"]:
         raise TreatmentError(
             f"{row['nameless']:,} rows have no {experiment.unit!r}, so their unit cannot be known. Leave them out with "
-            f"where={f'{experiment.unit} IS NOT NULL'!r}."
+            f"{rows.where_known(experiment.unit)}."
         )
     n_conflicting, n_duplicates = int(row["conflicting"]), 0
     if n_conflicting:
@@ -48,7 +48,7 @@ def clean_units(experiment: Experiment, rows: Rows, columns: Sequence[str]) -> t
         rows, n_before = replace(rows, sql=distinct), int(row["n"])
         row = _unit_counts(experiment, rows)
         n_duplicates = n_before - int(row["n"])
-    if row["repeated"]:
+    if row["repeated"] and experiment.unit != experiment.cluster:
         _refuse_repeats(experiment, rows, row)
     return rows, n_conflicting, n_duplicates
 
@@ -112,7 +112,7 @@ def clean_clusters(experiment: Experiment, rows: Rows, finest: Finest, flaws: In
         n = int(rows.engine.collect(f"SELECT COUNT(*) AS n FROM {rows.sql} x WHERE {q} IS NULL")["n"].iloc[0])
         raise TreatmentError(
             f"{n:,} rows have no {experiment.cluster!r}, so their cluster cannot be known. Leave them out with "
-            f"where={f'{experiment.cluster} IS NOT NULL'!r}."
+            f"{rows.where_known(str(experiment.cluster))}."
         )
     if counts.get(CONFLICT):
         n_clusters = int(finest.groups.rows[finest.whole].sum())
@@ -134,5 +134,5 @@ def refuse_missing_arms(experiment: Experiment, rows: Rows) -> None:
     row: Any = rows.engine.collect(f"SELECT COUNT(*) AS n, {known} FROM {rows.sql} x").iloc[0]
     raise TreatmentError(
         f"{int(row['n'] - row['known']):,} of {int(row['n']):,} rows have no {experiment.variant!r}, so their arm "
-        f"cannot be known. Leave them out with where={f'{experiment.variant} IS NOT NULL'!r}."
+        f"cannot be known. Leave them out with {rows.where_known(experiment.variant)}."
     )

@@ -218,11 +218,13 @@ class _PooledQuantile:
 
     def _quantile(self, chosen: BoolArray, start: int, below: IntArray, n: int) -> FloatArray:
         rank, share = quantile_rank(n, self.q)
-        count = np.cumsum(chosen, axis=1, dtype=np.int32)
+        count: AnyArray = np.cumsum(chosen, axis=1, dtype=np.int32)  # half the memory
         low = self._order_statistic(count, start, rank - below)
-        return low if share == 0 else low + share * (self._order_statistic(count, start, rank + 1 - below) - low)
+        if share == 0:
+            return low
+        return np.asarray(low + share * (self._order_statistic(count, start, rank + 1 - below) - low))
 
-    def _order_statistic(self, count: IntArray, start: int, rank: IntArray) -> FloatArray:
+    def _order_statistic(self, count: AnyArray, start: int, rank: IntArray) -> FloatArray:
         """The value of the chosen unit with each ``rank``, from 0, by the running counts of chosen units."""
         known = (rank >= 0) & (rank < count[:, -1])
         place = (count <= rank[:, None]).sum(axis=1)
