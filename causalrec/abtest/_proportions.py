@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from scipy.optimize import brentq
 
+_POLISHED = 1e-6  # the most that a root can be wrong
 _FAR = 1e8  # a distance, where the null allows no variance
 
 
@@ -258,8 +259,9 @@ def _likeliest_with_difference(c: Counts, delta: float) -> float:
     p = math.copysign(math.sqrt(max(third**2 - l1 / (3 * total), 0.0)), q)
     angle = (math.pi + math.acos(min(max(q / p**3, -1.0), 1.0))) / 3 if p else 0.0
     root = 2 * p * math.cos(angle) - third
-    for _ in range(2):  # the arc cosine loses digits near 1
+    for _ in range(2):  # the arc cosine loses half the digits near 1
         slope = (3 * total * root + 2 * l2) * root + l1
-        if slope:
-            root -= (((total * root + l2) * root + l1) * root + l0) / slope
+        value = ((total * root + l2) * root + l1) * root + l0
+        if abs(value) < abs(slope) * _POLISHED:  # at a double root both are rounding, and so is their quotient
+            root -= value / slope
     return min(max(root, 0.0, -delta), 1.0, 1 - delta)

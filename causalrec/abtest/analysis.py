@@ -15,12 +15,20 @@ from causalrec._validation import list_some, nearest
 from causalrec.abtest import notes
 from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Aggregates, Cell
 from causalrec.abtest.checks import heterogeneity_test, sample_ratio_by, sample_ratio_test
-from causalrec.abtest.comparisons import CellPair, Question, compare, covariate_cells, covariates_of, pair_cells
+from causalrec.abtest.comparisons import (
+    CellPair,
+    Question,
+    compare,
+    covariate_cells,
+    covariates_of,
+    moment_names,
+    pair_cells,
+)
 from causalrec.abtest.estimation.estimates import slope_difference
 from causalrec.abtest.estimation.scores import Names
 from causalrec.abtest.metrics import Mean, Metric, Quantile, Ratio, SampleRatio
 from causalrec.abtest.proportions import two_proportion_test
-from causalrec.exceptions import BalanceWarning, OutcomeError, TreatmentError
+from causalrec.exceptions import BalanceWarning, CausalRecError, OutcomeError, TreatmentError
 from causalrec.results import (
     ABResult,
     ExperimentResult,
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from causalrec.abtest.experiment import Experiment
 
 _EMPTY = Cell(0)
+_COLLECT_ANEW = "Collect them with this experiment: experiment.collect(table)."
 _SUSPICIOUS = 0.001  # a check with a smaller p-value is said aloud, as of a sample ratio
 
 
@@ -46,7 +55,10 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
         For an unknown control, or one arm only.
     OutcomeError
         For a metric that cannot be compared in all units; in segments that is a note.
+    CausalRecError
+        For aggregates that lack what the experiment asks for, or were collected for another one.
     """
+    _check_collected(experiment, aggregates)
     analysis = _Analysis(experiment, aggregates)
     ratios, segment_ratios = analysis.sample_ratios(), analysis.segment_ratios()
     effects = tuple(
@@ -251,6 +263,35 @@ class _Analysis:
             with suppress(OutcomeError):  # a day on which too few came
                 found[float(day)] = compare(metric, names, [(None, control, treatment)], question)  # type: ignore[arg-type]
         return sorted(found), [found[day] for day in sorted(found)]
+
+
+def _check_collected(experiment: Experiment, aggregates: Aggregates) -> None:
+    """Aggregates may come from elsewhere: they must hold this experiment's groups and columns."""
+    wanted = [ALL, *experiment.segments]
+    wanted += [UNTRIGGERED] if experiment.trigger else []
+    wanted += [str(experiment.day), TREND] if experiment.day else []
+    lacking = [dimension for dimension in wanted if dimension not in aggregates.cells]
+    if lacking:
+        raise CausalRecError(f"the aggregates have no cells for {list_some(lacking)}. {_COLLECT_ANEW}")
+    if aggregates.clustered != (experiment.cluster is not None):
+        kind = "clusters" if aggregates.clustered else "rows"
+        raise CausalRecError(f"the aggregates are of {kind}, but cluster is {experiment.cluster!r}. {_COLLECT_ANEW}")
+    if (experiment.strata == ()) != all(group is None for _, group in aggregates.cells[ALL]):
+        raise CausalRecError(
+            f"the groups of the aggregates do not go with strata={list(experiment.strata)}. {_COLLECT_ANEW}"
+        )
+    for name, metric in experiment.metrics.items():
+        for (arm, _), cell in aggregates.cells[ALL].items():
+            if isinstance(metric, Quantile) and name not in cell.quantiles:
+                raise CausalRecError(f"the aggregates have no quantile {name!r} of arm {arm!r}. {_COLLECT_ANEW}")
+            if isinstance(metric, Metric) and not isinstance(metric, Quantile):
+                found = cell.moments[name].names if name in cell.moments else ()
+                expected = moment_names(metric, clustered=aggregates.clustered)
+                if found != expected:
+                    raise CausalRecError(
+                        f"{name}: the aggregates of arm {arm!r} have the columns {list_some(found) or 'none'}; "
+                        f"expected {list_some(expected)}. {_COLLECT_ANEW}"
+                    )
 
 
 def _checked_arms(experiment: Experiment, aggregates: Aggregates) -> list[Hashable]:

@@ -40,8 +40,9 @@ def sample_ratio_test(
 
     Parameters
     ----------
-    counts : mapping of arm to number of units
-    weights : mapping of arm to designed share, in any scale; equal by default
+    counts : mapping or Series of arm to number of units
+        ``frame["variant"].value_counts()`` is one.
+    weights : mapping or Series of arm to designed share, in any scale; equal by default
     method : {"auto", "exact", "chi-square"}
         ``"exact"`` (two arms of positive weight) and ``"chi-square"`` whatever the number of units.
     correction : bool
@@ -65,6 +66,7 @@ def sample_ratio_test(
         raise CausalRecError(f"threshold is {threshold}; expected a p-value in (0, 1), such as 0.001.")
     if method not in ("auto", "exact", "chi-square"):
         raise CausalRecError(f"method is {method!r}; expected 'auto', 'exact' or 'chi-square'.")
+    counts, weights = _by_arm(counts, "counts"), None if weights is None else _by_arm(weights, "weights")
     arms = list(dict.fromkeys([*counts, *(weights or ())]))
     observed = np.array([counts.get(arm, 0) for arm in arms], dtype=np.float64)
     share = _designed_shares(arms, weights)
@@ -90,6 +92,15 @@ def sample_ratio_test(
         counts=tuple(int(c) for c in observed),
         expected=tuple(float(e) for e in n * share),
     )
+
+
+def _by_arm(values: Any, name: str) -> dict[Any, Any]:
+    """A mapping of arm to number: a Series is one."""
+    if not hasattr(values, "keys"):
+        raise CausalRecError(
+            f"{name} is {values!r}; expected a mapping of arm to number, such as {{'A': 500, 'B': 510}}, or a Series."
+        )
+    return dict(values)
 
 
 def _check_counts(arms: Sequence[Hashable], observed: FloatArray) -> None:
@@ -123,8 +134,10 @@ def _ratio_pvalue(
             float(stats.binomtest(int(observed[0]), int(n), float(share[0])).pvalue),
             "exact binomial test",
         )
+    if df == 0:
+        return NAN, NAN, "no test: only one arm has a weight"
     name = f"Pearson chi-square test{' with continuity correction' if correction else ''}"
-    return statistic, float(chdtrc(df, statistic)) if df else 1.0, name
+    return statistic, float(chdtrc(df, statistic)), name
 
 
 def _designed_shares(arms: list[Hashable], weights: Mapping[Any, float] | None) -> FloatArray:

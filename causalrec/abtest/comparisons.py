@@ -6,9 +6,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from causalrec.abtest.aggregates import Cell, Key
-from causalrec.abtest.estimation.estimates import Estimate, count_successes, difference, quantile_difference
-from causalrec.abtest.estimation.scores import ROWS, VALUE, Names, Stratum, is_clustered
+from causalrec.abtest.aggregates import Cell, Key, covariate_name
+from causalrec.abtest.estimation.estimates import (
+    Estimate,
+    check_shares,
+    count_successes,
+    difference,
+    quantile_difference,
+)
+from causalrec.abtest.estimation.scores import DENOMINATOR, ROWS, VALUE, Names, Stratum, is_clustered
 from causalrec.abtest.hypotheses import Hypothesis, Superiority
 from causalrec.abtest.inference import Relative, infer
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
@@ -44,6 +50,18 @@ class Question:
 def covariates_of(metric: Metric) -> tuple[str, ...]:
     """The columns that a metric is adjusted for."""
     return tuple(metric.covariates) if isinstance(metric, Mean | Ratio | Proportion) else ()
+
+
+def moment_names(metric: Metric, *, clustered: bool) -> tuple[str, ...]:
+    """The columns of a metric's moments, as of :class:`Cell`.
+
+    Examples
+    --------
+    >>> moment_names(Ratio("clicks", "views", covariates=["views_before"]), clustered=True)
+    ('value', 'den', 'rows', 'views_before')
+    """
+    outcome = (VALUE, DENOMINATOR) if isinstance(metric, Ratio) else (VALUE,)
+    return (*outcome, *[ROWS] * clustered, *map(covariate_name, covariates_of(metric)))
 
 
 def pair_cells(groups: Mapping[Key, Cell], control: Hashable, treatment: Hashable, metric: str) -> list[CellPair]:
@@ -114,13 +132,15 @@ def _compare_shares(
     question: Question,
     untouched: Moments | None,
 ) -> ABResult:
+    arms = [
+        each for stratum in strata for each in ((names.control, stratum.control), (names.treatment, stratum.treatment))
+    ]
     clustered = is_clustered(strata[0].control, len(covariates_of(metric)))
-    if not clustered:
-        counts = [
-            (count_successes(moments, names, arm), moments.n)
-            for stratum in strata
-            for arm, moments in ((names.control, stratum.control), (names.treatment, stratum.treatment))
-        ]
+    if clustered:
+        for arm, moments in arms:
+            check_shares(moments, names, arm)
+    else:
+        counts = [(count_successes(moments, names, arm), moments.n) for arm, moments in arms]
     if clustered or len(strata) > 1 or untouched is not None or covariates_of(metric):
         return question.infer(_adjusted(metric, names, strata, untouched), names)
     return two_proportion_test(

@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from causalrec._validation import check_confidence_level, list_some
 from causalrec.abtest.estimation.estimates import Estimate, welch_df
 from causalrec.abtest.hypotheses import (
+    Alternative,
     Hypothesis,
     NonInferiority,
     OneSidedTest,
@@ -24,7 +25,8 @@ from causalrec.results import NAN, ABResult, format_level
 Relative: TypeAlias = Literal["fieller", "delta", "log"]
 Interval: TypeAlias = tuple[float, float]
 
-_NO_EFFECT = OneSidedTest(direction=1, theta=1.0, offset=0.0, size=NAN)
+_NO_EFFECT = {side: OneSidedTest(-1 if side == "less" else 1, 1.0, 0.0, NAN) for side in get_args(Alternative)}
+UNBOUNDED = " (relative unbounded: the control mean is not distinguishable from zero)"
 _LARGEST_LOG = 700.0  # of a float
 _RELATIVE_NAMES = {"fieller": "Fieller", "delta": "delta method", "log": "log"}
 
@@ -92,7 +94,8 @@ def infer(
     variance = estimate.variance if math.isnan(estimate.null_variance) else estimate.null_variance
     if not variance > 0 and not math.isnan(variance):
         raise OutcomeError(
-            f"{metric}: every value is the same within each arm, so there is no variance to test with. "
+            f"{metric}: every value is the same within each arm, or the denominator or the covariates explain all that "
+            "varies, so there is no variance to test with. "
             "Check that the metric is the one you mean."
         )
     answer = decide(
@@ -170,7 +173,8 @@ def decide(
             "metric's unit."
         )
     if isinstance(hypothesis, Superiority):
-        statistic, side = distance(_NO_EFFECT), hypothesis.alternative
+        side = hypothesis.alternative
+        statistic = distance(_NO_EFFECT[side])
         return Answer(side, statistic, _pvalue(statistic, df, side), level, side)
     tests = one_sided_tests(hypothesis, alpha=1 - level, baseline=baseline)
     distances = [distance(test) for test in tests]
@@ -231,7 +235,7 @@ def relative_interval(estimate: Estimate, quantile: float, relative: Relative) -
     ratio = estimate.treatment / estimate.control
     half = quantile * math.sqrt(_relative_variance(estimate, 1.0, ratio)) / abs(estimate.control)
     if not math.isfinite(half):
-        return (-math.inf, math.inf), " (relative unbounded: the control mean is not distinguishable from zero)"
+        return (-math.inf, math.inf), UNBOUNDED
     return (ratio - 1 - half, ratio - 1 + half), ""
 
 
@@ -286,7 +290,7 @@ def fieller_ratio(
     z2 = quantile**2
     a = m0**2 - z2 * v0
     if a <= 0:
-        return -math.inf, math.inf, " (relative unbounded: the control mean is not distinguishable from zero)"
+        return -math.inf, math.inf, UNBOUNDED
     middle = m0 * m1 - z2 * covariance
     # middle^2 - a (m1^2 - z2 v1), multiplied out: the difference of squares loses all digits when z2 v << m^2.
     spread = v0 * m1**2 - 2 * covariance * m0 * m1 + z2 * covariance**2 + v1 * a

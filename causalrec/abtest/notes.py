@@ -27,11 +27,15 @@ def collection_notes(aggregates: Aggregates, metrics: dict[str, Metric]) -> Iter
         yield f"{name}: clipped to [{format_number(low)}, {format_number(high)}], quantiles of all arms together"
 
 
+def _p(pvalue: float) -> str:
+    return "p < 1e-300" if pvalue == 0 else f"p = {format_pvalue(pvalue)}"
+
+
 def sample_ratio_note(ratio: SampleRatioResult) -> str:
     """Of a mismatch."""
     counts = ", ".join(f"{arm} {count:,}" for arm, count in zip(ratio.arms, ratio.counts, strict=True))
     return (
-        f"sample ratio mismatch: {counts} (p = {ratio.pvalue:.2g}). Assignment or logging is broken; do not trust the "
+        f"sample ratio mismatch: {counts} ({_p(ratio.pvalue)}). Assignment or logging is broken; do not trust the "
         "effects below until the cause is found."
     )
 
@@ -39,7 +43,7 @@ def sample_ratio_note(ratio: SampleRatioResult) -> str:
 def segment_ratio_note(ratio: SegmentRatioResult) -> str:
     """Of a mismatch within a segment."""
     return (
-        f"sample ratio mismatch where {ratio.dimension} = {ratio.most_suspicious} (p = {format_pvalue(ratio.pvalue)}, "
+        f"sample ratio mismatch where {ratio.dimension} = {ratio.most_suspicious} ({_p(ratio.pvalue)}, "
         f"corrected for {ratio.n_segments} groups): units are lost or wrongly assigned there."
     )
 
@@ -47,8 +51,8 @@ def segment_ratio_note(ratio: SegmentRatioResult) -> str:
 def balance_note(balance: ABResult) -> str:
     """Of a covariate that differs before the experiment."""
     return (
-        f"{balance.metric} differs between {balance.control} and {balance.treatment} before the experiment (p = "
-        f"{format_pvalue(balance.pvalue)}): assignment was not random, or the column was not measured before it"
+        f"{balance.metric} differs between {balance.control} and {balance.treatment} before the experiment ("
+        f"{_p(balance.pvalue)}): assignment was not random, or the column was not measured before it"
     )
 
 
@@ -61,7 +65,7 @@ def trigger_note(shares: ABResult) -> str:
     """Of arms that triggered for different shares of their units."""
     return (
         f"{shares.control} triggered for {shares.control_mean:.2%} of its units, {shares.treatment} for "
-        f"{shares.treatment_mean:.2%} (p = {format_pvalue(shares.pvalue)}): the triggered units cannot be compared "
+        f"{shares.treatment_mean:.2%} ({_p(shares.pvalue)}): the triggered units cannot be compared "
         "unless the cause is found"
     )
 

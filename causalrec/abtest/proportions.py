@@ -12,6 +12,7 @@ from causalrec.abtest._proportions import Counts, LikelihoodRatio, Newcombe, Sco
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.hypotheses import Hypothesis, OneSidedTest, Superiority, as_hypothesis
 from causalrec.abtest.inference import (
+    UNBOUNDED,
     Interval,
     Relative,
     decide,
@@ -224,16 +225,20 @@ def _with_correction(result: ABResult, estimate: Estimate, asked: _Asked) -> ABR
         asked.hypothesis, asked.level, asked.metric, baseline=estimate.control, df=math.inf, distance=distance
     )
     low, high = _corrected_shares(result, estimate, asked.relative, _quantile(answer.level, answer.side))
+    unbounded = math.isinf(low) and math.isinf(high) and UNBOUNDED not in result.method
     low, high = _open((low, high), answer.side)
     return replace(
-        result, pvalue=answer.pvalue, statistic=answer.statistic, ci_low=result.ci_low - half0 - half1,
-        ci_high=result.ci_high + half0 + half1, relative_ci_low=low, relative_ci_high=high,
+        result, method=result.method + UNBOUNDED * unbounded, pvalue=answer.pvalue, statistic=answer.statistic,
+        ci_low=result.ci_low - half0 - half1, ci_high=result.ci_high + half0 + half1, relative_ci_low=low,
+        relative_ci_high=high,
     )  # fmt: skip
 
 
 def _corrected_shares(result: ABResult, estimate: Estimate, relative: Relative, quantile: float) -> Interval:
     """Relative limits: Fieller's of shares moved by half a unit; else moved by the correction / control share."""
     half0, half1 = 0.5 / estimate.n_control, 0.5 / estimate.n_treatment
+    if relative == "fieller" and estimate.control <= half0:
+        return -math.inf, math.inf
     if relative == "fieller":
         moved = [
             replace(estimate, treatment=estimate.treatment + sign * half1, control=estimate.control - sign * half0)

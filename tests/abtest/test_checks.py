@@ -85,10 +85,17 @@ class TestSampleRatio:
         assert result.mismatch
         assert sample_ratio_test({"a": 100}, {"a": 0.5, "b": 0.5}).pvalue == pytest.approx(2**-99)
 
+    def test_a_series_is_a_mapping_and_a_list_is_not(self):
+        counts = pd.Series(["A"] * 50 + ["B"] * 70).value_counts()
+        found = sample_ratio_test(counts, pd.Series({"A": 1, "B": 1}))
+        assert found.pvalue == pytest.approx(stats.binomtest(50, 120).pvalue)
+        with pytest.raises(CausalRecError, match="expected a mapping of arm to number"):
+            sample_ratio_test([50, 70])
+
     def test_arms_of_weight_zero(self):
         weights = {"a": 1, "b": 1, "off": 0}
         assert sample_ratio_test({"a": 500, "b": 600, "off": 1}, weights).pvalue == 0.0
-        assert sample_ratio_test({"a": 5, "off": 0}, {"a": 1, "off": 0}).pvalue == 1.0
+        assert math.isnan(sample_ratio_test({"a": 5, "off": 0}, {"a": 1, "off": 0}).pvalue)
 
     @pytest.mark.parametrize(
         ("counts", "weights", "words"),

@@ -179,3 +179,27 @@ def test_a_slope_needs_two_days():
 def test_an_estimate_knows_its_error():
     estimate = Estimate(10.0, 12.0, 4.0, 5.0, 1.5, math.inf, 10, 12, "z")
     assert (estimate.effect, estimate.variance, estimate.std_error) == (2.0, 6.0, math.sqrt(6))
+
+
+class TestNoVarianceButRounding:
+    """What varies by rounding only has no variance: an error by name, never p = 1."""
+
+    @pytest.mark.parametrize("case", ["ratio", "ratio with a covariate", "covariate", "two covariates", "clusters"])
+    def test_is_refused(self, case):
+        for seed in range(10):
+            rng = np.random.default_rng(seed)
+            d, x, z = rng.exponential(10, 2_000), rng.normal(3, 2, 2_000), rng.normal(size=2_000)
+            rows = 1.0 + rng.poisson(5, 2_000)
+            columns, names = {
+                "ratio": ([0.1 * d, d], ["value", "den"]),
+                "ratio with a covariate": ([0.1 * d, d, x], ["value", "den", "x"]),
+                "covariate": ([3.7 * x + 1, x], ["value", "x"]),
+                "two covariates": ([x + z, x, z], ["value", "x", "z"]),
+                "clusters": ([0.1 * rows, rows], ["value", "rows"]),
+            }[case]
+            halves = np.split(np.column_stack(columns), 2)
+            stratum = Stratum(None, *(Moments.from_array(half, names) for half in halves))
+            covariates = [name for name in names if name in "xz"]
+            estimate = difference([stratum], NAMES, covariates=covariates)
+            with pytest.raises(OutcomeError, match="no variance to test with"):
+                infer(estimate, metric="m", control="A", treatment="B")

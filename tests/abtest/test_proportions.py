@@ -239,6 +239,11 @@ class TestRestricted:
         assert low <= p0 <= high
         assert loss(p0) <= best.fun + 1e-7 * max(1, abs(best.fun))
 
+    @pytest.mark.parametrize("offset", [-1e-12, -2.3e-16, 1e-17, 2.3e-16, 1e-12])
+    @pytest.mark.parametrize(("counts", "share"), [(Counts(8, 8, 11, 11), 1.0), (Counts(0, 8, 0, 11), 0.0)])
+    def test_a_double_root_at_the_border(self, counts, share, offset):
+        assert restricted_proportions(counts, 1.0, offset) == pytest.approx((share, share), abs=1e-5)
+
     @settings(max_examples=60, deadline=None)
     @given(st.data(), st.integers(2, 5000), st.integers(2, 5000), st.sampled_from([Newcombe, Score, LikelihoodRatio]))
     def test_limits_are_where_the_distance_is_the_quantile(self, data, n0, n1, kind):
@@ -473,3 +478,12 @@ class TestClaims:
         sizes = [probability(found < 0.05, p, p - margin) for p in np.linspace(margin + 0.02, 0.98, 40)]
         assert max(sizes) < 0.066
         assert 0.04 < np.mean(sizes) < 0.055
+
+
+class TestCorrectedRelativeInterval:
+    @pytest.mark.parametrize("pooled", [True, False])
+    @pytest.mark.parametrize("counts", [(0, 5, 222, 100_000), (0, 5, 2, 1_000), (0, 2, 1, 2)])
+    def test_no_success_in_control_leaves_it_unbounded(self, counts, pooled):
+        found = two_proportion_test(*counts, correction=True, pooled=pooled)
+        assert (found.relative_ci_low, found.relative_ci_high) == (-math.inf, math.inf)
+        assert "relative unbounded" in found.method

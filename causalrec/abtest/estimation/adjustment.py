@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from causalrec._typing import FloatArray
-from causalrec.abtest.estimation.scores import Names, ScoredStratum, Scores
+from causalrec.abtest.estimation.scores import Names, ScoredStratum, Scores, without_rounding
 from causalrec.exceptions import OutcomeError
 
 _CONSTANT = 1e-13  # error of a mean, as a share of it, below which a covariate varies by rounding only
@@ -98,7 +98,7 @@ def _residual(form: Sequence[Sequence[float]], square: float, own_df: int, df: f
     """From the covariances of the rows of ``_score_and_theta``, a cell's squared weight and degrees of freedom."""
     (own, along, *_), (_, explained, *_), (*_, control, both), (*_, treatment) = form
     mixed = along - explained
-    error = max(own - 2 * mixed - explained, 0.0) * own_df / df
+    error = without_rounding(own - 2 * mixed - explained, own + explained) * own_df / df
     noise = square * square * error / own_df  # theta's error is that of a regression: residual variance x (X'X)^-1
     return Residual(error, explained, mixed, df, noise * control, noise * treatment, noise * both)
 

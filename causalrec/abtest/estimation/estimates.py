@@ -12,7 +12,17 @@ import numpy as np
 from causalrec._validation import list_some
 from causalrec.abtest.aggregates import QuantileSummary
 from causalrec.abtest.estimation.adjustment import Adjustment, fit_adjustment
-from causalrec.abtest.estimation.scores import Names, ScoredStratum, Stratum, is_clustered, is_ratio, score_strata
+from causalrec.abtest.estimation.scores import (
+    ROWS,
+    VALUE,
+    Names,
+    ScoredStratum,
+    Stratum,
+    is_clustered,
+    is_ratio,
+    score_strata,
+    without_rounding,
+)
 from causalrec.exceptions import OutcomeError
 from causalrec.moments import Moments
 from causalrec.results import NAN
@@ -65,8 +75,8 @@ class Estimate:
     @property
     def variance(self) -> float:
         """Of the effect."""
-        variance = self.var_treatment + self.var_control - 2 * self.covariance
-        return 0.0 if variance < 0 else variance
+        own, shared = self.var_treatment + self.var_control, 2 * self.covariance
+        return own - shared if math.isnan(own) else without_rounding(own - shared, own)
 
     @property
     def std_error(self) -> float:
@@ -315,6 +325,23 @@ def _slope(moments: Moments, metric: str, arm: str) -> tuple[float, float]:
     order = [moments.names.index(name) for name in ("w", "dw", "ddw", "v", "dv")]
     products = moments.products[np.ix_(order, order)]
     return slope, float(gradient @ products @ gradient) / ((moments.n - 1) * moments.n)
+
+
+def check_shares(moments: Moments, names: Names, arm: str) -> None:
+    """Check that the sums of clusters can be of zeros and ones: in all a whole number, not more than there are rows.
+
+    Raises
+    ------
+    OutcomeError
+        For other sums.
+    """
+    total, rows = (moments.mean_of(column) * moments.n for column in (VALUE, ROWS))
+    whole = math.isclose(total, round(total), rel_tol=1e-9, abs_tol=1e-6)
+    if not (whole and -0.5 < total < rows + 0.5):
+        raise OutcomeError(
+            f"{names.metric}: arm {arm!r} holds values other than 0 and 1 (they sum to {total:g} in {rows:,.0f} rows); "
+            "treat it as a mean instead."
+        )
 
 
 def count_successes(moments: Moments, names: Names, arm: str, *, column: str = "value") -> int:

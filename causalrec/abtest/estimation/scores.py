@@ -17,6 +17,9 @@ from causalrec._typing import FloatArray
 from causalrec.exceptions import OutcomeError
 from causalrec.moments import Moments
 
+_ROUNDING = 64 * float(
+    np.finfo(np.float64).eps
+)  # share of what a variance is the difference of, below which it is zero
 VALUE, DENOMINATOR, ROWS = "value", "den", "rows"
 
 
@@ -182,4 +185,19 @@ def _scores(moments: Moments, arm: ArmValue, n_covariates: int) -> Scores:
     into = _score_map(moments, arm, n_covariates)
     if rows is not None:
         covariates = covariates / moments.mean[rows]
-    return Scores(n, float(into[0] @ moments.mean), covariates, into @ moments.products @ into.T / ((n - 1) * n))
+    covariance = into @ moments.products @ into.T / ((n - 1) * n)
+    terms = into[0] ** 2 @ (moments.products.diagonal() + n * (_ROUNDING * moments.mean) ** 2)
+    if not without_rounding(float(covariance[0, 0]), float(terms) / ((n - 1) * n)):
+        covariance[0, :] = covariance[:, 0] = 0.0
+    return Scores(n, float(into[0] @ moments.mean), covariates, covariance)
+
+
+def without_rounding(variance: float, terms: float) -> float:
+    """A variance that is a difference of terms of that size: zero where it is no more than their rounding.
+
+    Examples
+    --------
+    >>> without_rounding(1e-17, 2.0), without_rounding(1e-3, 2.0)
+    (0.0, 0.001)
+    """
+    return variance if variance > _ROUNDING * terms else 0.0

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalrec._validation import list_some
 from causalrec.abtest.aggregates import ALL, Aggregates, Cell
 from causalrec.abtest.comparisons import covariates_of
+from causalrec.abtest.estimation.estimates import TIED_QUANTILE
 from causalrec.abtest.estimation.scores import Names, Stratum, is_clustered, score_strata
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
 from causalrec.abtest.power.power import solve_power
@@ -31,6 +33,11 @@ def solve_power_of(
     options: dict[str, Any] = {"alpha": 1 - experiment.confidence_level}
     if not {"ratio", "n_arms", "weights"} & set(wanted):
         by_arm = shares or dict.fromkeys(aggregates.arms, 1.0)
+        if not by_arm.get(experiment.control, 0) > 0:
+            raise TreatmentError(
+                f"control {experiment.control!r} has no share among {list_some(by_arm)}; give SampleRatio its weight, "
+                "or weights= here."
+            )
         others = [share for arm, share in by_arm.items() if arm != experiment.control and share > 0]
         options["weights"] = (by_arm[experiment.control], *others)
     found = []
@@ -56,10 +63,12 @@ def baseline_of(name: str, metric: Metric, cells: list[Cell]) -> dict[str, Any]:
     Raises
     ------
     OutcomeError
-        For too few units, or a metric that does not vary.
+        For too few units, a metric that does not vary, or a quantile that many units share.
     """
     if isinstance(metric, Quantile):
         [summary] = [cell.quantiles[name] for cell in cells]
+        if summary.tied:
+            raise OutcomeError(f"{name}: {TIED_QUANTILE}, so no size can be planned for the quantile.")
         return {"mean": summary.value, "std": math.sqrt(summary.variance * summary.n), "method": "normal"}
     moments = reduce(lambda a, b: a.merge(b), (cell.moments[name] for cell in cells))
     covariates = covariates_of(metric)
