@@ -14,7 +14,18 @@ Alternative: TypeAlias = Literal["two-sided", "greater", "less"]
 
 @dataclass(frozen=True)
 class Superiority:
-    """Is there an effect? ``alternative`` is scipy's: ``"two-sided"``, ``"greater"`` or ``"less"``."""
+    """Is there an effect? ``alternative`` is scipy's: ``"two-sided"``, ``"greater"`` or ``"less"``.
+
+    Raises
+    ------
+    CausalRecError
+        For another alternative.
+
+    Examples
+    --------
+    >>> Superiority("greater")
+    Superiority(alternative='greater')
+    """
 
     alternative: Alternative = "two-sided"
 
@@ -29,10 +40,23 @@ class NonInferiority:
     Parameters
     ----------
     margin : float
-        Largest loss that can be borne, > 0: in the metric's unit, or as a share of the control mean if ``relative``.
+        Largest loss that can be borne, Largest difference that does not matter, > 0: in the metric's unit, or as a share of the control mean if ``relative``.
     relative : bool
     higher_is_better : bool
         False for what should be small, such as latency: then a loss is an increase.
+
+    Raises
+    ------
+    CausalRecError
+        For a margin that is not a finite number > 0.
+
+    Examples
+    --------
+    >>> from causalrec.abtest import welch_test
+    >>> no_slower = NonInferiority(5.0, higher_is_better=False)
+    >>> found = welch_test(200.0, 900.0, 1_000, 202.0, 900.0, 1_000, hypothesis=no_slower)
+    >>> print(f"{found.estimate:.1f} p = {found.pvalue:.4f}")
+    2.0 p = 0.0127
     """
 
     margin: float
@@ -45,7 +69,26 @@ class NonInferiority:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Is the effect within ``(-margin, margin)``? Two one-sided tests (Schuirmann 1987)."""
+    """Is the effect within ``(-margin, margin)``? Two one-sided tests (Schuirmann 1987).
+
+    Parameters
+    ----------
+    margin : float
+        Largest difference that does not matter, > 0: in the metric's unit, or as a share of the control mean if ``relative``.
+    relative : bool
+
+    Raises
+    ------
+    CausalRecError
+        For a margin that is not a finite number > 0.
+
+    Examples
+    --------
+    >>> from causalrec.abtest import welch_test
+    >>> found = welch_test(10.0, 4.0, 1_000, 10.05, 4.0, 1_000, hypothesis=Equivalence(0.03, relative=True))
+    >>> found.pvalue < 0.05
+    True
+    """
 
     margin: float
     relative: bool = False
