@@ -40,7 +40,7 @@ class NonInferiority:
     Parameters
     ----------
     margin : float
-        Largest loss that can be borne, Largest difference that does not matter, > 0: in the metric's unit, or as a share of the control mean if ``relative``.
+        Largest loss that can be borne, > 0: in the metric's unit, or as a share of the control mean if ``relative``.
     relative : bool
     higher_is_better : bool
         False for what should be small, such as latency: then a loss is an increase.
@@ -74,7 +74,8 @@ class Equivalence:
     Parameters
     ----------
     margin : float
-        Largest difference that does not matter, > 0: in the metric's unit, or as a share of the control mean if ``relative``.
+        Largest difference that does not matter, > 0: in the metric's unit, or as a share of the control mean if
+        ``relative``.
     relative : bool
 
     Raises
