@@ -85,7 +85,7 @@ class Experiment:
     ...                         control="A")
     >>> result = experiment.analyze(frame)
     >>> print(f"{result['clicks'].estimate:.3f}")
-    0.002
+    0.006
     """
 
     metrics: Mapping[str, Metric | SampleRatio]

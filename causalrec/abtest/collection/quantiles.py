@@ -24,7 +24,7 @@ def hall_sheather(q: float, n: int) -> float:
     Examples
     --------
     >>> round(hall_sheather(0.5, 1_000), 4)
-    0.0974
+    0.0972
     """
     z = float(ndtri(q))
     density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
