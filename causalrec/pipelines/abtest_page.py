@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from causalrec.abtest.multiplicity import adjust_pvalues
 from causalrec.plots import plot_aa, plot_ab, plot_distribution, plot_forest, plot_rates, plot_trend
@@ -110,7 +111,8 @@ def alarms(results: ABTestResults) -> Iterator[str]:
         if outlier.pvalue < _SUSPICIOUS:
             yield f"Outliers: the arms have different shares of units beyond the threshold. {outlier}."
     for aa in results.aa:
-        if not aa.calibrated:
+        hits = int((aa.pvalues < aa.alpha).sum())
+        if stats.binomtest(hits, aa.n_simulations, aa.alpha).pvalue < _SUSPICIOUS:
             yield f"A/A simulation: the test does not keep its level. {aa}."
 
 

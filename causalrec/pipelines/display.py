@@ -22,7 +22,7 @@ from rich.text import Text
 from causalrec._validation import list_some
 from causalrec.report import summary_header
 from causalrec.results.base import short_pvalue
-from causalrec.results.scorecard import scorecard_answers, scorecard_checks, scorecard_rows
+from causalrec.results.scorecard import scorecard_answers, scorecard_checks, scorecard_questions, scorecard_rows
 
 if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command need not import the others
     import pandas as pd
@@ -128,7 +128,7 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
     if found.diluted:
         _print_title("on all units, triggered or not", console)
         console.print(_scorecard(found.diluted, console))
-    for line in scorecard_answers(found):
+    for line in (*scorecard_answers(found), *scorecard_questions(found)):
         _print_text(f"  {line}", console)
     console.print()
     for line in scorecard_checks(replace(found, interactions=())):

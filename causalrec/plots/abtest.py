@@ -112,7 +112,7 @@ def plot_forest(results: Effects, *, relative: bool = True, title: str | None = 
 def _effects_of(results: Effects) -> list[ABResult]:
     """The effects in whatever holds them; anything else is refused."""
     if isinstance(results, ExperimentResult):
-        return list(results.effects)
+        results = results.effects
     found = [results] if isinstance(results, ABResult) else list(results)
     strange = [type(each).__name__ for each in found if not isinstance(each, ABResult)]
     if strange:
@@ -201,7 +201,9 @@ def plot_rates(results: Effects, *, metric: str | None = None, as_percent: bool 
         ax.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g}%")
     metric = results[0].metric
     level = f"\nwith {format_level(results[0].confidence_level)} intervals" if np.isfinite(half).any() else ""
-    ax.set(xlabel="arm" if alone else "segment", ylabel=f"{short(metric)}{level}")
+    apart = alone and len({r.control_mean for r in results}) > 1  # by adjustment for covariates
+    beside = f"; {short(arms[0], 16)} as adjusted beside {short(arms[-1], 16)}" if apart else ""
+    ax.set(xlabel=f"arm{beside}" if alone else "segment", ylabel=f"{short(metric)}{level}")
     seen = [
         f"{f'{g}, ' if g else ''}{arm} {format_number(value[i, k])} "
         f"{format_interval(value[i, k] - half[i, k], value[i, k] + half[i, k])}"
@@ -336,6 +338,7 @@ def _one_aa(result: AAResult | Sequence[AAResult]) -> AAResult:
 
 def plot_distribution(result: DistributionResult, *, ax: Any = None) -> Any:
     """A box per arm with the mean beside it; which quantiles box and whiskers are of stands above."""
+    label = result.label
     ax = new_axes(ax, height=1.7 + 0.55 * len(result.arms))
     rows = np.arange(len(result.arms))[::-1]
     order = np.argsort(result.quantile)
@@ -356,8 +359,8 @@ def plot_distribution(result: DistributionResult, *, ax: Any = None) -> Any:
     ax.set_yticks(rows, [short(arm, 24) for arm in result.arms])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.xaxis.get_major_locator().set_params(nbins=5)
-    ax.set(xlabel=short(result.label))
-    return finish(ax, f"How {short(result.label)} is distributed", "; ".join(seen) + ".")
+    ax.set(xlabel=short(label if label == result.metric else f"{label}, of {result.metric}"))
+    return finish(ax, f"Distribution of {short(label)}", "; ".join(seen) + ".")
 
 
 def plot_trend(result: TrendResult, *, ax: Any = None) -> Any:

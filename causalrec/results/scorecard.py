@@ -12,7 +12,6 @@ from causalrec.results.answers import answer_groups, correction_line, relative_m
 from causalrec.results.base import (
     format_level,
     format_number,
-    format_percent,
     pvalue_text,
     short_pvalue,
     written_interval,
@@ -31,13 +30,14 @@ def scorecard_text(result: ExperimentResult) -> str:
     sizes = [part for line in _sizes(result.effects) for part in _wrapped(line, "")]
     heading = ["on triggered units:"] if result.diluted else []
     broken = [part for line in split_alarms(result) for part in _wrapped(line, "")]
-    lines = [_title(result), *broken, *sizes, "", *heading, *_text_table(result.effects)]
+    lines = [_title(result), *broken, *sizes]
+    if result.effects:
+        lines += ["", *heading, *_text_table(result.effects)]
     if result.diluted:
         lines += ["", "on all units, triggered or not:", *_text_table(result.diluted)]
-    lines += ["", *(part for line in scorecard_answers(result) for part in _wrapped(line, ""))]
-    checks = list(scorecard_checks(result))
-    if checks:
-        lines += ["", *(part for line in checks for part in _wrapped(line, ""))]
+    for block in ([*scorecard_answers(result)], [*scorecard_questions(result), *scorecard_checks(result)]):
+        if block:
+            lines += ["", *(part for line in block for part in _wrapped(line, ""))]
     if result.notes:
         lines += ["", "notes", *(part for note in result.notes for part in _wrapped(note, "- "))]
     return "\n".join(lines)
@@ -45,10 +45,11 @@ def scorecard_text(result: ExperimentResult) -> str:
 
 def scorecard_html(result: ExperimentResult) -> str:
     """The same as HTML."""
-    parts = [_html_table(_title(result), result.effects)]
+    parts = [_html_table(_title(result), result.effects)] if result.effects else [f"<p>{escape(_title(result))}</p>"]
     if result.diluted:
         parts.append(_html_table("on all units, triggered or not", result.diluted))
-    lines = [*_sizes(result.effects), *scorecard_answers(result), *scorecard_checks(result), *result.notes]
+    said = (scorecard_answers(result), scorecard_questions(result), scorecard_checks(result))
+    lines = [*_sizes(result.effects), *(line for each in said for line in each), *result.notes]
     parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
     broken = [f"<p><b>{escape(line)}</b></p>" for line in split_alarms(result)]
     return "".join([*broken, *parts])
@@ -70,7 +71,17 @@ def scorecard_answers(result: ExperimentResult) -> Iterator[str]:
 
 
 def _title(result: ExperimentResult) -> str:
-    return f"Experiment: {result.n_obs:,} units, {format_level(result.confidence_level)} intervals"
+    units = f"{result.n_obs:,} units"
+    if result.diluted:
+        units = f"{max(_triggered(result.effects)):,} triggered of {units}"
+    return f"Experiment: {units}, {format_level(result.confidence_level)} intervals"
+
+
+def _triggered(effects: Sequence[ABResult]) -> Iterator[int]:
+    """Units of all arms with a value, by metric."""
+    for metric in {e.metric for e in effects}:
+        own = [e for e in effects if e.metric == metric]
+        yield own[0].n_control + sum(e.n_treatment for e in own)
 
 
 def _sizes(effects: Sequence[ABResult]) -> Iterator[str]:
@@ -133,10 +144,14 @@ def _html_table(caption: str, effects: Sequence[ABResult]) -> str:
     return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"
 
 
-def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
-    """What was asked, and what was checked, a line each."""
+def scorecard_questions(result: ExperimentResult) -> Iterator[str]:
+    """What was asked where it is not whether there is a difference, a line each."""
     for metric, e in {e.metric: e for e in result.effects if e.hypothesis != "two-sided"}.items():
         yield f"{metric}: p and interval are {_hypothesis(e)}"
+
+
+def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
+    """What was checked, a line each."""
     for metric in _adjusted_apart(result.effects):
         yield f"{metric}: the value of control depends on the arm beside it, as each comparison is adjusted by itself"
     for ratio in result.sample_ratio:
@@ -186,8 +201,8 @@ def _adjusted_apart(effects: Sequence[ABResult]) -> list[str]:
 def _hypothesis(effect: ABResult) -> str:
     if effect.hypothesis in ("greater", "less"):
         return f"one-sided ({effect.hypothesis})"
-    write = format_percent if relative_margins(effect) else format_number
-    margins = [write(m) for m in (effect.margin_low, effect.margin_high) if not math.isnan(m)]
+    known = [m for m in (effect.margin_low, effect.margin_high) if not math.isnan(m)]
+    margins = [f"{100 * m:+.4g}%" if relative_margins(effect) else format_number(m) for m in known]
     level = effect.interval_level
     at = "" if level == effect.confidence_level else f", {format_level(level)} interval"
     return f"of {effect.hypothesis}, margin{'s' * (len(margins) > 1)} {' and '.join(margins)}{at}"

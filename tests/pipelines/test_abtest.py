@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -24,11 +27,14 @@ from causalrec.exceptions import ColumnError, ConfigError, DatasetError, EngineE
 from causalrec.experiment_config import ExperimentConfig, load_experiment, parse_experiment
 from causalrec.pipelines import abtest as abtest_module
 from causalrec.pipelines.abtest import ABTestSummary, run_abtest
+from causalrec.pipelines.abtest_page import alarms
+from causalrec.pipelines.abtest_page import sections as page_sections
 from causalrec.pipelines.data import write_service
-from causalrec.pipelines.display import print_abtest
+from causalrec.pipelines.display import ConsoleReporter, print_abtest
 from causalrec.pipelines.progress import SilentReporter
 from causalrec.pipelines.rundir import RunDirectory, newest_run
-from causalrec.results import ABResult, ExperimentResult
+from causalrec.results import AAResult, ABResult, ExperimentResult, OutlierResult
+from causalrec.results.answers import answer_words
 from causalrec.results.scorecard import scorecard_rows, short_pvalue
 
 from ..conftest import REPO
@@ -135,13 +141,65 @@ def test_the_page_has_every_part_and_needs_nothing_else(page: str, summary: ABTe
     pictures = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
     kept = [p.read_bytes() for p in sorted((summary.path / "figures").iterdir())]
     assert sorted(pictures) == sorted(kept)
-    # Effects; 6 rates, 6 forests by segment; 4 distributions; 5 A/A.
-    assert len(kept) == 1 + 6 + 6 + 4 + 5
+    # Effects; 6 rates, 6 forests by segment; 3 distributions (one of minutes and their quantile); 5 A/A.
+    assert len(kept) == 1 + 6 + 6 + 3 + 5
+    assert captions.count("Every metric and arm against control") == 1
     assert "://" not in re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
     found = summary.results.experiment
     assert f"{found['minutes'].control_mean:.4g}" in page
     assert found.notes
     assert all(note.split("[")[0] in page for note in found.notes)
+
+
+def test_the_page_answers_first_and_looks_at_the_right_column(page: str, summary: ABTestSummary) -> None:
+    first = re.search(r'<ul class="findings findings">(.*?)</ul>', page, re.DOTALL)
+    assert first is not None
+    lines = re.findall(r"<li>(.*?)</li>", first.group(1))
+    found = summary.results.experiment
+    assert [line.partition(":")[0] for line in lines[:-1]] == [e.metric for e in found.effects]
+    assert all(line.rstrip(".").partition(" (p")[0].endswith(answer_words(e))
+               for line, e in zip(lines, found.effects, strict=False))  # fmt: skip
+    assert "6 comparisons, each tested at 5%: p-values and intervals are not corrected" in lines[-1]
+    skips = next(o for o in summary.results.outliers if o.metric == "skip_rate")
+    assert (skips.column, skips.label) == ("skips", "skips")
+    assert f"skip_rate, values of skips: above {skips.high:.4g}" in page
+    assert "Distribution of skips" in page
+    assert "Distribution of skip_rate" not in page
+    assert "Distribution of minutes_p90" not in page
+
+
+def outlier(pvalue: float) -> OutlierResult:
+    return OutlierResult(
+        "skip_rate", -math.inf, 203.0, pvalue, "chi-square", ("A", "B"), (1_000, 1_000), (5, 20), (1.0, 1.0),
+        (1.0, 1.0), "skips",
+    )  # fmt: skip
+
+
+def test_alarms_are_of_what_makes_effects_doubtful(summary: ABTestSummary, table: Path, tmp_path: Path) -> None:
+    sound = replace(summary.results, aa=(), outliers=(outlier(0.2),))
+    assert not list(alarms(sound))
+    (line,) = alarms(replace(sound, outliers=(outlier(0.0049),)))
+    assert "skip_rate, of skips: above 203 are 5 of 1,000 (0.50%) in A, 20 of 1,000 (2.00%) in B; p = 0.0049" in line
+    assert "the share differs" in "".join(page_sections(replace(sound, outliers=(outlier(0.0049),)), {})[-1].text)
+    assert "no clear sign that the share differs" in "".join(page_sections(sound, {})[-1].text)
+    noted = replace(sound.experiment, notes=("dropped 3 units that were in more than one arm",))
+    assert list(alarms(replace(sound, experiment=noted))) == ["Dropped 3 units that were in more than one arm."]
+    wrong = AAResult("minutes", 0.05, 0.2, 0.1, 0.3, 0.0, False, 100, 1_000, "z", np.r_[[0.01] * 20, [0.5] * 80])
+    assert "A/A simulation: the test does not keep its level" in "".join(alarms(replace(sound, aa=(wrong,))))
+
+    broken = run_abtest(small(tmp_path, weights={"control": 0.5, "treatment": 0.5}), table)
+    assert broken.alarms[0].startswith("SAMPLE RATIO MISMATCH (p")
+    html = broken.report.read_text(encoding="utf-8")
+    assert html.index("SAMPLE RATIO MISMATCH") < html.index("minutes:")
+    text = shown(broken, 110)
+    assert text.index("SAMPLE RATIO MISMATCH") < text.index("minutes")
+
+
+def test_a_pipe_has_the_width_that_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    assert ConsoleReporter().console.width == 72
+    monkeypatch.delenv("COLUMNS")
+    assert ConsoleReporter().console.width == 140
 
 
 def test_the_interactions_are_corrected_for_their_number(summary: ABTestSummary) -> None:

@@ -24,7 +24,8 @@ def effect(metric: str = "visit", relative: float = 0.25, low: float = 0.1, high
         "n_treatment": 400, "statistic": 5.0, "df": 998.0, "relative_effect": relative, "relative_ci_low": low,
         "relative_ci_high": high, "control_std_error": 0.01, "treatment_std_error": 0.02,
     }  # fmt: skip
-    return ABResult(0.05, 0.01, 0.02, 0.08, 0.001, 0.95, 900, "Welch", "ate", metric=metric, **(known | more))
+    method = more.pop("method", "Welch")
+    return ABResult(0.05, 0.01, 0.02, 0.08, 0.001, 0.95, 900, method, "ate", metric=metric, **(known | more))
 
 
 def power_curve(metric: str = "visit", sizes: tuple[int, ...] = (100, 200, 300)) -> PowerCurveResult:

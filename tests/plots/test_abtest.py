@@ -15,6 +15,7 @@ from scipy import stats
 from causalrec.exceptions import CausalRecError
 from causalrec.plots import (
     plot_aa,
+    plot_ab,
     plot_distribution,
     plot_forest,
     plot_power_curve,
@@ -22,6 +23,7 @@ from causalrec.plots import (
     plot_resampling,
     plot_trend,
 )
+from causalrec.results import ExperimentResult
 
 from .abtest_results import aa, bootstrap, distribution, effect, permutation, power_curve, trend
 from .test_figures import INF, LONG, NAN, drawn, lines, segments, ticks
@@ -48,6 +50,67 @@ def test_forest_in_the_unit_of_the_metric() -> None:
 def test_forest_without_an_effect_says_so() -> None:
     missing = dataclasses.replace(effect("spend"), estimate=NAN, ci_low=NAN)
     assert [t.get_text() for t in plot_forest([effect(), missing], relative=False).texts] == ["0.05", "no effect known"]
+
+
+def test_forest_marks_margins_in_their_rows_and_open_ends_as_arrows() -> None:
+    inferior = effect("skips", -0.01, -INF, 0.011, hypothesis="non-inferiority", margin_high=0.02,
+                      method="Welch t; relative margin")  # fmt: skip
+    same = effect("share", 0.001, -0.02, 0.02, hypothesis="equivalence", margin_low=-0.01, margin_high=0.01)
+    ax = plot_forest([effect("visit", 0.01, 0.005, 0.02), inferior, same])
+    margin = next(c for c in ax.collections if c.get_label() == "margin")
+    found = sorted((x, y0, y1) for (x, y0), (_, y1) in margin.get_segments())
+    # One part in fifty of the control mean; .01 of a control mean of .2 is a twentieth.
+    assert found == [pytest.approx(mark) for mark in ((-0.05, -0.32, 0.32), (0.02, 0.68, 1.32), (0.05, -0.32, 0.32))]
+    assert ax.get_xlim()[0] < -0.05
+    assert ax.get_xlim()[1] > 0.05
+    arrows = [line for line in ax.get_lines() if line.get_marker() == "<" and len(line.get_xdata())]
+    assert [line.get_ydata().tolist() for line in arrows] == [[1]]
+    assert "skips -1.0% [no bound, +1.1%], margin +2.0%" in ax.get_label()
+    assert "margin -5.0% and +5.0%" in ax.get_label()
+    absolute = plot_forest([same], relative=False)
+    margin = next(c for c in absolute.collections if c.get_label() == "margin")
+    assert [x for (x, _), _ in margin.get_segments()] == [-0.01, 0.01]
+    assert not any(c.get_label() == "margin" for c in plot_forest([effect()]).collections)
+
+
+def test_an_experiment_or_one_effect_can_be_drawn() -> None:
+    result = ExperimentResult(900, 0.95, (effect(), effect("spend", control_mean=0.3)))
+    assert ticks(plot_forest(result), "y") == ["visit", "spend"]
+    assert ticks(plot_ab(result["spend"]), "y") == ["spend"]
+    assert [patch.get_height() for patch in plot_rates(result, metric="spend").patches] == [0.3, 0.25]
+    assert [patch.get_height() for patch in plot_rates(result["visit"]).patches] == [0.2, 0.25]
+    with pytest.raises(CausalRecError, match="draw each apart, with metric='name'"):
+        plot_rates(result)
+    with pytest.raises(CausalRecError, match=r"metric is 'vist'; found results of .*Did you mean 'visit'"):
+        plot_rates(result, metric="vist")
+    for plot in (plot_forest, plot_rates):
+        with pytest.raises(CausalRecError, match=r"found .AAResult. among the results; expected an ExperimentResult"):
+            plot([aa()])
+        with pytest.raises(CausalRecError, match="nothing to draw"):
+            plot(ExperimentResult(0, 0.95, ()))
+
+
+def test_one_simulation_may_stand_in_a_sequence() -> None:
+    assert plot_aa((aa(),)).get_label() == plot_aa(aa()).get_label()
+    with pytest.raises(CausalRecError, match="found the simulations of 'visit', 'spend'; expected one"):
+        plot_aa([aa(), aa("spend")])
+    with pytest.raises(CausalRecError, match=r"found .ABResult.; expected the AAResult"):
+        plot_aa([effect()])  # type: ignore[list-item]
+    with pytest.raises(CausalRecError, match="nothing to draw"):
+        plot_aa([])
+
+
+def test_a_distribution_is_named_by_its_values() -> None:
+    ax = plot_distribution(dataclasses.replace(distribution("skip_rate"), column="skips"))
+    assert ax.get_title(loc="left") == "Distribution of skips"
+    assert ax.get_xlabel() == "skips, of skip_rate"
+
+
+def test_rates_say_which_of_several_adjusted_controls_is_drawn() -> None:
+    apart = [effect(), effect(treatment="letter", control_mean=0.21)]
+    assert plot_rates(apart).get_xlabel() == "arm; none as adjusted beside letter"
+    assert plot_rates(apart).patches[0].get_height() == 0.21
+    assert plot_rates([effect(), effect(treatment="letter")]).get_xlabel() == "arm"
 
 
 def test_one_very_wide_interval_does_not_hide_the_others() -> None:
