@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-import causalrec
+from causalrec.datasets import load_dataset
+from causalrec.plots import plot_forest
 from causalrec.report import Section, SummaryRow, render_report, write_report
-from causalrec.results import format_number
+from causalrec.results import ABResult, EffectResult, format_number
+from causalrec.tracking import git_commit, package_versions
 
 _WIDTH = 110
+_Effect = TypeVar("_Effect", bound=EffectResult)
 
 
 def study_arguments(name: str, description: str | None, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,6 +69,7 @@ class Study:
         conclusions: Sequence[str],
         caveats: Sequence[str] = (),
         summary: Sequence[SummaryRow] = (),
+        made: str = "",
     ) -> Path:
         """Print the conclusions and write the figures and ``index.html``, which opens with them; the page's path."""
         for title, lines in (("Conclusions", conclusions), ("What to doubt", caveats)):
@@ -81,11 +86,36 @@ class Study:
             [*doubts, *self.sections],
             topic="of",
             findings=conclusions,
-            appendix=f"causalrec {causalrec.__version__}; figures beside this page: {', '.join(self.figures)} (PNG)",
+            appendix=f"{made or how_made()}\n\nfigures beside this page, PNG:\n{', '.join(self.figures)}",
         )
         path = write_report(directory / "index.html", page)
         print(f"\n{len(self.figures)} figures and {path}")
         return path
+
+
+def how_made(name: str = "", *, data: Sequence[str] = (), data_dir: Path | None = None, seeds: str = "") -> str:
+    """What it takes to get the page again: command, code, packages, data sets by content digest, seeds."""
+    versions = {"python": platform.python_version(), **package_versions()}
+    lines = {
+        "command": f"python -m experiments.{name}.run" if name else "",
+        "commit": git_commit() or "unknown",
+        "versions": textwrap.fill(", ".join(f"{k} {v}" for k, v in versions.items()), _WIDTH),
+        "data by sha256": "\n".join(f"{load_dataset(d, data_dir).digest}  {d}" for d in data),
+        "seeds": seeds,
+    }
+    return "\n\n".join(f"{title}:\n{text}" for title, text in lines.items() if text)
+
+
+def in_points(effect: _Effect) -> _Effect:
+    """The effect on a share in percentage points."""
+    return replace(effect, estimate=100 * effect.estimate, ci_low=100 * effect.ci_low, ci_high=100 * effect.ci_high)
+
+
+def forest_in_points(effects: Sequence[ABResult], title: str) -> Any:
+    """Effects on a share as a forest, in percentage points."""
+    axes = plot_forest([in_points(e) for e in effects], relative=False, title=title)
+    axes.set_xlabel(f"percentage points against {effects[0].control}")
+    return axes
 
 
 def save_figures(figures: Mapping[str, Any], directory: Path) -> None:

@@ -36,6 +36,7 @@ def adjust_pvalues(pvalues: Any, method: str = "holm") -> Any:
         (Holm 1979; as safe as Bonferroni and never weaker); ``"holm-sidak"``; ``"hochberg"`` (1988; independent or
         positively dependent tests). Against a large share of false rejections: ``"bh"`` (Benjamini and Hochberg 1995;
         independent or positively dependent tests), ``"by"`` (Benjamini and Yekutieli 2001; any dependence).
+        statsmodels' names of these are known too: ``"fdr_bh"``, ``"fdr_by"``, ``"simes-hochberg"``.
 
     Returns
     -------
@@ -53,6 +54,7 @@ def adjust_pvalues(pvalues: Any, method: str = "holm") -> Any:
     >>> adjust_pvalues([0.01, float("nan"), 0.04], "bh")
     array([0.02,  nan, 0.04])
     """
+    method = {"fdr_bh": "bh", "fdr_by": "by", "simes-hochberg": "hochberg"}.get(method, method)
     if method not in _METHODS:
         raise CausalRecError(
             f"method is {method!r}; expected one of {list_some(_METHODS, 10)}.{nearest(str(method), _METHODS)}"

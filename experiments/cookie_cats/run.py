@@ -25,7 +25,7 @@ from causalrec.abtest import (
     two_proportion_test,
 )
 from causalrec.datasets import load_dataset
-from causalrec.plots import plot_distribution, plot_forest, plot_rates, plot_resampling
+from causalrec.plots import plot_distribution, plot_rates, plot_resampling
 from causalrec.report import SummaryRow
 from causalrec.results import (
     ABResult,
@@ -35,7 +35,7 @@ from causalrec.results import (
     SampleRatioResult,
     format_pvalue,
 )
-from experiments._study import Study, study_arguments
+from experiments._study import Study, forest_in_points, how_made, in_points, study_arguments
 
 CONTROL, TREATMENT = "gate_30", "gate_40"
 ROUNDS, REACHED = "sum_gamerounds", "reached"
@@ -44,6 +44,9 @@ MARGIN = 0.005  # the loss of 7-day retention that a product team might bear
 EVERYONE, COULD_MEET, DILUTED, COULD_NOT = (
     "all players", "reached level 30", "the same, diluted to all", "cannot have met a gate"
 )  # fmt: skip
+Z = 1.959963984540054  # of a 95% interval
+SEED = 1  # of bootstrap and permutation
+OWN, UNTOUCHED, SHARES = "reached level 30: own difference", "did not: own difference", "fewer reached level 30"
 METHODS = ("wald", "newcombe", "miettinen-nurminen", "agresti-caffo", "g", "fisher")
 
 
@@ -60,6 +63,7 @@ class CookieCats:
     safe: ABResult
     worst_case: ABResult
     rounds: dict[str, EffectResult]
+    parts: pd.DataFrame
 
 
 def load_players(data_dir: object = None) -> pd.DataFrame:
@@ -93,7 +97,31 @@ def lost_players(counts: tuple[int, int, int, int]) -> ABResult:
     )
 
 
-def rounds_by_resampling(players: pd.DataFrame, rng: int = 1) -> dict[str, ResamplingResult]:
+def decompose(players: pd.DataFrame) -> pd.DataFrame:
+    """The difference in 7-day retention in three parts that add up to it (Kitagawa 1955), a row each.
+
+    Players who reached level 30 and players who did not, each by the difference of their own retention times their mean
+    share of the arms, and what the arms' different shares make. Errors by the delta method.
+    """
+    cells = players.groupby(["version", REACHED])["retention_7"].agg(["size", "mean"])
+    sizes, rates = (cells[c].unstack().loc[[CONTROL, TREATMENT]].to_numpy()[:, ::-1] for c in ("size", "mean"))
+    n = sizes.sum(axis=1)
+    share = sizes[:, 0] / n
+    var_share = share * (1 - share) / n
+    var_rate = rates * (1 - rates) / sizes
+    weight = np.array([share.mean(), 1 - share.mean()])
+    own, gap = rates[1] - rates[0], rates.mean(axis=0)
+    moved, distance = share[1] - share[0], gap[0] - gap[1]
+    parts = {
+        OWN: (weight[0] * own[0], weight[0] ** 2 * var_rate[:, 0].sum() + own[0] ** 2 * var_share.sum() / 4),
+        UNTOUCHED: (weight[1] * own[1], weight[1] ** 2 * var_rate[:, 1].sum() + own[1] ** 2 * var_share.sum() / 4),
+        SHARES: (moved * distance, distance**2 * var_share.sum() + moved**2 * var_rate.sum() / 4),
+    }
+    rows = [(name, value, value - Z * np.sqrt(v), value + Z * np.sqrt(v)) for name, (value, v) in parts.items()]
+    return pd.DataFrame(rows, columns=["part", "difference", "low", "high"])
+
+
+def rounds_by_resampling(players: pd.DataFrame, rng: int = SEED) -> dict[str, ResamplingResult]:
     """Means and medians of rounds by bootstrap and permutation."""
     by_arm = dict(list(players.groupby("version")[ROUNDS]))
     control, treatment = by_arm[CONTROL].to_numpy(float), by_arm[TREATMENT].to_numpy(float)
@@ -126,6 +154,7 @@ def study_players(players: pd.DataFrame) -> CookieCats:
         worst_case=lost_players(counts),
         rounds={"mean, Welch": everyone["rounds"], "mean, clipped at 99.9%": everyone["rounds, 99.9% clip"],
                 "mean, clipped at 99%": everyone["rounds, 99% clip"], **rounds_by_resampling(players)},
+        parts=decompose(players),
     )  # fmt: skip
 
 
@@ -192,12 +221,32 @@ def _tell_trigger(study: Study, found: CookieCats) -> None:
         "A gate can act on no one who played fewer than 30 rounds, and it cannot change who plays 30. So the players "
         "with 30 rounds or more are an experiment of their own, and one whose split is even.",
         f"There gate 40 changes 7-day retention by {_points(seven[COULD_MEET])}, that is {_points(seven[DILUTED])} of "
-        f"all players. The rest of the usual {_points(seven[EVERYONE])} comes from players whom no gate could touch.",
-        tables={"Percentage points": _effects([*rows.values()], [*rows], "effect on", 100)},
-        figures={"effects": plot_forest(
-            [replace(e, segment=who) for who, e in seven.items()], relative=False,
-            title="7-day retention, gate 40 against gate 30, as a share")},
+        "all players.",
+        f"{_parts(found)} No gate can have made the last two.",
+        tables={"Percentage points": _effects([*rows.values()], [*rows], "effect on", 100),
+                "The usual difference in parts, percentage points": _in_points(found.parts)},
+        figures={"effects": forest_in_points(
+            [replace(e, segment=who) for who, e in seven.items()], "7-day retention, gate 40 against gate 30")},
     )  # fmt: skip
+
+
+def _in_points(parts: pd.DataFrame) -> pd.DataFrame:
+    numbers = parts.columns[1:]
+    return parts.assign(**{c: (100 * parts[c]).round(3) for c in numbers})
+
+
+def _parts(found: CookieCats) -> str:
+    """The usual difference, told in its parts."""
+    part = {row.part: f"{100 * row.difference:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+            for row in found.parts.itertuples(index=False)}  # fmt: skip
+    reached = [found.triggered["retention_7"].n_control / found.split.counts[0],
+               found.triggered["retention_7"].n_treatment / found.split.counts[1]]  # fmt: skip
+    return (
+        f"The usual {100 * found.everyone['retention_7'].estimate:+.2f} points are the sum of {part[OWN]} from players "
+        f"who reached level 30 and came back less often, {part[UNTOUCHED]} from players who did not reach it and came "
+        f"back less often, and {part[SHARES]} because fewer players of gate 40 reached it ({reached[1]:.1%} against "
+        f"{reached[0]:.1%}), which is the uneven split over again."
+    )
 
 
 def _among(found: CookieCats, metric: str) -> dict[str, ABResult]:
@@ -241,8 +290,7 @@ def _conclusions(found: CookieCats) -> list[str]:
         f"{max(100 * diluted.ci_high, 0):.2f} points of all players is ruled out (95%), a loss of "
         f"{-100 * diluted.ci_low:.2f} is not.",
         f"Do not quote the {_points(usual)} that this test is known for (p = {usual.pvalue:.4f}): the split is "
-        f"suspicious (p = {found.split.pvalue:.4f}), and that among players who never met a gate; "
-        f"{1 - diluted.estimate / usual.estimate:.0%} of the effect is theirs.",
+        f"suspicious (p = {found.split.pvalue:.4f}), and that among players who never met a gate. {_parts(found)}",
         f"What the gate itself does is smaller and not certain: {_points(clean)} among players who reach level 30, "
         f"p = {clean.pvalue:.2f}.",
         "Before the next test find why gate 30 has fewer players who left early; then count only players who reach "
@@ -277,9 +325,12 @@ def main(arguments: Sequence[str] | None = None) -> CookieCats:
     _tell_rounds(study, players, found)
     study.finish(
         asked.output, conclusions=_conclusions(found), caveats=_CAVEATS,
-        summary=[*(SummaryRow.of("7-day retention", who, e) for who, e in _among(found, "retention_7").items()),
-                 SummaryRow.of("1-day retention", "all players", found.everyone["retention_1"]),
+        summary=[*(SummaryRow.of("7-day retention, points", who, in_points(e))
+                   for who, e in _among(found, "retention_7").items()),
+                 SummaryRow.of("1-day retention, points", "all players", in_points(found.everyone["retention_1"])),
                  SummaryRow.of("rounds", "all players, clipped at 99.9%", found.everyone["rounds, 99.9% clip"])],
+        made=how_made("cookie_cats", data=["cookie_cats"], data_dir=asked.data_dir,
+                      seeds=f"{SEED} for bootstrap and permutation"),
     )  # fmt: skip
     return found
 

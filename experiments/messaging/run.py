@@ -28,10 +28,10 @@ from causalrec.abtest.metrics import ProportionMethod
 from causalrec.datasets import load_dataset
 from causalrec.engines import open_engine
 from causalrec.exceptions import CausalRecError
-from causalrec.plots import plot_forest, plot_power_curve, plot_rates
+from causalrec.plots import plot_power_curve, plot_rates
 from causalrec.report import SummaryRow
 from causalrec.results import ABResult, ExperimentResult, PowerResult, format_pvalue
-from experiments._study import Study, study_arguments
+from experiments._study import Study, forest_in_points, how_made, in_points, study_arguments
 from experiments.messaging.cleaning import GROUP, ORDER, OUTCOME, USER, Cleaned, clean
 
 CONTROL, TREATMENT, DAY, ADS = "psa", "ad", "most ads day", "total ads bucket"
@@ -174,7 +174,7 @@ def _tell_days(study: Study, found: Messaging, counts: pd.DataFrame) -> None:
         f"(p = {format_pvalue(split.pvalue)} after Holm). The day is counted after assignment, so this is not a fault "
         "of the split, but the stratified number is a check and not a better estimate.",
         tables={"Lift by day, in percentage points": _points([*days, stratified, found.overall], names, "day")},
-        figures={"intervals": plot_forest([*days, found.overall], relative=False, title="Lift by day, as a share")},
+        figures={"intervals": forest_in_points([*days, found.overall], "Lift by day")},
     )
 
 
@@ -284,9 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> Messaging:
     _tell_power(study, found.designs)
     study.finish(
         asked.output, conclusions=_conclusions(found, overall.n_treatment), caveats=_CAVEATS,
-        summary=[SummaryRow.of("all users", "ad − psa, share converted", overall),
-                 SummaryRow.of("all users", "the same, stratified by day", found.by_day["converted"]),
-                 SummaryRow.of("sample", "the same, on Spark", sample["converted"])],
+        summary=[SummaryRow.of("all users", "ad − psa, points of users converted", in_points(overall)),
+                 SummaryRow.of("all users", "the same, stratified by day", in_points(found.by_day["converted"])),
+                 SummaryRow.of("sample", "the same, on Spark", in_points(sample["converted"]))],
+        made=how_made("messaging", data=["marketing_ab", "marketing_ab_by_day", "marketing_ab_by_ads"],
+                      data_dir=asked.data_dir, seeds="none: nothing is drawn"),
     )  # fmt: skip
     return found
 

@@ -19,7 +19,7 @@ from causalrec.datasets import ServiceTruth, simulate_service, simulate_service_
 from causalrec.plots import plot_forest, plot_rates, plot_trend
 from causalrec.report import SummaryRow
 from causalrec.results import ABResult, ExperimentResult, TrendResult, format_number, format_pvalue
-from experiments._study import Study, study_arguments
+from experiments._study import Study, how_made, study_arguments
 from experiments.music_service.checks import tell_calibration, tell_design, tell_outliers, tell_split
 from experiments.music_service.experiment import (
     DAILY,
@@ -279,6 +279,8 @@ def main(arguments: Sequence[str] | None = None, *, n_simulations: int = 4_000, 
         summary=[*(SummaryRow.of("all users", e.metric, e, truth.effect(e.metric)) for e in result.effects),
                  SummaryRow.of("all users", "minutes a day, change per day", trend, slope),
                  SummaryRow.of("all users", f"minutes a day from day {WORN_OFF}", late, lasting)],
+        made=how_made("music_service", seeds=f"{SEED} for the service, its days, the lost users and A/A; {SEED + 1} to "
+                      f"{SEED + repeats} for the other services"),
     )  # fmt: skip
     return {
         "designs": design, "calibration": calibration, "result": result, "outliers": outliers, "ways": ways,

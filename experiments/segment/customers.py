@@ -53,7 +53,7 @@ def find_segments(customers: pd.DataFrame, *, most: int = 10, random_state: int 
     centres = pd.DataFrame(fits[best].cluster_centers_, columns=TRAITS)
     ages = customers["age"].groupby(fits[best].labels_).mean()
     names = [
-        f"{_level(c.income)} income, {_level(c.score)} score, {age:.0f}"
+        f"{_level(c.income)} income, {_level(c.score)} score, age {age:.0f}"
         for c, age in zip(centres.itertuples(index=False), ages, strict=True)
     ]
     if len(set(names)) < best:

@@ -1,4 +1,4 @@
-"""An offer is tried on 200 customers of a mall: does it work, for which segment, and were 200 enough?
+"""A simulated offer to 200 real customers of a mall: does it work, for which segment, and were 200 enough?
 
 The customers are real and so are the segments found among them; who gets the offer is drawn by lot, and its effect is
 planted, so that the answers can be checked, once and over many assignments.
@@ -21,6 +21,7 @@ from causalrec.abtest import (
     Experiment,
     Mean,
     SampleRatio,
+    adjust_pvalues,
     bootstrap_diff,
     heterogeneity_test,
     power_curve,
@@ -31,8 +32,8 @@ from causalrec.exceptions import BalanceWarning
 from causalrec.moments import Moments
 from causalrec.plots import plot_forest, plot_power_curve, plot_resampling
 from causalrec.report import SummaryRow
-from causalrec.results import ABResult, ExperimentResult, ResamplingResult, format_number, format_pvalue
-from experiments._study import Study, study_arguments
+from causalrec.results import ABResult, ExperimentResult, ResamplingResult, format_number
+from experiments._study import Study, how_made, study_arguments
 from experiments.segment.customers import NOISE, Population, assign, find_segments, read_customers
 
 SEED = 20250303
@@ -42,6 +43,7 @@ EXPERIMENT = Experiment(
     segments=("segment",),
 )  # fmt: skip
 ALL = "all customers"
+COVERED, SEEN = "covered: the interval holds the planted effect", "seen: p < .05"
 
 
 def tell_segments(study: Study, population: Population) -> None:
@@ -51,7 +53,8 @@ def tell_segments(study: Study, population: Population) -> None:
         "Who are the customers?",
         f"k-means on standardised age, income and spending score; of k = 2 to 10, k = {best['k']:.0f} has the largest "
         f"silhouette, {best['silhouette']:.3f}. From 4 segments on none is below {later.min():.3f}, so they are a "
-        "convenient cut and not natural kinds.",
+        "convenient cut and not natural kinds. A segment's name has its level of income and of spending score, and its "
+        "mean age.",
         f"The next period's score is the present one with normal noise (sd {NOISE:g}: an assumption, as the data has "
         "one period). The offer adds 10 to it where the segment's score is low, 5 where it is in the middle, nothing "
         f"where it is high; over all customers {format_number(population.effect)}.",
@@ -116,8 +119,8 @@ def one_experiment(
         "The bootstrap's percentile interval is shorter than Welch's where arms have some ten customers: it knows no "
         "t law. The studentised one does better.",
         *result.notes,
-        tables={"Overall": table[table["segment"] == ALL].drop(columns="segment"),
-                "By segment": table[table["segment"] != ALL], "Do effects differ between segments?": tests},
+        tables={f"Overall; {COVERED}": table[table["segment"] == ALL].drop(columns="segment"),
+                f"By segment; {COVERED}": table[table["segment"] != ALL], "Do effects differ between segments?": tests},
         figures={
             "segments": plot_forest(adjusted, relative=False, title="Effect on the next score"),
             "bootstrap": plot_resampling(whole),
@@ -158,16 +161,23 @@ def sufficient(population: Population) -> pd.DataFrame:
 def tell_sizes(study: Study, population: Population) -> pd.DataFrame:
     table = sufficient(population)
     parts = table[table["segment"] != ALL]
+    shown = table.rename(columns={
+        "effect": "for an effect of", "power": "power, Welch", "adjusted": "power, adjusted", "needed": "needed, Welch",
+    })  # fmt: skip
     enough = parts[parts["customers"] >= parts["needed"]]
     curve = power_curve(
-        std=float(parts["sd"].median()), effect=[5.0, 10.0], n_obs=range(10, 401, 10), metric="median segment"
+        std=float(parts["sd"].median()), effect=[5.0, 10.0], n_obs=range(8, 401, 2), metric="median segment"
     )
     study.add(
         "What would have sufficed?",
         f"By Welch's test {len(enough)} of {len(parts)} segments had enough customers for 80% power. Tested one by "
         f"one, all of them together would have needed {parts['needed'].sum():,} customers without the past score and "
         f"{parts['needed, adjusted'].sum():,} with it, of the {table['customers'].iloc[-1]} there are.",
-        tables={"Two-sided 5%; sizes are of both arms, for 80% power": table},
+        tables={
+            "Two-sided 5%. Power is that of the customers there are, to see what was planted. Needed are customers "
+            "of both arms for 80% power, to see the effect in the table: the planted one, or 5 where none was. "
+            "Adjusted: for the past score": shown
+        },
         figures={"power_curve": plot_power_curve(curve)},
     )
     return table
@@ -229,6 +239,7 @@ def bootstraps(population: Population, repeats: int, *, n_resamples: int = 1_000
 def tell_repeats(
     study: Study, population: Population, sizes: pd.DataFrame, repeats: int, few: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    print(f"\n{repeats:,} other assignments, and {few:,} with the bootstrap: a minute or two ...", flush=True)
     analytic, drawn = repeated(population, repeats), bootstraps(population, few)
     of_all = analytic["segment"].str.startswith("interaction")
     both = pd.concat([analytic[~of_all], drawn], ignore_index=True)
@@ -253,28 +264,45 @@ def tell_repeats(
         "ten customers an arm are not.",
         "The assignment was balanced within segments; an analysis that ignores them has intervals that are too wide. "
         "What was randomised within should be analysed within.",
-        tables={"Overall": table[table["segment"] == ALL].drop(columns=["segment", "power by formula"]),
-                "By segment": table[table["segment"] != ALL]},
+        tables={f"Overall, shares of assignments. {COVERED}; {SEEN}":
+                table[table["segment"] == ALL].drop(columns=["segment", "power by formula"]),
+                f"By segment, shares of assignments. {COVERED}; {SEEN}; power by formula: how often it should be":
+                table[table["segment"] != ALL]},
     )  # fmt: skip
     return analytic, drawn
 
 
-def conclusions(result: ExperimentResult, sizes: pd.DataFrame) -> list[str]:
-    """What to do, from the one experiment; nothing here looks at what was planted."""
+def conclusions(
+    result: ExperimentResult, strict: ExperimentResult, sizes: pd.DataFrame, false_alarms: float
+) -> list[str]:
+    """What to do, from the one experiment; nothing here looks at what was planted.
+
+    ``strict`` has the intervals of all segments at once, and ``false_alarms`` is how often the interaction test says
+    p < .05 where segments do not differ.
+    """
     effect = result["adjusted"]
     interval = f"{format_number(effect.estimate)} [{format_number(effect.ci_low)}, {format_number(effect.ci_high)}]"
-    [test] = [t for t in result.interactions if t.metric == "adjusted"]
+    plain, test = (next(t for t in result.interactions if t.metric == m) for m in ("plain", "adjusted"))
     parts = [e for e in result.segments if e.metric == "adjusted"]
-    sure = [name_of(e) for e in parts if e.ci_low > 0]
+    alone = [name_of(e) for e in parts if e.ci_low > 0]
+    together = [name_of(e) for e in strict.segments if e.metric == "adjusted" and e.ci_low > 0]
+    held = adjust_pvalues([e.pvalue for e in parts], "holm")
     lines = [
-        f"The offer {'raises' if effect.ci_low > 0 else 'is not shown to raise'} the next score: {interval} points of "
-        "100, adjusted for the present score and the segment.",
-        f"That it works differently by segment is {'likely' if test.pvalue < 0.05 else 'not shown'} (p = "
-        f"{format_pvalue(test.pvalue)}, of a test that is a little too eager with so few); the interval lies above "
-        f"zero in {len(sure)} of {len(parts)} segments" + (f" ({'; '.join(sure)})." if sure else "."),
+        "Simulated offer on real customers (assignment, next score and effect are ours): it "
+        f"{'raises' if effect.ci_low > 0 else 'is not shown to raise'} the next score, by {interval} points of 100, "
+        "adjusted for the present score and the segment.",
+        f"That it works differently by segment: {'some sign' if test.pvalue < 0.05 else 'no sign'} (p = "
+        f"{test.pvalue:.3f} with the past score, {plain.pvalue:.2f} without). With so few "
+        f"customers the test says p < .05 in {false_alarms:.1%} of assignments where segments do not differ.",
+        f"The interval of a segment by itself lies above zero in {_of(alone, len(parts))}; corrected for looking at "
+        f"{len(parts)} (Bonferroni) in {_of(together, len(parts))}; Holm's p-values below .05: "
+        f"{sum(p < 0.05 for p in held)}.",
     ]
-    if test.pvalue < 0.05:
-        lines.append("Make the offer to those segments first, and test it again in the others with enough customers.")
+    if together and test.pvalue < 0.05:
+        lines.append(
+            f"If the offer cannot go to all, begin with {' and '.join(together)}: the evidence is firmest there. That "
+            "others gain less is not shown; test them with enough customers."
+        )
     else:
         lines.append("Treat all alike until a larger test shows a difference.")
     needed = sizes.loc[sizes["segment"] != ALL, ["needed", "needed, adjusted"]]
@@ -285,6 +313,16 @@ def conclusions(result: ExperimentResult, sizes: pd.DataFrame) -> list[str]:
     )
     lines.append("Keep each customer's score of the period before: it is worth more than any number of analyses.")
     return lines
+
+
+def _of(names: list[str], n: int) -> str:
+    return f"{len(names)} of {n}" + (f" ({'; '.join(names)})" if names else "")
+
+
+def of_all_segments(result: ExperimentResult, frame: pd.DataFrame) -> ExperimentResult:
+    """The same, with intervals that hold for all segments at once (Bonferroni)."""
+    n = len({e.segment for e in result.segments})
+    return replace(EXPERIMENT, metrics=METRICS, confidence_level=1 - 0.05 / n).analyze(frame)
 
 
 CAVEATS = (
@@ -303,7 +341,11 @@ def main(
 ) -> dict[str, Any]:
     """Run the study; the results by name."""
     options = study_arguments("segment", __doc__, arguments)
-    study = Study("An offer by segment", "Does it work, for whom, and were 200 customers enough?")
+    study = Study(
+        "A simulated offer to real customers, by segment",
+        "200 customers of a mall and their spending scores are real; who gets an offer, what it does and the next "
+        "period's score are simulated. Does it work, for whom, and were 200 customers enough?",
+    )
     population = find_segments(read_customers(options.data_dir))
     tell_segments(study, population)
     table, result, frame = one_experiment(study, population, n_resamples)
@@ -311,14 +353,20 @@ def main(
     analytic, drawn = tell_repeats(study, population, sizes, repeats, few)
     planted = population.segments.set_index("segment")["planted"]
     adjusted = [e for e in result.segments if e.metric == "adjusted"]
+    strict = of_all_segments(result, frame)
+    alike = analytic[(analytic["segment"] == "interaction, no difference") & (analytic["analysis"] == "adjusted")]
     study.finish(
-        options.output, conclusions=conclusions(result, sizes), caveats=CAVEATS,
+        options.output, caveats=CAVEATS,
         summary=[SummaryRow.of(ALL, "next score, adjusted", result["adjusted"], population.effect),
                  *(SummaryRow.of(s, "next score, adjusted", e, float(planted[s]))
                    for e in adjusted for s in [name_of(e)])],
+        conclusions=conclusions(result, strict, sizes, float((alike["p"] < 0.05).mean())),
+        made=how_made("segment", data=["mall_customers"], data_dir=options.data_dir,
+                      seeds=f"{SEED} for the assignment and its bootstrap; {SEED + 1} for the other assignments; "
+                            f"{SEED + 2} for those with the bootstrap; 0 for k-means"),
     )  # fmt: skip
-    return {"population": population, "table": table, "result": result, "frame": frame, "sizes": sizes,
-            "repeated": analytic, "bootstraps": drawn}  # fmt: skip
+    return {"population": population, "table": table, "result": result, "strict": strict, "frame": frame,
+            "sizes": sizes, "repeated": analytic, "bootstraps": drawn}  # fmt: skip
 
 
 if __name__ == "__main__":

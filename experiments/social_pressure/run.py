@@ -16,10 +16,10 @@ import pandas as pd
 
 from causalrec.abtest import Experiment, Proportion, SampleRatio, adjust_pvalues, two_proportion_test
 from causalrec.datasets import load_dataset
-from causalrec.plots import plot_aa, plot_forest, plot_rates
+from causalrec.plots import plot_aa, plot_rates
 from causalrec.report import SummaryRow
 from causalrec.results import AAResult, ABResult, ExperimentResult, format_pvalue
-from experiments._study import Study, study_arguments
+from experiments._study import Study, forest_in_points, how_made, in_points, study_arguments
 
 CONTROL, LETTERS = "Control", ("Civic Duty", "Hawthorne", "Self", "Neighbors")
 PAST_VOTES = ("g2000", "g2002", "p2000", "p2002", "p2004")  # all voted in g2004: they were chosen so
@@ -160,9 +160,9 @@ def _tell_errors(study: Study, found: SocialPressure) -> None:
             "not; factors of clustering (households / voters) and adjusting (adjusted / not)": errors,
             "Effects, percentage points": effects,
         },
-        figures={"effects": plot_forest(
-            [replace(effect(r, x), segment=name) for x in LETTERS for name, r in analyses.items()], relative=False,
-            title="Effect on turnout by four analyses"),
+        figures={"effects": forest_in_points(
+            [replace(effect(r, x), segment=name) for x in LETTERS for name, r in analyses.items()],
+            "Effect on turnout by four analyses"),
             "aa": plot_aa(found.aa)},
     )  # fmt: skip
 
@@ -246,9 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> SocialPressure:
     _tell_sizes(study, found)
     study.finish(
         asked.output, conclusions=_conclusions(found, voters), caveats=_CAVEATS,
-        summary=[SummaryRow.of(what, letter, effect(result, letter))
-                 for what, result in (("by household", found.clustered), ("and adjusted", found.adjusted))
+        summary=[SummaryRow.of(what, letter, in_points(effect(result, letter)))
+                 for what, result in (("by household, points", found.clustered),
+                                      ("and adjusted, points", found.adjusted))
                  for letter in LETTERS],
+        made=how_made("social_pressure", data=["social_pressure"], data_dir=asked.data_dir,
+                      seeds="1 for A/A splits and bootstrap"),
     )  # fmt: skip
     return found
 

@@ -117,3 +117,9 @@ def test_error_rates(correlation):
             assert share.mean() < 0.025 + 4 * share.std() / np.sqrt(reps)
         else:
             assert (false > 0).mean() < 0.05 + four
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("bh", "fdr_bh"), ("by", "fdr_by"), ("hochberg", "simes-hochberg")])
+def test_names_of_statsmodels(ours, theirs):
+    p = [0.01, 0.04, 0.03]
+    np.testing.assert_array_equal(adjust_pvalues(p, theirs), adjust_pvalues(p, ours))

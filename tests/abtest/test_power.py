@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -31,6 +34,7 @@ from causalrec.abtest import (
     two_proportion_test,
 )
 from causalrec.abtest.power.clusters import design_effect, intraclass_correlation
+from causalrec.abtest.power.design import DesignOptions
 from causalrec.abtest.power.functions import _noncentral_t_tail
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 
@@ -317,6 +321,47 @@ class TestSolve:
         assert share.n_control == math.ceil((z_a + z_b) ** 2 * 0.16 * 1.81 / 0.02**2)
         assert "unpooled" in share.method
 
+    @pytest.mark.parametrize(
+        ("proportion", "hypothesis", "sign"),
+        [
+            (0.5, Equivalence(0.028), 1),
+            (0.98, Equivalence(0.028), -1),  # no room to rise by the margin
+            (0.02, Equivalence(0.028), 1),
+            (0.98, Equivalence(0.025, relative=True), -1),
+            (0.03, NonInferiority(0.02), -1),
+            (0.97, NonInferiority(0.02, higher_is_better=False), 1),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_margins_of_proportions_near_their_ends(self, proportion, hypothesis, sign):
+        """The effect furthest from zero that has the power, of a fine grid."""
+        design = Design(proportion=proportion, hypothesis=hypothesis)
+        found = solve_power(design, n_obs=8_000, power=0.5)
+        grid = sign * np.linspace(0, min(0.03, 1 - proportion if sign > 0 else proportion), 30_001)[:-1]
+        seen = grid[design.power(grid, 8_000) >= 0.5]
+        assert found.effect == pytest.approx(seen[np.argmax(np.abs(seen))], abs=1.1e-6)
+        assert found.power == pytest.approx(0.5, abs=1e-9)
+
+    @pytest.mark.parametrize(
+        ("proportion", "hypothesis", "effect"),
+        [
+            (0.5, Equivalence(0.6), 0.5),
+            (0.01, NonInferiority(0.02), -0.01),
+            (0.99, NonInferiority(0.02, higher_is_better=False), 0.01),
+        ],
+        ids=str,
+    )
+    def test_a_margin_beyond_the_end_of_a_proportion(self, proportion, hypothesis, effect):
+        found = solve_power(proportion=proportion, hypothesis=hypothesis, n_obs=8_000, power=0.5)
+        assert found.effect == pytest.approx(effect)
+        assert found.power > 0.99
+
+    def test_a_design_with_weights_can_be_changed(self):
+        design = Design(std=1, weights=(4, 1))
+        changed = solve_power(design, alpha=0.1, effect=0.5, power=0.8)
+        direct = solve_power(std=1, weights=[4, 1], alpha=0.1, effect=0.5, power=0.8)
+        assert (changed.n_obs, changed.power, changed.alpha) == (direct.n_obs, direct.power, 0.1)
+
     def test_relative_effects(self):
         absolute, relative = (
             solve_power(mean=20, std=50, power=0.8, **e) for e in ({"effect": 1}, {"relative_effect": 0.05})
@@ -363,7 +408,9 @@ class TestCurve:
     def test_it_reaches_95_percent(self, options):
         curve = power_curve(mean=10, std=20, relative_effect=[0.05, 0.1], **options)
         assert curve.power[:, -1].min() == pytest.approx(0.95, abs=1e-3)
-        assert curve.n_obs.shape == (100,)
+        assert (np.diff(curve.n_obs) > 0).all()
+        for line in curve.power:  # the easy effect is drawn as finely as the hard one
+            assert np.diff(line[: np.searchsorted(line, 0.95) + 1]).max() < 0.05
 
     def test_without_an_effect(self):
         with pytest.raises(CausalRecError, match="effect is missing"):
@@ -437,10 +484,32 @@ class TestMisuse:
             ({"effect": 1, "power": 0.8, "alpha": 5}, "alpha is 5"),
             ({"effect": 1, "power": 0.8, "n_arms": 1}, "n_arms is 1"),
             ({"effect": 1, "power": 0.8, "weights": (1, 0)}, "share > 0"),
-            ({"effect": 1, "power": 0.8, "weights": (1, 2), "ratio": 2}, "drop the others"),
+            ({"effect": 1, "power": 0.8, "weights": (1, 2), "ratio": 3}, "drop the others"),
             ({"effect": 1, "power": 0.8, "proportion": 0.2}, "either std"),
             ({"effect": 1, "power": 0.8, "alternative": "less", "hypothesis": NonInferiority(1)}, "pass one"),
             ({"power": 0.8, "n_obs": 10, "hypothesis": Equivalence(0.1)}, "no effect has a power"),
+            ({"effect": 1e-8, "power": 0.8}, "needs more than 1e+15 units"),
+            ({"effect": 0.099999999, "power": 0.8, "hypothesis": Equivalence(0.1)}, "needs more than 1e+15 units"),
+            ({"effect": 0.1, "power": 0.8, "hypothesis": Equivalence(0.1)}, "side of the null"),
+            ({"effect": math.inf, "power": 0.8}, "effect is inf; expected one finite number"),
+            ({"effect": math.nan, "power": 0.8}, "effect is nan"),
+            ({"effect": "5%", "power": 0.8}, "effect is '5%'"),
+            ({"effect": [0.1, 0.2], "power": 0.8}, "power_curve takes several"),
+            ({"mean": 2, "relative_effect": "5%", "power": 0.8}, "relative_effect is '5%'"),
+            ({"effect": 1, "power": "80%"}, "power is '80%'"),
+            ({"effect": 1, "power": math.nan}, "power is nan"),
+            ({"effect": 1, "n_obs": math.nan}, "n_obs is nan"),
+            ({"effect": 1, "n_obs": math.inf}, "n_obs is inf"),
+            ({"effect": 1, "n_obs": "100"}, "n_obs is '100'"),
+            ({"effect": 1, "n_obs": 1e20}, "n_obs is 1e+20"),
+            ({"effect": 1, "power": 0.8, "std": "20"}, "std is '20'"),
+            ({"effect": 1, "power": 0.8, "std": [20]}, "std is [20]"),
+            ({"effect": 1, "power": 0.8, "alpha": math.nan}, "alpha is nan"),
+            ({"effect": 1, "power": 0.8, "n_arms": math.inf}, "n_arms is inf"),
+            ({"effect": 1, "power": 0.8, "weights": ("a", "b")}, "share > 0"),
+            ({"effect": 1, "power": 0.8, "weights": 5}, "share > 0"),
+            ({"effect": 1, "power": 0.8, "hypothesis": "equivalence"}, "Equivalence(margin=0.02)"),
+            ({"effect": 1, "power": 0.8, "design": 10}, "expected a Design"),
         ],
         ids=str,
     )
@@ -465,6 +534,43 @@ class TestMisuse:
         with pytest.raises(CausalRecError) as caught:
             solve_power(**{"proportion": 0.8, **options})
         assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"effect": [0.1, math.nan]}, "effect is [0.1, nan]"),
+            ({"effect": []}, "effect is []"),
+            ({"effect": [[1, 2], [3]]}, "finite numbers"),
+            ({"effect": 0.1, "n_obs": [math.nan]}, "n_obs is [nan]"),
+            ({"effect": 0.1, "n_obs": [1e30]}, "n_obs is 1e+30"),
+        ],
+        ids=str,
+    )
+    def test_of_a_curve(self, options, words):
+        with pytest.raises(CausalRecError) as caught:
+            power_curve(std=1, **options)
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize("n_obs", [math.nan, math.inf, -5, 0, "10"], ids=str)
+    def test_of_days(self, n_obs):
+        with pytest.raises(CausalRecError, match="n_obs is"):
+            runtime_days(n_obs, 10)
+
+    def test_of_power(self):
+        with pytest.raises(CausalRecError, match="do not go together"):
+            Design(std=1).power([1, 2], [10, 20, 30])
+        with pytest.raises(CausalRecError, match="effect is"):
+            Design(std=1).power([1, math.nan], 10)
+
+    @pytest.mark.parametrize("function", [solve_power, power_curve])
+    def test_help_lists_the_design(self, function):
+        known = inspect.signature(function).parameters
+        doc = function.__doc__
+        for field in dataclasses.fields(Design):
+            assert known[field.name].default == field.default or math.isnan(known[field.name].default)
+            assert re.search(rf"^    .*\b{field.name}\b.* : ", doc, re.M)
+            assert field.name in DesignOptions.__annotations__
+        assert len(DesignOptions.__annotations__) == len(dataclasses.fields(Design))
 
 
 def users(n, seed=5):
@@ -593,6 +699,15 @@ def next_experiment(rng, n0, n1, effect, kind):
     return table
 
 
+REPEATS = 150  # of an experiment
+
+
+def assert_power_is_80_percent(hits):
+    """Within binomial bounds and 2%: control's spread stands for both arms', and the past's is itself estimated."""
+    low, high = binomial_bounds(0.8, REPEATS)
+    assert low - 0.02 * REPEATS <= hits <= high + 0.02 * REPEATS
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "metric", "effect", "weights"),
@@ -610,17 +725,15 @@ def next_experiment(rng, n0, n1, effect, kind):
 )
 @pytest.mark.filterwarnings("ignore::causalrec.exceptions.BalanceWarning")  # one in a thousand splits
 def test_the_next_experiment_has_the_power(kind, metric, effect, weights):
-    """Design from 100,000 users of the past, run it 400 times, count the rejections."""
+    """Design from 100,000 users of the past, run it again and again, count the rejections."""
     experiment = Experiment({"m": metric}, variant="arm", control="old")
     [design] = experiment.solve_power(users(100_000), effect=effect, power=0.8, weights=weights)
     rng = np.random.default_rng(7)
     hits = 0
-    for _ in range(400):
+    for _ in range(REPEATS):
         table = next_experiment(rng, design.n_control, design.n_treatment, effect, kind)
         hits += experiment.analyze(table)["m"].pvalue < 0.05
-    low, high = binomial_bounds(0.8, 400)
-    # Control's spread stands for both arms', and the past's is itself estimated.
-    assert low - 8 <= hits <= high + 8
+    assert_power_is_80_percent(hits)
 
 
 @pytest.mark.slow
@@ -636,6 +749,5 @@ def test_the_next_experiment_of_clusters_has_the_power():
     rng = np.random.default_rng(8)
     experiment = Experiment({"y": Mean("y")}, variant="arm", control="old", cluster="user")
     [design] = experiment.solve_power(rows(rng, 40_000, 0.0), effect=0.15, power=0.8)
-    hits = sum(experiment.analyze(rows(rng, design.n_obs, 0.15))["y"].pvalue < 0.05 for _ in range(400))
-    low, high = binomial_bounds(0.8, 400)
-    assert low - 8 <= hits <= high + 8
+    hits = sum(experiment.analyze(rows(rng, design.n_obs, 0.15))["y"].pvalue < 0.05 for _ in range(REPEATS))
+    assert_power_is_80_percent(hits)

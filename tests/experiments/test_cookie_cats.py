@@ -74,6 +74,39 @@ def test_effect_of_those_who_could_meet_a_gate_by_hand(found: tuple[CookieCats, 
     assert (round(100 * diluted.estimate, 2), round(100 * diluted.ci_high, 2)) == (-0.32, 0.07)
 
 
+def test_the_usual_difference_is_the_sum_of_its_parts(found: tuple[CookieCats, str], players: pd.DataFrame) -> None:
+    """-.32 and -.21 by own differences, -.29 by shares: each with the other quantity held at the mean of the arms."""
+    parts = found[0].parts.set_index("part")
+    assert parts["difference"].sum() == pytest.approx(found[0].everyone["retention_7"].estimate, rel=1e-12)
+    assert [round(100 * d, 2) for d in parts["difference"]] == [-0.32, -0.21, -0.29]
+    reached = players["sum_gamerounds"] >= 30
+    n = pd.crosstab(players["version"], reached)
+    back = pd.crosstab(players["version"], reached, players["retention_7"], aggfunc="mean")
+    share = n.div(n.sum(axis=1), axis=0)
+    own = share.mean() * (back.loc["gate_40"] - back.loc["gate_30"])
+    shares = (share.loc["gate_40"] - share.loc["gate_30"]) * back.mean()
+    assert parts["difference"].tolist() == pytest.approx([own[True], own[False], shares.sum()], rel=1e-12)
+    assert "61%" not in found[1]
+    assert "No gate can have made the last two" in found[1]
+
+
+def test_errors_of_the_parts_by_bootstrap(found: tuple[CookieCats, str], players: pd.DataFrame) -> None:
+    rng = np.random.default_rng(0)
+    table = players.groupby(["version", players["sum_gamerounds"] >= 30, "retention_7"]).size().unstack([1, 2])
+    counts = table.loc[["gate_30", "gate_40"], [(True, True), (True, False), (False, True), (False, False)]].to_numpy()
+    drawn = np.stack([rng.multinomial(row.sum(), row / row.sum(), 20_000) for row in counts], axis=1)
+    yes, no = drawn[..., :2].sum(axis=-1), drawn[..., 2:].sum(axis=-1)
+    back_yes, back_no, share = drawn[..., 0] / yes, drawn[..., 2] / no, yes / (yes + no)
+    by_bootstrap = [
+        share.mean(axis=1) * np.diff(back_yes)[:, 0],
+        (1 - share.mean(axis=1)) * np.diff(back_no)[:, 0],
+        np.diff(share)[:, 0] * (back_yes - back_no).mean(axis=1),
+    ]
+    parts = found[0].parts
+    errors = (parts["high"] - parts["low"]) / 2 / stats.norm.ppf(0.975)
+    assert errors.tolist() == pytest.approx([p.std() for p in by_bootstrap], rel=0.02)
+
+
 def test_rounds(found: tuple[CookieCats, str], players: pd.DataFrame) -> None:
     """Means 52.46 and 51.30, medians 17 and 16; one player has 49,854 rounds."""
     raw = found[0].rounds["mean, Welch"]

@@ -125,12 +125,25 @@ def test_sizes_agree_with_statsmodels(population):
 def test_the_study_runs_and_its_run_is_that_of_the_readme(told, capsys):
     found, directory = told
     page = (directory / "index.html").read_text(encoding="utf-8")
-    assert "The offer raises the next score" in page
+    assert "Simulated offer on real customers" in page
+    assert "it raises the next score" in page
+    assert "Make the offer to those segments first" not in page
+    assert "seeds:" in page
     assert len(list(directory.glob("*.png"))) == 3
     assert len(found["table"]) == 28
     assert found["table"]["covered"].all()
     effect = found["result"]["adjusted"]
     assert [round(v, 2) for v in (effect.estimate, effect.ci_low, effect.ci_high)] == [5.21, 2.51, 7.92]
+
+
+def test_intervals_of_all_segments_at_once_are_bonferronis(told):
+    found, _ = told
+    level = 0.05 / 6
+    for e, s in zip(found["result"].segments, found["strict"].segments, strict=True):
+        assert (e.metric, e.segment, e.pvalue) == (s.metric, s.segment, s.pvalue)
+        assert (s.ci_low > 0 or s.ci_high < 0) == (s.pvalue < level)
+        half = stats.t.isf(level / 2, e.df) * e.std_error
+        np.testing.assert_allclose([s.ci_low, s.ci_high], [e.estimate - half, e.estimate + half], rtol=1e-9)
 
 
 def covers(part, expected=0.95):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from causalrec.abtest import two_proportion_test
 from causalrec.plots import plot_rates
-from experiments._study import Study, as_text, study_arguments
+from experiments._study import Study, as_text, how_made, in_points, study_arguments
 
 
 def test_a_table_keeps_its_figures_and_fits_its_columns() -> None:
@@ -42,3 +43,24 @@ def test_what_is_printed_is_on_the_page(tmp_path: Path, capsys: pytest.CaptureFi
         assert words in printed
     assert (tmp_path / "new" / "place" / "rates.png").read_bytes().startswith(b"\x89PNG")
     assert "data:image/png" in page
+
+
+def test_how_it_was_made_names_command_code_data_and_seeds(data_dir: Path) -> None:
+    text = how_made("segment", data=["mall_customers"], data_dir=data_dir, seeds="5")
+    file = next(data_dir.rglob("*all_customers*.csv"))
+    for words in (
+        "python -m experiments.segment.run",
+        "commit:",
+        "numpy ",
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+    ):
+        assert words in text
+    assert text.endswith("seeds:\n5")
+
+
+def test_points_are_hundredths() -> None:
+    effect = two_proportion_test(20, 100, 35, 100)
+    points = in_points(effect)
+    assert (points.estimate, points.ci_low, points.pvalue) == pytest.approx(
+        (15, 100 * effect.ci_low, effect.pvalue), rel=1e-12
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from causalrec.abtest.hypotheses import (
     Superiority,
     one_sided_tests,
 )
+from causalrec.abtest.power._numbers import as_finite, as_number
 from causalrec.abtest.power.functions import (
     Sampling,
     sampling_of_arcsines,
@@ -105,7 +106,7 @@ class Design:
     hypothesis: Hypothesis | None = None
     ratio: float = 1.0
     n_arms: int = 2
-    weights: tuple[float, ...] = ()
+    weights: Sequence[float] = ()
     adjustment: Literal["none", "bonferroni"] = "none"
     test: Literal["absolute", "relative"] = "absolute"
     method: PowerMethod | None = None
@@ -115,12 +116,16 @@ class Design:
     metric: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.weights):
-            object.__setattr__(self, "weights", tuple(float(w) for w in self.weights))
+        for name in ("mean", "std", "proportion", "alpha", "ratio", "n_arms", "variance_reduction", "design_effect"):
+            object.__setattr__(self, name, as_number(getattr(self, name), name=name, expected="a number", missing=True))
+        weights = as_finite(self.weights, name="weights", expected="a share > 0 for each of two or more arms")
+        if weights.size or weights.ndim != 1:
+            object.__setattr__(self, "weights", tuple(np.ravel(weights).tolist()))
             _check_weights(self)
             object.__setattr__(self, "n_arms", len(self.weights))
             object.__setattr__(self, "ratio", min(self.weights[1:]) / self.weights[0])
         _check_numbers(self)
+        object.__setattr__(self, "n_arms", int(self.n_arms))
         _check_choices(self)
         if self.method is None:
             object.__setattr__(self, "method", "t" if math.isnan(self.proportion) else "pooled")
@@ -154,10 +159,18 @@ class Design:
         Raises
         ------
         CausalRecError
-            For an effect that takes a proportion out of [0, 1], or fewer than two units in an arm.
+            For numbers that are missing or infinite, an effect that takes a proportion out of [0, 1], or fewer than
+            two units in an arm.
         """
-        delta = np.asarray(effect, dtype=np.float64)
-        n0 = np.asarray(n_obs, dtype=np.float64) / sum(self.shares)
+        delta, units = as_finite(effect, name="effect"), as_finite(n_obs, name="n_obs")
+        try:
+            np.broadcast_shapes(delta.shape, units.shape)
+        except ValueError:
+            raise CausalRecError(
+                f"effect has the shape {delta.shape} and n_obs {units.shape}, which do not go together; give one of "
+                "them as a column, such as effect[:, None], for every pair."
+            ) from None
+        n0 = units / sum(self.shares)
         n1 = n0 * min(self.shares[1:])
         _check_reach(self, delta, np.minimum(n0, n1))
         rejected = np.sum(
@@ -223,6 +236,27 @@ class Design:
         return words
 
 
+class DesignOptions(TypedDict, total=False):
+    """The parameters of :class:`Design` by name, for functions that take them in its place."""
+
+    mean: float
+    std: float
+    proportion: float
+    alpha: float
+    alternative: str
+    hypothesis: Hypothesis | None
+    ratio: float
+    n_arms: int
+    weights: Sequence[float]
+    adjustment: Literal["none", "bonferroni"]
+    test: Literal["absolute", "relative"]
+    method: PowerMethod | None
+    variance_reduction: float
+    design_effect: float
+    daily_units: float | Sequence[float] | None
+    metric: str
+
+
 def _check_numbers(design: Design) -> None:
     given = not math.isnan(design.proportion)
     if given == (not math.isnan(design.std)) or (given and not math.isnan(design.mean)):
@@ -236,7 +270,10 @@ def _check_numbers(design: Design) -> None:
         "proportion": (not given or 0 < design.proportion < 1, "a number in (0, 1)"),
         "alpha": (0 < design.alpha < 1, "a number in (0, 1), such as 0.05"),
         "ratio": (0 < design.ratio < math.inf, "a finite number > 0: units of a treatment arm per unit of control"),
-        "n_arms": (design.n_arms >= 2 and design.n_arms == int(design.n_arms), "a whole number >= 2, with control"),
+        "n_arms": (
+            2 <= design.n_arms < math.inf and float(design.n_arms).is_integer(),
+            "a whole number >= 2, with control",
+        ),
         "variance_reduction": (0 <= design.variance_reduction < 1, "a share in [0, 1), such as 0.4"),
         "design_effect": (0 < design.design_effect < math.inf, "a finite number > 0, 1 without clusters"),
     }
@@ -250,12 +287,18 @@ def _check_weights(design: Design) -> None:
         raise CausalRecError(
             f"weights are {list_some(design.weights)}; expected a share > 0 for each of two or more arms."
         )
-    if design.ratio != 1 or design.n_arms not in (2, len(design.weights)):
+    ratio = min(design.weights[1:]) / design.weights[0]
+    if design.ratio not in (1, ratio) or design.n_arms not in (2, len(design.weights)):
         raise CausalRecError("weights were given and ratio or n_arms too; weights say both, drop the others.")
 
 
 def _check_choices(design: Design) -> None:
     check_alternative(design.alternative)
+    if not isinstance(design.hypothesis, Hypothesis | None):
+        raise CausalRecError(
+            f"hypothesis is {design.hypothesis!r}; expected one such as NonInferiority(margin=0.02) or "
+            "Equivalence(margin=0.02)."
+        )
     if design.hypothesis is not None and design.alternative != "two-sided":
         raise CausalRecError(
             "hypothesis and alternative were both given; pass one, such as hypothesis=Superiority('less')."
