@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _EMPTY = Cell(0)
 _COLLECT_ANEW = "Collect them with this experiment: experiment.collect(table)."
+_MISSING = "missing"  # the group of units without a value
 _SUSPICIOUS = 0.001  # a check with a smaller p-value is said aloud, as of a sample ratio
 
 
@@ -71,8 +72,12 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
         n_obs=analysis.n_units, confidence_level=experiment.confidence_level, effects=effects, sample_ratio=ratios,
         segment_ratios=segment_ratios, diluted=diluted, segments=segments,
         interactions=analysis.interactions(segments), trends=analysis.trends(), pre_period=pre_period,
-        notes=(*analysis.notes, *notes.collection_notes(aggregates, analysis.metrics)),
+        notes=(*analysis.notes, *_of_rows(experiment), *notes.collection_notes(aggregates, analysis.metrics)),
     )  # fmt: skip
+
+
+def _of_rows(experiment: Experiment) -> tuple[str, ...]:
+    return () if experiment.unit or experiment.cluster else (notes.ROWS_ARE_UNITS,)
 
 
 class _Analysis:
@@ -130,7 +135,8 @@ class _Analysis:
         found = []
         for design in self._designs()[:1]:
             for dimension in (*self.experiment.segments, *days):
-                counts = {key: cell.n for key, cell in self.aggregates.cells[dimension].items()}
+                cells = self.aggregates.cells[dimension].items()
+                counts = {(arm, _MISSING if group is None else group): cell.n for (arm, group), cell in cells}
                 ratio = sample_ratio_by(counts, design.weights, threshold=design.threshold)
                 found.append(replace(ratio, dimension=dimension))
         self.notes += [notes.segment_ratio_note(ratio) for ratio in found if ratio.mismatch]
@@ -201,7 +207,7 @@ class _Analysis:
             skipped = []
             for metric, names in self.comparisons():
                 for group, control, treatment in self._groups(dimension, names):
-                    segment = f"{dimension} = {'missing' if group is None else group}"
+                    segment = f"{dimension} = {_MISSING if group is None else group}"
                     try:
                         cells = [(None, control, treatment)]
                         found.append(compare(metric, names, cells, self.question, segment=segment))

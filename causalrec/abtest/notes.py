@@ -31,12 +31,18 @@ def _p(pvalue: float) -> str:
     return "p < 1e-300" if pvalue == 0 else f"p = {format_pvalue(pvalue)}"
 
 
+ROWS_ARE_UNITS = (
+    "no unit= or cluster= is named: each row is taken as an independent unit, so errors are too small where a unit "
+    "has several"
+)
+
+
 def sample_ratio_note(ratio: SampleRatioResult) -> str:
     """Of a mismatch."""
     counts = ", ".join(f"{arm} {count:,}" for arm, count in zip(ratio.arms, ratio.counts, strict=True))
     return (
         f"sample ratio mismatch: {counts} ({_p(ratio.pvalue)}). Assignment or logging is broken; do not trust the "
-        "effects below until the cause is found."
+        "effects until the cause is found."
     )
 
 

@@ -14,6 +14,7 @@ from causalrec.results import ABResult, SampleRatioResult
 
 _TABLE = "causalrec_experiment"
 _SPLIT = "__sample_ratio"  # among the metrics, beside outcomes of any name
+_UNIT = "__unit"
 _KINDS = {"proportion": Proportion, "mean": Mean}
 
 
@@ -37,9 +38,14 @@ def analyse_experiment(design: Design, config: RunConfig, engine: Engine) -> ABO
             {design.control: 1 - share, design.treated: share}, threshold=config.abtest.srm_threshold
         )
     labels = np.where(design.frame[design.treatment] == 1, design.treated, design.control)
-    engine.register(_TABLE, design.frame.assign(**{design.treatment: labels})[[design.treatment, *design.outcomes]])
+    rows = design.frame.assign(**{design.treatment: labels, _UNIT: np.arange(len(labels))})  # a row per unit
+    engine.register(_TABLE, rows[[_UNIT, design.treatment, *design.outcomes]])
     experiment = Experiment(
-        metrics, variant=design.treatment, control=design.control, confidence_level=config.confidence_level
+        metrics,
+        variant=design.treatment,
+        control=design.control,
+        unit=_UNIT,
+        confidence_level=config.confidence_level,
     )
     found = experiment.analyze((engine, _TABLE))
     if share is None:

@@ -188,7 +188,7 @@ def test_pre_period_compares_the_covariates(frame):
     for arm in ("warm", "bold"):
         assert balance[arm].metric == "revenue_pre"
         assert balance[arm].pvalue == pytest.approx(welch(frame, "revenue_pre", arm).pvalue, rel=1e-9)
-    assert "before the experiment: of 2 comparisons of covariates" in str(result)
+    assert "before the experiment: of 2 comparisons revenue_pre of " in str(result)
 
 
 def test_aa_halves_have_the_designed_shares(frame, monkeypatch):
@@ -365,7 +365,7 @@ class TestScorecard:
         text = str(self.result(frame))
         assert max(map(len, text.splitlines())) <= 110
         for words in ("p", "lift", "difference", "on triggered units", "sample ratio: generic", "by device", "by day",
-                      "before the experiment", "non-inferiority, relative margin"):  # fmt: skip
+                      "before the experiment", "of non-inferiority, margin -"):  # fmt: skip
             assert words in text, words
         n = {arm: int((frame["saw"] & (frame["variant"] == arm)).sum()) for arm in ARMS}
         assert f"n: generic {n['generic']:,}, bold {n['bold']:,}, warm {n['warm']:,}" in text
@@ -420,3 +420,21 @@ class TestTiedQuantiles:
         rows = pd.DataFrame({"variant": np.tile(["generic", "warm"], 2_000), "y": y, "cents": np.round(y, 2)})
         result = experiment({"y": Quantile("y"), "cents": Quantile("cents")}).analyze(rows)
         assert result["cents"].pvalue == pytest.approx(result["y"].pvalue, abs=0.02)
+
+
+def test_rows_without_a_named_unit_are_said_to_be_units(frame):
+    metrics = {"revenue": Mean("revenue")}
+    said = Experiment(metrics, variant="variant", control="generic").analyze(frame).notes
+    assert sum("each row is taken as an independent unit" in note for note in said) == 1
+    for design in ({"unit": "user"}, {"cluster": "user"}):
+        notes = Experiment(metrics, variant="variant", control="generic", **design).analyze(frame).notes
+        assert not any("independent unit" in note for note in notes)
+
+
+def test_units_without_a_segment_are_a_group_called_missing(frame):
+    holes = frame.assign(device=frame["device"].where(frame.index % 3 > 0))
+    metrics = {"revenue": Mean("revenue"), "split": SampleRatio()}
+    result = Experiment(metrics, variant="variant", control="generic", unit="user", segments="device").analyze(holes)
+    assert "missing" in result.segment_ratios[0].segment.tolist()
+    assert any(e.segment == "device = missing" for e in result.segments)
+    assert "None" not in str(result)

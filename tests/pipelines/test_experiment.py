@@ -110,7 +110,7 @@ def test_a_broken_split_is_noted_and_the_numbers_are_there(share: float, thresho
     assert len(found.notes) == broken
     for note in found.notes:
         counts = f"old {2000 - treated:,}, new {treated:,}"
-        assert note.startswith(f"sample ratio mismatch: {counts} (p = {pvalue:.2g})")
+        assert note.startswith(f"sample ratio mismatch: {counts} (p = {pvalue:.3g})")
     control, treated_values = arms_of(design, "spend")
     assert found.metrics[1].estimate == pytest.approx(treated_values.mean() - control.mean(), rel=1e-9)
 
