@@ -137,7 +137,7 @@ def test_the_study_runs_and_writes_its_page(tmp_path, capsys):
 @pytest.mark.slow
 def test_other_services_are_covered_and_seen_as_often_as_they_should(service, result):
     frame, truth = service
-    repeats = 60
+    repeats = 40
     effects, _ = repeat(EXPERIMENT, range(1, repeats + 1))
     # Minutes have a heavy tail, so their A/A rate is between 5% and 7%; in all 5 x 14 tests 1e-4 is allowed for each.
     for _, part in effects.groupby(["metric", "segment"]):

@@ -162,8 +162,8 @@ def test_planted_effects_are_covered_over_assignments(population):
 
 
 @pytest.mark.slow
-def test_power_and_coverage_over_a_thousand_assignments(population):
-    found = repeated(population, 1_000, seed=12)
+def test_power_and_coverage_over_many_assignments(population):
+    found = repeated(population, 500, seed=12)
     found["seen"] = found["p"] < 0.05
     effects = found[~found["segment"].str.startswith("interaction")]
     power = sufficient(population).set_index("segment")
@@ -183,7 +183,7 @@ def test_power_and_coverage_over_a_thousand_assignments(population):
 
 @pytest.mark.slow
 def test_the_studentised_bootstrap_covers_in_small_segments(population):
-    found = bootstraps(population, 200, seed=13)
+    found = bootstraps(population, 100, seed=13)
     assert covers(found[found["analysis"] == "bootstrap, studentized"])
     percentile = found[found["analysis"] == "bootstrap, percentile"]["covered"].mean()
     assert 0.90 < percentile < 0.95

@@ -242,10 +242,10 @@ def _units(n_obs: Any) -> float:
 
 
 def _sizes(design: Design, effect: float) -> FloatArray:
-    """100 sizes up to what an effect needs for a power of 95%."""
+    """100 sizes up to what an effect needs for a power of 95%, each larger by the same factor."""
     needed = _units_needed(design, effect, 0.95) * sum(design.shares)
     fewest = design.fewest_units / min(design.shares) * sum(design.shares)
-    return np.linspace(max(needed / 100, fewest), max(needed, fewest + 1), 100)
+    return np.geomspace(max(needed / 100, fewest), max(needed, fewest + 1), 100)
 
 
 def _units_needed(design: Design, effect: float, power: float) -> float:
