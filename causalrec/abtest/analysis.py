@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from causalrec.abtest.metrics import Mean, Metric, Quantile, Ratio, SampleRatio
 from causalrec.abtest.proportions import two_proportion_test
 from causalrec.exceptions import BalanceWarning, CausalRecError, OutcomeError, TreatmentError
 from causalrec.results import (
+    NAN,
     ABResult,
     ExperimentResult,
     HeterogeneityResult,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _EMPTY = Cell(0)
 _COLLECT_ANEW = "Collect them with this experiment: experiment.collect(table)."
 _MISSING = "missing"  # the group of units without a value
+_Check: TypeAlias = tuple[int, int, str]  # units of control, of treatment, the statistic
 _SUSPICIOUS = 0.001  # a check with a smaller p-value is said aloud, as of a sample ratio
 
 
@@ -70,7 +72,8 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
     pre_period, diluted, segments = analysis.pre_period(), analysis.diluted(), analysis.segments()
     return ExperimentResult(
         n_obs=analysis.n_units, confidence_level=experiment.confidence_level, effects=effects, sample_ratio=ratios,
-        segment_ratios=segment_ratios, diluted=diluted, segments=segments,
+        segment_ratios=segment_ratios, diluted=diluted,
+        segments=tuple(effect for within in segments.values() for effect in within),
         interactions=analysis.interactions(segments), trends=analysis.trends(), pre_period=pre_period,
         notes=(*analysis.notes, *_of_rows(experiment), *notes.collection_notes(aggregates, analysis.metrics)),
     )  # fmt: skip
@@ -143,22 +146,30 @@ class _Analysis:
         return tuple(found)
 
     def pre_period(self) -> tuple[ABResult, ...]:
-        """Covariates compared as if they were metrics: nothing should differ before the experiment."""
+        """Covariates compared as if they were metrics: nothing should differ before the experiment.
+
+        Each in the rows of its metric; metrics with the same rows share a check.
+        """
         question = Question(confidence_level=self.experiment.confidence_level, relative=self.experiment.relative)
-        found: dict[tuple[str, str], ABResult] = {}
+        found: dict[tuple[str, str], dict[_Check, ABResult]] = {}
         for metric, names in self.comparisons():
             for covariate in covariates_of(metric):
-                if (covariate, names.treatment) in found:
-                    continue
                 cells = covariate_cells(self.cells(ALL, names), names, metric, covariate)
                 with suppress(OutcomeError):  # constant: it adjusts nothing, and the effect says so
                     balance = compare(Mean(covariate), names._replace(metric=covariate), cells, question)
-                    found[covariate, names.treatment] = balance
-        for balance in found.values():
+                    check = (balance.n_control, balance.n_treatment, f"{balance.statistic:.6g}")
+                    alike = found.setdefault((covariate, names.treatment), {})
+                    alike.setdefault(check, replace(balance, segment=f"rows of {names.metric}"))
+        checks = [
+            balance if len(alike) > 1 else replace(balance, segment="")
+            for alike in found.values()
+            for balance in alike.values()
+        ]
+        for balance in checks:
             if balance.pvalue < _SUSPICIOUS:
                 self.notes.append(notes.balance_note(balance))
                 warnings.warn(notes.balance_note(balance), BalanceWarning, stacklevel=4)
-        return tuple(found.values())
+        return tuple(checks)
 
     def diluted(self) -> tuple[ABResult, ...]:
         """The effect on everybody, where only triggered units could be affected."""
@@ -200,11 +211,11 @@ class _Analysis:
             if shares.pvalue < _SUSPICIOUS:
                 self.notes.append(notes.trigger_note(shares))
 
-    def segments(self) -> tuple[ABResult, ...]:
-        """Effects within segments; strata do not count there."""
-        found = []
+    def segments(self) -> dict[str, list[ABResult]]:
+        """Effects within the segments of each dimension; strata do not count there."""
+        by_dimension: dict[str, list[ABResult]] = {}
         for dimension in self.experiment.segments:
-            skipped = []
+            found, skipped = by_dimension.setdefault(dimension, []), []
             for metric, names in self.comparisons():
                 for group, control, treatment in self._groups(dimension, names):
                     segment = f"{dimension} = {_MISSING if group is None else group}"
@@ -215,7 +226,7 @@ class _Analysis:
                         skipped.append(f"{names.metric} of {names.treatment} where {segment}")
             if skipped:
                 self.notes.append(notes.skipped_note(dimension, skipped))
-        return tuple(found)
+        return by_dimension
 
     def _groups(self, dimension: str, names: Names) -> list[CellPair]:
         """The groups that either arm has; an absent cell is empty."""
@@ -224,20 +235,17 @@ class _Analysis:
         groups = dict.fromkeys(group for arm, group in cells if arm in (control, treatment))
         return [(g, cells.get((control, g), _EMPTY), cells.get((treatment, g), _EMPTY)) for g in groups]
 
-    def interactions(self, segments: tuple[ABResult, ...]) -> tuple[HeterogeneityResult, ...]:
+    def interactions(self, segments: Mapping[str, Sequence[ABResult]]) -> tuple[HeterogeneityResult, ...]:
         """Whether effects differ between the groups of each dimension."""
         found = []
-        for dimension in self.experiment.segments:
+        for dimension, within in segments.items():
             if not self.aggregates.nested.get(dimension, True):
                 self.notes.append(
                     f"{dimension}: effects are not tested for a difference, as clusters lie in several of its groups"
                 )
                 continue
             for _, names in self.comparisons():
-                effects = [
-                    e for e in segments
-                    if e.segment.startswith(f"{dimension} = ") and (e.metric, e.treatment) == (names[0], names[2])
-                ]  # fmt: skip
+                effects = [e for e in within if (e.metric, e.treatment) == (names.metric, names.treatment)]
                 if len(effects) > 1:
                     found.append(heterogeneity_test(effects, dimension=dimension))
         return tuple(found)
@@ -249,19 +257,34 @@ class _Analysis:
         return tuple(self._trend(m, names) for m, names in self.comparisons() if not isinstance(m, Quantile))
 
     def _trend(self, metric: Metric, names: Names) -> TrendResult:
-        [(_, control, treatment)] = self.cells(TREND, names)
-        law = metric.method if isinstance(metric, Mean | Ratio) else "z"
-        estimate = slope_difference(control.moments[names.metric], treatment.moments[names.metric], names, law=law)
         question = replace(self.question, hypothesis=Question().hypothesis)
-        slope = question.infer(estimate, names)
+        slope = self._slope(metric, names, question)
         days, effects = self._effects_by_day(replace(metric, hypothesis=question.hypothesis), names, question)
         return TrendResult(
             estimate=slope.estimate, std_error=slope.std_error, ci_low=slope.ci_low, ci_high=slope.ci_high,
-            pvalue=slope.pvalue, confidence_level=slope.confidence_level, n_obs=slope.n_obs, method=estimate.method,
+            pvalue=slope.pvalue, confidence_level=slope.confidence_level, n_obs=slope.n_obs, method=slope.method,
             estimand=slope.estimand, metric=names.metric, control=names.control, treatment=names.treatment,
             day=np.array(days), effect=np.array([e.estimate for e in effects]),
             effect_low=np.array([e.ci_low for e in effects]), effect_high=np.array([e.ci_high for e in effects]),
         )  # fmt: skip
+
+    def _slope(self, metric: Metric, names: Names, question: Question) -> ABResult:
+        """The change of the effect per day; NaN, with the reason as its method, where the days show none."""
+        [(_, control, treatment)] = self.cells(TREND, names)
+        law = metric.method if isinstance(metric, Mean | Ratio) else "z"
+        c, t = control.moments[names.metric], treatment.moments[names.metric]
+        try:
+            estimate = slope_difference(c, t, names, law=law)
+            return replace(question.infer(estimate, names), method=estimate.method)
+        except OutcomeError as error:
+            self.notes.append(notes.no_slope_note(names, str(error)))
+            return ABResult(
+                estimate=NAN, std_error=NAN, ci_low=NAN, ci_high=NAN, pvalue=NAN, df=NAN, statistic=NAN,
+                confidence_level=question.confidence_level, n_obs=c.n + t.n, n_control=c.n, n_treatment=t.n,
+                method=f"no slope: {error}", estimand="difference of changes per day", metric=names.metric,
+                control=names.control, treatment=names.treatment, control_mean=NAN, treatment_mean=NAN,
+                relative_effect=NAN, relative_ci_low=NAN, relative_ci_high=NAN,
+            )  # fmt: skip
 
     def _effects_by_day(self, metric: Metric, names: Names, question: Question) -> tuple[list[float], list[ABResult]]:
         found: dict[float, ABResult] = {}
@@ -304,8 +327,15 @@ def _checked_arms(experiment: Experiment, aggregates: Aggregates) -> list[Hashab
     """The arms, control first."""
     arms = list(aggregates.arms)
     control = experiment.control
+    for arm in dict.fromkeys(arm for arm, _ in aggregates.cells.get(UNTRIGGERED, {})):
+        if arm not in arms:
+            raise TreatmentError(
+                f"no unit of arm {arm!r} triggered, so it cannot be compared. Check the trigger "
+                f"{experiment.trigger!r}, or leave it out: its effect is then on all units."
+            )
     if control not in arms:
-        hint = nearest(str(control), map(str, arms))
+        alike = [arm for arm in arms if str(arm) == str(control)]
+        hint = f" Write control={alike[0]!r}." if alike else nearest(str(control), map(str, arms))
         raise TreatmentError(f"control {control!r} is not among the arms {list_some(arms)}.{hint}")
     if len(arms) < 2:
         raise TreatmentError(f"found only the arm {control!r}; a comparison needs two. Check the filter or the split.")

@@ -110,6 +110,7 @@ class Experiment:
         for name in ("strata", "segments"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        _check_names(self.metrics)
         object.__setattr__(self, "metrics", dict(self.metrics))
         _check_design(self)
         for name, metric in self.metrics.items():
@@ -304,6 +305,13 @@ def _pvalue_of(name: str, metric: Metric) -> Any:
         return compare(metric, names, cells, Question()).pvalue
 
     return pvalue
+
+
+def _check_names(metrics: Any) -> None:
+    if not isinstance(metrics, Mapping):
+        raise CausalRecError(
+            f"metrics is {metrics!r}; expected a mapping of names to metrics, such as {{'revenue': Mean('revenue')}}."
+        )
 
 
 def _check_design(experiment: Experiment) -> None:

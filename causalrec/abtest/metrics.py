@@ -133,6 +133,11 @@ class Proportion(Metric):
         Whether the p-value of ``"wald"`` takes the variance under the null.
     correction : bool
         Continuity correction of ``"wald"``.
+
+    Examples
+    --------
+    >>> Proportion("bought", covariates="bought_before").columns
+    ('bought', 'bought_before')
     """
 
     column: str
@@ -167,6 +172,11 @@ class Ratio(Metric):
     winsorize : float or pair of floats, optional
         Clip both columns, each at these quantiles of its own over the same rows of all arms.
     method : {"t", "z"}
+
+    Examples
+    --------
+    >>> Ratio("clicks", "views").columns
+    ('clicks', 'views')
     """
 
     numerator: str
@@ -193,6 +203,15 @@ class Quantile(Metric):
     """A quantile of a column, ``q`` in (0, 1), by linear interpolation (numpy's default, R's type 7).
 
     ``where="revenue > 0"`` takes it among those only; say so where the treatment may change who they are.
+
+    Its error is by the density at the quantile, and too large where an arm has few units beyond it: by some 15 to 20
+    percent for the 0.9 quantile of 100 exponential values. Intervals are then wide, and a test of segments that small
+    finds little; take :func:`bootstrap_diff` there.
+
+    Examples
+    --------
+    >>> Quantile("load_seconds", 0.9).columns
+    ('load_seconds',)
     """
 
     column: str
@@ -236,6 +255,11 @@ class Retention(Metric):
         Time of exposure (of the kind of ``last_seen``); the experiment's ``exposed_at`` by default.
     as_of : date, datetime, str or float, optional
         End of observation; the latest ``last_seen`` in the table by default.
+
+    Examples
+    --------
+    >>> Retention("last_seen", days=7, exposed="signed_up", as_of="2025-01-31").columns
+    ('last_seen', 'signed_up')
     """
 
     last_seen: str
@@ -266,6 +290,11 @@ class SampleRatio:
         In any scale; equal by default.
     threshold : float
         A p-value below it is a mismatch.
+
+    Examples
+    --------
+    >>> SampleRatio({"control": 0.9, "treatment": 0.1}).threshold
+    0.001
     """
 
     weights: Mapping[Any, float] | None = None

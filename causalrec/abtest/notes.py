@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from causalrec._validation import list_some
 from causalrec.abtest.aggregates import Aggregates
+from causalrec.abtest.estimation.scores import Names
 from causalrec.abtest.metrics import Metric, Retention
 from causalrec.results import ABResult, SampleRatioResult, SegmentRatioResult, format_number, format_pvalue
 
@@ -56,8 +57,9 @@ def segment_ratio_note(ratio: SegmentRatioResult) -> str:
 
 def balance_note(balance: ABResult) -> str:
     """Of a covariate that differs before the experiment."""
+    where = f" in the {balance.segment}" if balance.segment else ""
     return (
-        f"{balance.metric} differs between {balance.control} and {balance.treatment} before the experiment ("
+        f"{balance.metric} differs between {balance.control} and {balance.treatment} before the experiment{where} ("
         f"{_p(balance.pvalue)}): assignment was not random, or the column was not measured before it"
     )
 
@@ -79,3 +81,8 @@ def trigger_note(shares: ABResult) -> str:
 def skipped_note(dimension: str, skipped: Sequence[str]) -> str:
     """Of groups without a comparison."""
     return f"{dimension}: not compared for want of units or variance: {list_some(skipped, 4)}"
+
+
+def no_slope_note(names: Names, reason: str) -> str:
+    """Of effects by day whose change per day cannot be had."""
+    return f"{names.metric} of {names.treatment}: the effect by day has no slope ({reason})"

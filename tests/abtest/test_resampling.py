@@ -13,6 +13,7 @@ from causalrec.abtest.resampling import _bins
 from causalrec.abtest.resampling._bins import make_bins
 from causalrec.abtest.resampling._samples import QuantileSample, read_pair
 from causalrec.abtest.resampling.bootstrap import bootstrap_diff
+from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.exceptions import CausalRecError, OutcomeError
 
 # The Monte-Carlo error of a 2.5% quantile of R normal draws is 2.67 / sqrt(R) standard deviations.
@@ -381,3 +382,34 @@ def test_coverage_of_large_samples_in_bins(method):
     low, high = stats.binom.ppf([1e-4, 1 - 1e-4], n_simulations, 0.95)
     assert low <= covered <= high
     assert n_simulations - high <= small <= n_simulations - low
+
+
+class TestDenominatorsThatCancel:
+    """Sums such as .1 + .2 - .3 are zero, not 3e-17."""
+
+    @staticmethod
+    def arm(seed, n=10):
+        rng = np.random.default_rng(seed)
+        denominators = np.tile([0.1, -0.1], n // 2) * rng.permutation(np.repeat([1.0, 3.0], n // 2))
+        return np.column_stack([rng.normal(size=n), denominators])
+
+    def test_of_resamples(self):
+        control, treatment = (self.arm(seed) for seed in (1, 2))
+        control[0, 1] = treatment[0, 1] = 0.7  # the samples themselves have a ratio
+        assert abs(control[:, 1].sum()) > 0.1
+        with pytest.raises(OutcomeError, match="of 2000 resamples have no finite ratio"):
+            bootstrap_diff(control, treatment, statistic="ratio", n_resamples=2_000, rng=0)
+        with pytest.raises(OutcomeError, match="denominators sum to zero"):
+            permutation_test(control, treatment, statistic="ratio", n_resamples=2_000, rng=0)
+
+    def test_of_the_sample(self):
+        control = np.column_stack([np.arange(3.0), [0.1, 0.2, -0.3]])
+        assert control[:, 1].sum() != 0
+        with pytest.raises(OutcomeError, match="control: the denominators sum to zero"):
+            bootstrap_diff(control, np.ones((3, 2)), statistic="ratio")
+
+    def test_small_sums_are_kept(self):
+        """A sum is small for its terms, but no rounding."""
+        control = np.column_stack([np.ones(4), [1.0, -1.0, 1e-9, 1e-9]])
+        found = read_pair(control, control, "ratio", n_resamples=10, with_variance=False)
+        assert found.centre == pytest.approx(4 / 2e-9, rel=1e-6)

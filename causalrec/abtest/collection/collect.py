@@ -19,7 +19,7 @@ from causalrec.abtest.collection.units import clean_clusters, clean_units, refus
 from causalrec.abtest.metrics import Metric, Quantile
 from causalrec.engines.groups import Groups
 from causalrec.engines.tables import open_table
-from causalrec.exceptions import ColumnError, TreatmentError
+from causalrec.exceptions import ColumnError, EngineError, TreatmentError
 
 if TYPE_CHECKING:
     from causalrec.abtest.experiment import Experiment
@@ -49,6 +49,15 @@ def collect(experiment: Experiment, table: Any) -> Aggregates:
         For rows without an arm, one arm only, an unknown control, and units in several arms (unless these are dropped).
     OutcomeError
         For missing or infinite values, repeated units, and clusters in several strata.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from causalrec.abtest import Experiment, Mean
+    >>> table = pd.DataFrame({"variant": ["A", "B"] * 50, "clicks": range(100)})
+    >>> aggregates = collect(Experiment({"clicks": Mean("clicks")}, variant="variant", control="A"), table)
+    >>> aggregates.arms, aggregates.n_rows
+    (('A', 'B'), 100)
     """
     with _prepared(experiment, table) as (rows, n_conflicting, n_duplicates):
         plan = make_plan(experiment, rows)
@@ -125,14 +134,40 @@ def _prepared(experiment: Experiment, table: Any, *, need_arms: bool = True) -> 
         rows = rows.tidied(_conditions(experiment), ids=[experiment.unit, experiment.cluster])
         if not need_arms and experiment.variant not in rows.kinds:
             rows = rows.of_one_arm(experiment.variant)
-        _check_roles(experiment, rows)
+        everyone = rows
         try:
+            _check_roles(experiment, rows)
             if experiment.where is not None:
                 rows = rows.restricted(experiment.where)
             yield clean_units(experiment, rows, _needed(experiment, list(rows.kinds)))
+        except ColumnError:  # columns without a value have no type in files
+            check_not_empty(_count(everyone), where="the experiment")
+            raise
+        except EngineError:
+            _check_conditions(experiment, everyone)
+            raise
         finally:
             for scratch in rows.scratch:
                 engine.drop(scratch)
+
+
+def _count(rows: Rows) -> int:
+    return int(rows.engine.collect(f"SELECT COUNT(*) AS n FROM {rows.sql} x")["n"].iloc[0])
+
+
+def _check_conditions(experiment: Experiment, rows: Rows) -> None:
+    """Raise :class:`EngineError` that names the condition which the engine cannot read."""
+    named = {"where": experiment.where}
+    named |= {f"where of metric {name!r}": getattr(m, "where", None) for name, m in experiment.metrics.items()}
+    for name, text in named.items():
+        if text is None:
+            continue
+        try:
+            rows.engine.collect(f"SELECT 1 AS one FROM {rows.sql} x WHERE {text} LIMIT 0")
+        except EngineError as error:
+            raise EngineError(
+                f"{name} is {text!r}, which is no condition on the columns {list_some(rows.kinds)}: {error}"
+            ) from error
 
 
 def _conditions(experiment: Experiment) -> list[str | None]:

@@ -96,7 +96,16 @@ class Rows:
         check_columns(self.kinds, [column], where=label)
         if self.kinds[column] not in _NUMBERS:
             raise ColumnError(
-                f"{label}: column {column!r} is {self.kinds[column]}; expected numbers or booleans. Convert it first."
+                f"{label}: column {column!r} is {self.kinds[column]}; expected numbers or booleans. Convert it first, "
+                f"in pandas by frame[{column!r}] = pd.to_numeric(frame[{column!r}])."
+            )
+
+    def check_times(self, column: str, *, label: str) -> None:
+        """Raise :class:`ColumnError` for text, of which neither a time nor a number of days is known."""
+        if self.kinds[column] == "string":
+            raise ColumnError(
+                f"{label}: column {column!r} is string; expected times, or days as numbers. Convert it first, in "
+                f"pandas by frame[{column!r}] = pd.to_datetime(frame[{column!r}])."
             )
 
     def present(self, column: str) -> str | None:
@@ -220,6 +229,8 @@ class _Clock:
 def _clock(name: str, metric: Retention, rows: Rows, exposed_at: str | None) -> _Clock:
     column = metric.exposed or exposed_at
     check_columns(rows.kinds, [metric.last_seen, *([column] if column else [])], where=f"metric {name!r}")
+    for each in (metric.last_seen, *([column] if column else [])):
+        rows.check_times(each, label=f"metric {name!r}")
     seen = rows.quote(metric.last_seen)
     if rows.kinds[metric.last_seen] in TIMES:
         if column is None:

@@ -53,6 +53,12 @@ class Estimate:
     method, estimand : str
     null_variance : float
         Variance of the difference if there is no effect, where a test uses another one (pooled proportions); else NaN.
+
+    Examples
+    --------
+    >>> estimate = Estimate(10.0, 11.0, 0.16, 0.09, 0.0, 98.0, 50, 50, "Welch t")
+    >>> estimate.effect, estimate.std_error
+    (1.0, 0.5)
     """
 
     control: float

@@ -7,6 +7,7 @@ with the covariates is a linear map of the columns' moments, so no data are need
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -139,7 +140,9 @@ def _arm_value(
     if den is None:
         return ArmValue(numerator, 1.0)
     denominator = sum(w * float(m.mean[den]) for w, m in zip(weights, moments, strict=True))
-    if denominator == 0:
+    spread = [math.sqrt(m.products[den, den] / m.n) for m in moments]
+    size = sum(w * math.hypot(m.mean[den], s) for w, m, s in zip(weights, moments, spread, strict=True))
+    if abs(denominator) <= _ROUNDING * size:
         raise OutcomeError(
             f"{metric}: the mean of the denominator is 0 in arm {arm!r}, so there is no ratio. Check the column, or "
             "count only rows that have a denominator (where=)."

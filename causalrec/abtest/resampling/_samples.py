@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from causalrec.abtest.resampling._bins import Bins, make_bins
 from causalrec.exceptions import CausalRecError, OutcomeError
 
 Statistic: TypeAlias = Literal["mean", "median", "ratio"] | tuple[Literal["quantile"], float] | Callable[..., Any]
+_ROUNDING = 1e-13  # share of the terms' size, below which a sum of them is zero
 _EXPECTED = "'mean', 'ratio', 'median', ('quantile', q) with q in (0, 1), or a function of an array of values"
 
 
@@ -40,18 +42,25 @@ class Sample(Protocol):
         """The statistic without each unit in turn, shape (n,)."""
 
 
-def ratio_of_sums(sums: FloatArray, n: int) -> FloatArray:
-    """Mean or ratio, and its variance, from the sums (…, 2 or 5) of :func:`_sum_columns` over n units; shape (…, 2).
+def ratio_of_sums(sums: FloatArray, n: int, size: float) -> FloatArray:
+    """Mean or ratio, and its variance, from the sums (…, 2 or 5) of :func:`sum_columns` over n units; shape (…, 2).
+
+    ``size`` is the sum of absolute denominators: sums that are but the rounding of that are zero, and give NaN.
 
     With L the scores and D the sizes the value is r = sum L / sum D, and its variance by the delta method (Deng et al.
     2018) sum (L - r D)^2 / (n (n - 1) mean(D)^2): for a mean, where D = 1, s^2 / n.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        r = sums[..., 0] / sums[..., 1]
+        r = np.where(cancels(sums[..., 1], size), np.nan, sums[..., 0] / sums[..., 1])
         if sums.shape[-1] == 2:
             return np.stack([r, np.full_like(r, np.nan)], axis=-1)
         squares = sums[..., 2] - 2 * r * sums[..., 3] + r**2 * sums[..., 4]
         return np.stack([r, np.maximum(squares, 0.0) * n / (n - 1) / sums[..., 1] ** 2], axis=-1)
+
+
+def cancels(total: Any, size: float) -> Any:
+    """Whether sums of terms, of this total absolute size, are zero but for rounding."""
+    return np.abs(total) <= _ROUNDING * size
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,11 @@ class SumSample:
 
     columns: FloatArray = field(repr=False)
     bins: Bins
+
+    @cached_property
+    def size(self) -> float:
+        """The sum of absolute denominators."""
+        return float(np.abs(self.columns[:, 1]).sum())
 
     @property
     def n(self) -> int:
@@ -70,14 +84,14 @@ class SumSample:
         return len(self.bins.count)
 
     def value(self) -> FloatArray:
-        return ratio_of_sums(self.columns.sum(axis=0), self.n)
+        return ratio_of_sums(self.columns.sum(axis=0), self.n, self.size)
 
     def bootstrap(self, size: int, rng: np.random.Generator) -> FloatArray:
-        return ratio_of_sums(self.bins.bootstrap_sums(size, rng), self.n)
+        return ratio_of_sums(self.bins.bootstrap_sums(size, rng), self.n, self.size)
 
     def leave_one_out(self) -> FloatArray:
         left = self.columns.sum(axis=0) - self.columns
-        return np.asarray(ratio_of_sums(left[:, :2], self.n - 1)[:, 0])
+        return np.asarray(ratio_of_sums(left[:, :2], self.n - 1, self.size)[:, 0])
 
 
 @dataclass(frozen=True)
@@ -271,11 +285,11 @@ def sum_columns(
     ]
     _check_units(arms)
     for values, arm in zip(arms, ("control", "treatment"), strict=True):
-        if values[:, 1].sum() == 0:
+        if cancels(values[:, 1].sum(), np.abs(values[:, 1]).sum()):
             raise OutcomeError(f"{arm}: the denominators sum to zero, so there is no ratio. Check that column.")
     total, n = arms[0].sum(axis=0) + arms[1].sum(axis=0), len(arms[0]) + len(arms[1])
     centre, size = float(total[0] / total[1]), float(total[1] / n)
-    if not np.isfinite(centre):
+    if not np.isfinite(centre) or cancels(total[1], sum(np.abs(values[:, 1]).sum() for values in arms)):
         raise OutcomeError("the denominators of both arms sum to zero, so there is no ratio. Check that column.")
     columns = []
     for values in arms:

@@ -150,6 +150,10 @@ class _PooledSums:
     def width(self) -> int:
         return len(self.bins.count)
 
+    @cached_property
+    def _size(self) -> float:
+        return float(np.abs(self.columns[:, 1]).sum())
+
     def split(self, treated: BoolArray) -> FloatArray:
         return self._values(treated.astype(np.float64) @ self.columns)
 
@@ -157,8 +161,8 @@ class _PooledSums:
         return self._values(self.bins.subset_sums(self.n - self.n_control, size, rng))
 
     def _values(self, sums: FloatArray) -> FloatArray:
-        treatment = ratio_of_sums(sums, self.n - self.n_control)
-        control = ratio_of_sums(self.columns.sum(axis=0) - sums, self.n_control)
+        treatment = ratio_of_sums(sums, self.n - self.n_control, self._size)
+        control = ratio_of_sums(self.columns.sum(axis=0) - sums, self.n_control, self._size)
         return np.column_stack([control[:, 0], treatment[:, 0], control[:, 1], treatment[:, 1]])
 
 
