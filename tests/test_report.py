@@ -251,3 +251,16 @@ def test_long_tables_are_folded_and_short_cells_are_not_broken() -> None:
     assert [text for text in found.texts["summary"] if text.strip()] == ["Rows: 31 rows"]
     kinds = [cell.get("class") for cell in found.attributes("td")]
     assert kinds[-3:] == ["text short", "text", None]
+
+
+def test_alarms_answers_and_checks_stand_in_that_order_above_a_table_of_the_whole() -> None:
+    frame = pd.DataFrame({"metric": [EVIL], "difference": [0.1234]})
+    html = render_report(
+        "t", "q?", frame, [], caption=EVIL, alarms=[f"first {EVIL}"], findings=["second"], checks=["x 3"]
+    )
+    page = Page(html)
+    assert [text for text in page.texts["li"] if text.strip()] == [f"first {EVIL}", "second", "x 3"]
+    assert page.tables == [[["metric", "difference"], [EVIL, "0.1234"]]]
+    assert html.index("x 3") < html.index("<table")
+    assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
+    assert "alarms" not in re.sub(r"<style>.*?</style>", "", render_report("t", "q?", frame, []), flags=re.DOTALL)
