@@ -5,13 +5,7 @@ on numbers.
 """
 
 from causalrec.abtest.aggregates import Aggregates, Cell, QuantileSummary
-from causalrec.abtest.checks import (
-    assignment_counts,
-    heterogeneity_test,
-    outlier_report,
-    sample_ratio_by,
-    sample_ratio_test,
-)
+from causalrec.abtest.checks import assignment_counts, heterogeneity_test, outlier_report
 from causalrec.abtest.collection.collect import collect
 from causalrec.abtest.cupac import cupac_predictions
 from causalrec.abtest.estimation.estimates import Estimate
@@ -27,6 +21,7 @@ from causalrec.abtest.proportions import two_proportion_test
 from causalrec.abtest.resampling.bootstrap import bootstrap_diff
 from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.abtest.resampling.simulation import simulate_aa
+from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
 
 __all__ = [
     "Aggregates",

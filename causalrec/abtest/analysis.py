@@ -14,7 +14,7 @@ import numpy as np
 from causalrec._validation import list_some, nearest
 from causalrec.abtest import notes
 from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Aggregates, Cell
-from causalrec.abtest.checks import heterogeneity_test, sample_ratio_by, sample_ratio_test
+from causalrec.abtest.checks import heterogeneity_test
 from causalrec.abtest.comparisons import (
     CellPair,
     Question,
@@ -28,6 +28,7 @@ from causalrec.abtest.estimation.estimates import slope_difference
 from causalrec.abtest.estimation.scores import Names
 from causalrec.abtest.metrics import Mean, Metric, Quantile, Ratio, SampleRatio
 from causalrec.abtest.proportions import two_proportion_test
+from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
 from causalrec.exceptions import BalanceWarning, CausalRecError, OutcomeError, TreatmentError
 from causalrec.results import (
     NAN,

@@ -85,4 +85,4 @@ def skipped_note(dimension: str, skipped: Sequence[str]) -> str:
 
 def no_slope_note(names: Names, reason: str) -> str:
     """Of effects by day whose change per day cannot be had."""
-    return f"{names.metric} of {names.treatment}: the effect by day has no slope ({reason})"
+    return f"the effect of {names.treatment} by day has no slope: {reason}"

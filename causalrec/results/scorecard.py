@@ -177,7 +177,7 @@ def scorecard_checks(result: ExperimentResult) -> Iterator[str]:
             f"effects by segment: of {_count(len(tests), 'test')} for a difference, {test.metric} of {test.treatment} "
             f"by {test.dimension} has the smallest p: {short_pvalue(test.pvalue)}"
         )
-    trends = sorted(result.trends, key=lambda trend: (math.isnan(trend.pvalue), trend.pvalue))
+    trends = sorted((t for t in result.trends if not math.isnan(t.pvalue)), key=lambda trend: trend.pvalue)
     for trend in trends[:1]:
         change = written_interval(trend.estimate, trend.ci_low, trend.ci_high)
         yield (
