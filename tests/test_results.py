@@ -178,9 +178,7 @@ def test_intervals_percentages_and_levels():
 
 def test_texts():
     assert str(EXAMPLES[0]) == "ate = 0.3 95% CI [-inf, –], p = 1.00e-300, n = 7 (Welch <t>)"
-    assert str(EXAMPLES[1]) == (
-        "spend: B − A = 0.3 95% CI [-inf, –], relative –, p = 1.00e-300, n = 7 (Welch <t>)"
-    )
+    assert str(EXAMPLES[1]) == ("spend: B − A = 0.3 95% CI [-inf, –], relative –, p = 1.00e-300, n = 7 (Welch <t>)")
     assert float(EXAMPLES[0]) == 0.1 + 0.2
     assert "adjust for: nothing (randomised)." in str(EXAMPLES[12])
     assert "  mismatch   False" in str(EXAMPLES[2])

@@ -64,6 +64,39 @@ def fit_adjustment(strata: Sequence[ScoredStratum], names: Names) -> Adjustment:
     """
     arms = [arm for stratum in strata for arm in (stratum.control, stratum.treatment)]
     squares = [stratum.weight**2 for stratum in strata for _ in range(2)]
+    solve = _solve_one if len(arms[0].covariates) == 1 else _solve
+    theta, rank, leverage, forms = solve(strata, arms, squares)
+    own = [arm.n - 1 for arm in arms]
+    left = [1 - taken / n for taken, n in zip(leverage, own, strict=True)]
+    if min(left) < _EXHAUSTED:
+        _refuse(left.index(min(left)), arms, rank, names)
+    df = [n - taken for n, taken in zip(own, leverage, strict=True)]
+    return Adjustment(theta, rank, [_residual(*cell) for cell in zip(forms, squares, own, df, strict=True)])
+
+
+class _Form(NamedTuple):
+    """A cell's covariances of (L, theta'x, what theta moves control by, what it moves treatment by).
+
+    The last two are w p gap' (X'X)^-1 x of control and w (p - 1) gap' (X'X)^-1 x of treatment, over all strata.
+    """
+
+    own: float
+    along: float
+    explained: float
+    to_control: float
+    to_treatment: float
+    to_both: float
+
+
+class _Solution(NamedTuple):
+    theta: FloatArray
+    rank: int
+    leverage: list[float]
+    forms: list[_Form]
+
+
+def _solve(strata: Sequence[ScoredStratum], arms: Sequence[Scores], squares: Sequence[float]) -> _Solution:
+    """Theta, its rank, and for each cell the sum of its leverages and its covariances."""
     covariance = np.array([arm.covariance for arm in arms])
     weighted = covariance * np.array(squares)[:, None, None]
     within = np.add.reduce(weighted)
@@ -71,36 +104,48 @@ def fit_adjustment(strata: Sequence[ScoredStratum], names: Names) -> Adjustment:
     inverse, rank = _pseudo_inverse(within[1:, 1:], largest)
     theta = inverse @ within[1:, 0]
     leverage = (weighted[:, 1:, 1:].reshape(len(arms), -1) @ inverse.ravel()).tolist()
-    own = [arm.n - 1 for arm in arms]
-    left = [1 - taken / n for taken, n in zip(leverage, own, strict=True)]
-    if min(left) < _EXHAUSTED:
-        _refuse(left.index(min(left)), arms, rank, names)
-    df = [n - taken for n, taken in zip(own, leverage, strict=True)]
-    into = _score_and_theta(strata, theta, inverse)
-    forms = (into @ covariance @ into.T).tolist()
-    return Adjustment(theta, rank, [_residual(*cell) for cell in zip(forms, squares, own, df, strict=True)])
-
-
-def _score_and_theta(strata: Sequence[ScoredStratum], theta: FloatArray, inverse: FloatArray) -> FloatArray:
-    """Rows that turn a unit's score and covariates, (L, x), into L, theta'x and its part of what theta moves each arm.
-
-    The last two are w p gap' (X'X)^-1 x of control and w (p - 1) gap' (X'X)^-1 x of treatment, over all strata.
-    """
     into = np.zeros((4, 1 + len(theta)))
     into[0, 0] = 1.0
     into[1, 1:] = theta
-    weights = [[s.weight * s.treated_share for s in strata], [s.weight * (s.treated_share - 1) for s in strata]]
-    into[2:, 1:] = np.array(weights) @ np.array([s.gap for s in strata]) @ inverse
-    return into
+    into[2:, 1:] = np.array(_weights(strata)) @ np.array([s.gap for s in strata]) @ inverse
+    found = (into @ covariance @ into.T).tolist()
+    forms = [
+        _Form(own, along, explained, control, treatment, both)
+        for (own, along, *_), (_, explained, *_), (*_, control, both), (*_, treatment) in found
+    ]
+    return _Solution(theta, rank, leverage, forms)
 
 
-def _residual(form: Sequence[Sequence[float]], square: float, own_df: int, df: float) -> Residual:
-    """From the covariances of the rows of ``_score_and_theta``, a cell's squared weight and degrees of freedom."""
-    (own, along, *_), (_, explained, *_), (*_, control, both), (*_, treatment) = form
-    mixed = along - explained
-    error = without_rounding(own - 2 * mixed - explained, own + explained) * own_df / df
+def _solve_one(strata: Sequence[ScoredStratum], arms: Sequence[Scores], squares: Sequence[float]) -> _Solution:
+    """The same of one covariate, without matrices: most experiments have one, and numbers are quicker."""
+    cells = [(*arm.covariance[0].tolist(), float(arm.covariance[1, 1])) for arm in arms]
+    within = sum(square * xx for square, (_, _, xx) in zip(squares, cells, strict=True))
+    largest = max(abs(float(arm.covariates[0])) for arm in arms)
+    inverse = 1 / within if within > (_CONSTANT * largest) ** 2 else 0.0
+    theta = inverse * sum(square * lx for square, (_, lx, _) in zip(squares, cells, strict=True))
+    gaps = [float(stratum.gap[0]) * inverse for stratum in strata]
+    control, treatment = (sum(w * gap for w, gap in zip(of, gaps, strict=True)) for of in _weights(strata))
+    forms = [
+        _Form(ll, theta * lx, theta**2 * xx, control**2 * xx, treatment**2 * xx, control * treatment * xx)
+        for ll, lx, xx in cells
+    ]
+    leverage = [square * xx * inverse for square, (_, _, xx) in zip(squares, cells, strict=True)]
+    return _Solution(np.array([theta]), int(inverse > 0), leverage, forms)
+
+
+def _weights(strata: Sequence[ScoredStratum]) -> tuple[list[float], list[float]]:
+    """What a stratum's gap counts in control and in treatment."""
+    return [s.weight * s.treated_share for s in strata], [s.weight * (s.treated_share - 1) for s in strata]
+
+
+def _residual(form: _Form, square: float, own_df: int, df: float) -> Residual:
+    """From a cell's covariances, squared weight and degrees of freedom."""
+    mixed = form.along - form.explained
+    error = without_rounding(form.own - 2 * mixed - form.explained, form.own + form.explained) * own_df / df
     noise = square * square * error / own_df  # theta's error is that of a regression: residual variance x (X'X)^-1
-    return Residual(error, explained, mixed, df, noise * control, noise * treatment, noise * both)
+    return Residual(
+        error, form.explained, mixed, df, noise * form.to_control, noise * form.to_treatment, noise * form.to_both
+    )
 
 
 def _refuse(worst: int, arms: Sequence[Scores], rank: int, names: Names) -> NoReturn:
@@ -114,9 +159,6 @@ def _refuse(worst: int, arms: Sequence[Scores], rank: int, names: Names) -> NoRe
 
 def _pseudo_inverse(matrix: FloatArray, means: Sequence[float]) -> tuple[FloatArray, int]:
     """Inverse of a covariance matrix on the space that it fills, and the dimension of that."""
-    if len(matrix) == 1:
-        varies = matrix[0, 0] > (_CONSTANT * means[0]) ** 2
-        return (1 / matrix, 1) if varies else (np.zeros((1, 1)), 0)
     scales = zip(matrix.diagonal().tolist(), means, strict=True)
     unit = np.array([1 / math.sqrt(square) if square > (_CONSTANT * mean) ** 2 else 0.0 for square, mean in scales])
     basis = _white_basis(matrix * unit * unit[:, None]) * unit

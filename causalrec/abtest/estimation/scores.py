@@ -180,19 +180,37 @@ def _score_map(moments: Moments, arm: ArmValue, n_covariates: int) -> FloatArray
 
 
 def _scores(moments: Moments, arm: ArmValue, n_covariates: int) -> Scores:
-    n, p = moments.n, len(moments.names)
+    n = moments.n
     den, rows = _layout(moments.names, n_covariates)
-    covariates = moments.mean[p - n_covariates :]
+    covariates = moments.mean[len(moments.names) - n_covariates :]
     if den is None:  # the columns are the scores
         return Scores(n, float(moments.mean[0]) - arm.value, covariates, moments.products / ((n - 1) * n))
+    if rows is None or not n_covariates:
+        return _ratio_scores(moments, arm, den, n_covariates)
     into = _score_map(moments, arm, n_covariates)
-    if rows is not None:
-        covariates = covariates / moments.mean[rows]
     covariance = into @ moments.products @ into.T / ((n - 1) * n)
     terms = into[0] ** 2 @ (moments.products.diagonal() + n * (_ROUNDING * moments.mean) ** 2)
     if not without_rounding(float(covariance[0, 0]), float(terms) / ((n - 1) * n)):
         covariance[0, :] = covariance[:, 0] = 0.0
-    return Scores(n, float(into[0] @ moments.mean), covariates, covariance)
+    return Scores(n, float(into[0] @ moments.mean), covariates / moments.mean[rows], covariance)
+
+
+def _ratio_scores(moments: Moments, arm: ArmValue, den: int, n_covariates: int) -> Scores:
+    """The same where the covariates are columns: only the value and its denominator are mixed."""
+    n, products, first = moments.n, moments.products, len(moments.names) - n_covariates
+    of_value, of_den = 1 / arm.denominator, -arm.value / arm.denominator
+    value, denominator = float(moments.mean[0]), float(moments.mean[den])
+    own, other = float(products[0, 0]) * of_value**2, float(products[den, den]) * of_den**2
+    rounding = n * _ROUNDING**2 * ((of_value * value) ** 2 + (of_den * denominator) ** 2)
+    variance = own + other + 2 * of_value * of_den * float(products[0, den])
+    covariance = np.zeros((1 + n_covariates, 1 + n_covariates))
+    if n_covariates:
+        covariance[1:, 1:] = products[first:, first:]
+    if without_rounding(variance, own + other + rounding):
+        covariance[0, 0] = variance
+        if n_covariates:
+            covariance[0, 1:] = covariance[1:, 0] = of_value * products[0, first:] + of_den * products[den, first:]
+    return Scores(n, of_value * value + of_den * denominator, moments.mean[first:], covariance / ((n - 1) * n))
 
 
 def without_rounding(variance: float, terms: float) -> float:
