@@ -14,6 +14,8 @@ import pytest
 
 # Waiting threads would steal the cores from the other test processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Processes of pytest-xdist inherit a width that nobody chose.
+os.environ.pop("COLUMNS", None)
 
 REPO = Path(__file__).resolve().parents[1]
 
