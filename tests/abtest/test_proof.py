@@ -179,7 +179,7 @@ def test_clusters_as_in_statsmodels():
     np.testing.assert_allclose(result.estimate, fit.params["t"], rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:2])
 @pytest.mark.parametrize("strata", [("city",), ("city", "device")])
 def test_strata(seed, strata):
     frame = experiment_table(seed, n=600)
@@ -584,8 +584,10 @@ def _as(kind, frame, request):
 
 
 @pytest.mark.parametrize(
-    "kind", ["polars", "lazy", "arrow", "duckdb", "parquet", "csv", pytest.param("spark", marks=pytest.mark.spark)]
-)
+    "kind",
+    ["polars", "lazy", "arrow", "duckdb", "parquet", "csv",
+     pytest.param("spark", marks=[pytest.mark.spark, pytest.mark.slow])],
+)  # fmt: skip
 @pytest.mark.parametrize("design", DESIGNS)
 def test_kinds_of_tables_agree(kind, design, request):
     frame = experiment_table(13, n=900)
@@ -597,7 +599,7 @@ def test_kinds_of_tables_agree(kind, design, request):
 
 # --- Properties ------------------------------------------------------------------------------------------------------
 
-PROPERTY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+PROPERTY = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 @PROPERTY

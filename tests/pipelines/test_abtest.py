@@ -381,6 +381,7 @@ def test_written_service_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_spark_gives_the_same(
     spark_session: Any, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, summary: ABTestSummary
 ) -> None:
