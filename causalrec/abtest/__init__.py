@@ -11,13 +11,14 @@ from causalrec.abtest.cupac import cupac_predictions
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, NonInferiority, Superiority
-from causalrec.abtest.inference import fieller_ratio, infer, welch_test
+from causalrec.abtest.inference import FixedHorizon, Inference, infer, welch_test
 from causalrec.abtest.metrics import Mean, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.multiplicity import adjust_pvalues
 from causalrec.abtest.power.clusters import design_effect, intraclass_correlation
 from causalrec.abtest.power.design import Design
 from causalrec.abtest.power.power import power_curve, runtime_days, solve_power
 from causalrec.abtest.proportions import two_proportion_test
+from causalrec.abtest.relative import fieller_ratio
 from causalrec.abtest.resampling.bootstrap import bootstrap_diff
 from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.abtest.resampling.simulation import simulate_aa
@@ -30,6 +31,8 @@ __all__ = [
     "Equivalence",
     "Estimate",
     "Experiment",
+    "FixedHorizon",
+    "Inference",
     "Mean",
     "NonInferiority",
     "Proportion",

@@ -90,7 +90,9 @@ class _Analysis:
     def __init__(self, experiment: Experiment, aggregates: Aggregates) -> None:
         self.experiment, self.aggregates = experiment, aggregates
         self.metrics = {name: m for name, m in experiment.metrics.items() if isinstance(m, Metric)}
-        self.question = Question(experiment.hypothesis, experiment.confidence_level, experiment.relative)
+        self.question = Question(
+            experiment.hypothesis, experiment.confidence_level, experiment.relative, experiment.inference
+        )
         self.notes: list[str] = []
         # Arms by how they are written; results hold text.
         self._labels: dict[str, Hashable] = {str(arm): arm for arm in _checked_arms(experiment, aggregates)}
@@ -258,7 +260,7 @@ class _Analysis:
         return tuple(self._trend(m, names) for m, names in self.comparisons() if not isinstance(m, Quantile))
 
     def _trend(self, metric: Metric, names: Names) -> TrendResult:
-        question = replace(self.question, hypothesis=Question().hypothesis)
+        question = Question(confidence_level=self.question.confidence_level, relative=self.question.relative)
         slope = self._slope(metric, names, question)
         days, effects = self._effects_by_day(replace(metric, hypothesis=question.hypothesis), names, question)
         return TrendResult(

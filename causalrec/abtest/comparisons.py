@@ -16,9 +16,10 @@ from causalrec.abtest.estimation.estimates import (
 )
 from causalrec.abtest.estimation.scores import DENOMINATOR, ROWS, VALUE, Names, Stratum, is_clustered
 from causalrec.abtest.hypotheses import Hypothesis, Superiority
-from causalrec.abtest.inference import Relative, infer
+from causalrec.abtest.inference import FixedHorizon, Inference, infer
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention
 from causalrec.abtest.proportions import two_proportion_test
+from causalrec.abtest.relative import Relative
 from causalrec.exceptions import OutcomeError
 from causalrec.moments import Moments
 from causalrec.results import ABResult
@@ -33,6 +34,7 @@ class Question:
     hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
     confidence_level: float = 0.95
     relative: Relative = "fieller"
+    inference: Inference = FixedHorizon()  # noqa: RUF009 - frozen
 
     def of(self, metric: Metric) -> Question:
         """The same with the metric's own hypothesis, if it has one."""
@@ -43,7 +45,7 @@ class Question:
         return infer(
             estimate, metric=names.metric, control=names.control, treatment=names.treatment,
             hypothesis=self.hypothesis, confidence_level=self.confidence_level, relative=self.relative,
-            segment=segment,
+            segment=segment, inference=self.inference,
         )  # fmt: skip
 
 
@@ -141,7 +143,8 @@ def _compare_shares(
             check_shares(moments, names, arm)
     else:
         counts = [(count_successes(moments, names, arm), moments.n) for arm, moments in arms]
-    if clustered or len(strata) > 1 or untouched is not None or covariates_of(metric):
+    plain = not (clustered or len(strata) > 1 or untouched is not None or covariates_of(metric))
+    if not (plain and isinstance(question.inference, FixedHorizon)):  # tests of counts are for one look
         return question.infer(_adjusted(metric, names, strata, untouched), names)
     return two_proportion_test(
         *counts[0], *counts[1], **_test_of(metric), hypothesis=question.hypothesis,

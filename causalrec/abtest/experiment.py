@@ -17,9 +17,10 @@ from causalrec.abtest.collection.collect import collect, unit_values
 from causalrec.abtest.comparisons import Question, compare
 from causalrec.abtest.estimation.scores import DENOMINATOR, ROWS, VALUE, Names
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
-from causalrec.abtest.inference import Relative
+from causalrec.abtest.inference import FixedHorizon, Inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, SampleRatio
 from causalrec.abtest.power import planning
+from causalrec.abtest.relative import Relative
 from causalrec.abtest.resampling._blocks import Progress
 from causalrec.abtest.resampling.simulation import simulate_aa
 from causalrec.exceptions import CausalRecError, ColumnError
@@ -69,6 +70,8 @@ class Experiment:
         Of metrics that have none of their own.
     relative : {"fieller", "delta", "log"}
         See :func:`infer`.
+    inference : Inference
+        :class:`FixedHorizon`: one look, at a planned end.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class Experiment:
     confidence_level: float = 0.95
     hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
     relative: Relative = "fieller"
+    inference: Inference = FixedHorizon()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         for name in ("strata", "segments"):
@@ -120,7 +124,7 @@ class Experiment:
         """Everything that :meth:`analyze` needs of a table, small and mergeable; see :func:`collect`."""
         return collect(self, table)
 
-    def analyze(self, data: Any) -> ExperimentResult:
+    def analyze(self, data: Any, inference: Inference | None = None) -> ExperimentResult:
         """Compare every arm with control on every metric.
 
         Parameters
@@ -128,6 +132,8 @@ class Experiment:
         data : table, Aggregates, or mapping of arm to Moments
             A table as of :func:`collect`; what that collected; or moments of the metrics' columns by name, a row per
             unit, collected elsewhere (:func:`causalrec.engines.collect_moments`).
+        inference : Inference, optional
+            In place of the experiment's own.
 
         Raises
         ------
@@ -139,7 +145,8 @@ class Experiment:
         BalanceWarning
             If a covariate differs between arms (p < .001), as it cannot if assignment was random.
         """
-        return analyze(self, self._aggregates(data))
+        asked = self if inference is None else replace(self, inference=inference)
+        return analyze(asked, asked._aggregates(data))
 
     def _aggregates(self, data: Any) -> Aggregates:
         if isinstance(data, Aggregates):

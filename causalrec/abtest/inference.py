@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Protocol, get_args
 
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
@@ -19,16 +20,64 @@ from causalrec.abtest.hypotheses import (
     as_hypothesis,
     one_sided_tests,
 )
+from causalrec.abtest.relative import RELATIVE_NAMES, Interval, Relative, log_df, relative_interval
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.results import NAN, ABResult, format_level
 
-Relative: TypeAlias = Literal["fieller", "delta", "log"]
-Interval: TypeAlias = tuple[float, float]
-
 _NO_EFFECT = {side: OneSidedTest(-1 if side == "less" else 1, 1.0, 0.0, NAN) for side in get_args(Alternative)}
-UNBOUNDED = " (relative unbounded: the control mean is not distinguishable from zero)"
-_LARGEST_LOG = 700.0  # of a float
-_RELATIVE_NAMES = {"fieller": "Fieller", "delta": "delta method", "log": "log"}
+
+
+class Inference(Protocol):
+    """How far from a null an estimate must be to reject it: once, at a planned end, or as often as one looks.
+
+    Implementations are frozen and can be hashed. With :func:`infer` each goes with every estimate and hypothesis.
+    """
+
+    @property
+    def name(self) -> str:
+        """For results, such as ``"always valid"``."""
+        ...
+
+    def critical(self, estimate: Estimate, size: float, *, two_sided: bool) -> float:
+        """The distance from the null, in standard errors, beyond which it is rejected at ``size``.
+
+        With ``two_sided`` that is the size of both sides together.
+        """
+        ...
+
+    def pvalue(self, estimate: Estimate, distance: float, *, two_sided: bool) -> float:
+        """Of a distance, which points to rejection where it is positive, or with ``two_sided`` either way."""
+        ...
+
+    def note(self, estimate: Estimate, size: float, *, two_sided: bool) -> str:
+        """What a result's method says of it; empty where nothing is out of the ordinary."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedHorizon:
+    """One look, at an end that was planned: the normal law, or Student's t where the estimate has degrees of freedom.
+
+    Examples
+    --------
+    >>> estimate = Estimate(10.0, 10.4, 0.02, 0.02, 0.0, math.inf, 500, 500, "z")
+    >>> print(f"{FixedHorizon().critical(estimate, 0.05, two_sided=True):.3f}")
+    1.960
+    """
+
+    name: ClassVar[str] = "fixed horizon"
+
+    def critical(self, estimate: Estimate, size: float, *, two_sided: bool) -> float:
+        """See :class:`Inference`."""
+        return upper_quantile(size / 2 if two_sided else size, estimate.df)
+
+    def pvalue(self, estimate: Estimate, distance: float, *, two_sided: bool) -> float:
+        """See :class:`Inference`."""
+        return 2 * upper_tail(abs(distance), estimate.df) if two_sided else upper_tail(distance, estimate.df)
+
+    def note(self, estimate: Estimate, size: float, *, two_sided: bool) -> str:  # noqa: ARG002 - nothing to add
+        """See :class:`Inference`."""
+        return ""
 
 
 class Answer(NamedTuple):
@@ -53,6 +102,7 @@ def infer(
     confidence_level: float = 0.95,
     relative: Relative = "fieller",
     segment: str = "",
+    inference: Inference = FixedHorizon(),
 ) -> ABResult:
     """Test an estimate and give its absolute and relative interval.
 
@@ -74,6 +124,8 @@ def infer(
         Interval of treatment / control - 1. Fieller's (1954) holds for any control mean, and is unbounded where that
         cannot be told from zero; the delta method is symmetric; the logarithm needs two positive means, and
         says nothing (-1 to infinity) of such as are tiny for their errors.
+    inference : Inference
+        By default for one look, at a planned end.
 
     Raises
     ------
@@ -89,7 +141,7 @@ def infer(
     >>> print(f"{found.pvalue:.4f} [{found.ci_low:.3f}, {found.ci_high}]")
     0.0062 [0.071, inf]
     """
-    if relative not in _RELATIVE_NAMES:
+    if relative not in RELATIVE_NAMES:
         raise CausalRecError(f"relative is {relative!r}; expected one of {list_some(get_args(Relative))}.")
     variance = estimate.variance if math.isnan(estimate.null_variance) else estimate.null_variance
     if not variance > 0 and not math.isnan(variance):
@@ -99,21 +151,22 @@ def infer(
             "Check that the metric is the one you mean."
         )
     answer = decide(
-        hypothesis, check_confidence_level(confidence_level), metric, baseline=estimate.control, df=estimate.df,
+        hypothesis, check_confidence_level(confidence_level), metric, baseline=estimate.control,
         distance=lambda test: _distance(estimate, test),
+        pvalue=lambda distance, two_sided: inference.pvalue(estimate, distance, two_sided=two_sided),
     )  # fmt: skip
-    named = not math.isnan(variance)
-    method = (
-        f"{estimate.method}; {_RELATIVE_NAMES[relative]} relative interval{answer.note}" if named else estimate.method
-    )
+    size, two_sided = 1 - float(confidence_level), answer.hypothesis == "two-sided"
+    method = estimate.method
+    if not math.isnan(variance):
+        how = inference.note(estimate, size, two_sided=two_sided)
+        method += f"{how and '; '}{how}; {RELATIVE_NAMES[relative]} relative interval{answer.note}"
     error, interval, shares = estimate.std_error, (NAN, NAN), (NAN, NAN)
     if error > 0:
-        tail = (1 - answer.level) / (2 if answer.side == "two-sided" else 1)
-        quantile = upper_quantile(tail, estimate.df)
+        quantile = inference.critical(estimate, size, two_sided=two_sided)
         interval = _one_sided(_absolute(estimate, quantile), answer.side)
-        shares, note = relative_interval(
-            estimate, upper_quantile(tail, _log_df(estimate)) if relative == "log" else quantile, relative
-        )
+        if relative == "log":
+            quantile = inference.critical(replace(estimate, df=log_df(estimate)), size, two_sided=two_sided)
+        shares, note = relative_interval(estimate, quantile, relative)
         # Dividing by a negative control mean turns the direction round.
         shares = _one_sided(shares, answer.side if estimate.control > 0 else _TURNED[answer.side])
         method += note
@@ -129,6 +182,7 @@ def infer(
         relative_ci_low=shares[0], relative_ci_high=shares[1], hypothesis=answer.hypothesis,
         margin_low=answer.margins[0], margin_high=answer.margins[1], segment=segment,
         control_std_error=_root(estimate.var_control), treatment_std_error=_root(estimate.var_treatment),
+        inference=inference.name,
     )  # fmt: skip
 
 
@@ -149,16 +203,22 @@ def upper_quantile(p: float, df: float = math.inf) -> float:
     return -float(ndtri(p) if math.isinf(df) else stdtrit(df, p))
 
 
+def _normal_pvalue(distance: float, two_sided: bool) -> float:
+    return 2 * upper_tail(abs(distance)) if two_sided else upper_tail(distance)
+
+
 def decide(
     hypothesis: Hypothesis,
     level: float,
     metric: str,
     *,
     baseline: float,
-    df: float,
     distance: Callable[[OneSidedTest], float],
+    pvalue: Callable[[float, bool], float] = _normal_pvalue,
 ) -> Answer:
     """Test a hypothesis, given the distance of the data from each null in standard errors.
+
+    ``pvalue`` is that of a distance, for two sides or one, where it points to rejection if positive.
 
     Raises
     ------
@@ -175,22 +235,23 @@ def decide(
     if isinstance(hypothesis, Superiority):
         side = hypothesis.alternative
         statistic = distance(_NO_EFFECT[side])
-        return Answer(side, statistic, _pvalue(statistic, df, side), level, side)
+        towards = -statistic if side == "less" else statistic
+        return Answer(side, statistic, pvalue(towards, side == "two-sided"), level, side)
     tests = one_sided_tests(hypothesis, alpha=1 - level, baseline=baseline)
     distances = [distance(test) for test in tests]
     weakest = min(range(len(tests)), key=lambda i: tests[i].direction * distances[i])
     statistic, direction = distances[weakest], tests[weakest].direction
-    pvalue = upper_tail(direction * statistic, df)
+    p = pvalue(direction * statistic, False)
     low, high = (hypothesis.margin if any(t.direction == d for t in tests) else NAN for d in (1, -1))
     scale = "; relative margin" if hypothesis.relative else ""
     if isinstance(hypothesis, NonInferiority):
         side = "greater" if direction > 0 else "less"
-        return Answer("non-inferiority", statistic, pvalue, level, side, (-low, high), scale)
+        return Answer("non-inferiority", statistic, p, level, side, (-low, high), scale)
     inner = 2 * level - 1
     if inner <= 0:
         raise CausalRecError(f"confidence_level is {level}; equivalence needs one above 0.5, such as 0.95.")
     note = f"{scale}; two one-sided tests, intervals at {format_level(inner)}"
-    return Answer("equivalence", statistic, pvalue, inner, "two-sided", (-low, high), note)
+    return Answer("equivalence", statistic, p, inner, "two-sided", (-low, high), note)
 
 
 def _distance(estimate: Estimate, test: OneSidedTest) -> float:
@@ -200,12 +261,6 @@ def _distance(estimate: Estimate, test: OneSidedTest) -> float:
     if (theta, test.offset) == (1.0, 0.0) and not math.isnan(estimate.null_variance):
         variance = estimate.null_variance
     return (estimate.treatment - theta * estimate.control - test.offset) / (_root(variance) or NAN)
-
-
-def _pvalue(statistic: float, df: float, side: str) -> float:
-    if side == "two-sided":
-        return 2 * upper_tail(abs(statistic), df)
-    return upper_tail(statistic if side == "greater" else -statistic, df)
 
 
 def _absolute(estimate: Estimate, quantile: float) -> Interval:
@@ -218,84 +273,6 @@ def _one_sided(interval: Interval, side: str) -> Interval:
     if math.isnan(low) or side == "two-sided":
         return interval
     return (low, math.inf) if side == "greater" else (-math.inf, high)
-
-
-def relative_interval(estimate: Estimate, quantile: float, relative: Relative) -> tuple[Interval, str]:
-    """Two-sided interval of treatment / control - 1 at ``quantile`` of the law, and a note where it is not usual."""
-    if relative == "fieller":
-        low, high, note = fieller_ratio(
-            estimate.treatment, estimate.var_treatment, estimate.control, estimate.var_control, quantile,
-            covariance=estimate.covariance,
-        )  # fmt: skip
-        return (low - 1, high - 1), note
-    if relative == "log":
-        return _log_interval(estimate, quantile)
-    if estimate.control == 0:
-        return (NAN, NAN), " (no relative interval: the control mean is 0)"
-    ratio = estimate.treatment / estimate.control
-    half = quantile * math.sqrt(_relative_variance(estimate, 1.0, ratio)) / abs(estimate.control)
-    if not math.isfinite(half):
-        return (-math.inf, math.inf), UNBOUNDED
-    return (ratio - 1 - half, ratio - 1 + half), ""
-
-
-def _log_df(estimate: Estimate) -> float:
-    """Satterthwaite's degrees of freedom of the log ratio where the arms are independent, else those of the effect."""
-    e = estimate
-    if math.isinf(e.df) or e.covariance != 0 or e.control <= 0 or e.treatment <= 0:
-        return e.df
-    # The other way round the shares overflow where a mean is tiny.
-    control, treatment = math.sqrt(e.var_control) * e.treatment, math.sqrt(e.var_treatment) * e.control
-    largest = max(control, treatment)
-    if not 0 < largest < math.inf:
-        return e.df
-    return welch_df([((control / largest) ** 2, e.n_control - 1), ((treatment / largest) ** 2, e.n_treatment - 1)])
-
-
-def _log_interval(estimate: Estimate, quantile: float) -> tuple[Interval, str]:
-    c, t = estimate.control, estimate.treatment
-    if c <= 0 or t <= 0:
-        return (NAN, NAN), " (no relative interval: the logarithm needs two positive means)"
-    variance = _relative_variance(estimate, 1 / t, 1 / c)
-    half = abs(quantile) * math.sqrt(variance) if variance > 0 else 0.0
-    if not half < _LARGEST_LOG:
-        return (-1.0, math.inf), " (relative unbounded: the means are not distinguishable from zero)"
-    if quantile < 0:
-        half = -half
-    return (t / c * math.exp(-half) - 1, t / c * math.exp(half) - 1), ""
-
-
-def _relative_variance(estimate: Estimate, per_treatment: float, per_control: float) -> float:
-    """Variance of ``per_treatment * treatment - per_control * control``; infinite where that overflows."""
-    t, c = per_treatment * math.sqrt(estimate.var_treatment), per_control * math.sqrt(estimate.var_control)
-    mixed = 2 * estimate.covariance * per_treatment * per_control
-    variance = t * t - mixed + c * c
-    return math.inf if math.isnan(variance) else max(variance, 0.0)
-
-
-def fieller_ratio(
-    m1: float, v1: float, m0: float, v0: float, quantile: float, *, covariance: float = 0.0
-) -> tuple[float, float, str]:
-    """Fieller's (1954) interval for m1 / m0 from two means with variances v1 and v0 and their covariance.
-
-    The ratios r that the test of m1 - r m0 = 0 does not reject, at ``quantile`` of its law. Returns low, high and a
-    note. Where m0 is not distinguishable from zero that set is unbounded: then (-inf, inf) and a note that says so.
-
-    Examples
-    --------
-    >>> low, high, note = fieller_ratio(12.0, 0.25, 10.0, 0.25, 1.96)
-    >>> print(f"{low:.3f} {high:.3f} {note!r}")
-    1.057 1.366 ''
-    """
-    z2 = quantile**2
-    a = m0**2 - z2 * v0
-    if a <= 0:
-        return -math.inf, math.inf, UNBOUNDED
-    middle = m0 * m1 - z2 * covariance
-    # middle^2 - a (m1^2 - z2 v1), multiplied out: the difference of squares loses all digits when z2 v << m^2.
-    spread = v0 * m1**2 - 2 * covariance * m0 * m1 + z2 * covariance**2 + v1 * a
-    root = math.copysign(math.sqrt(z2 * max(spread, 0.0)), quantile)
-    return (middle - root) / a, (middle + root) / a, ""
 
 
 def welch_test(

@@ -11,16 +11,9 @@ from causalrec.abtest._exact import exact_pvalue
 from causalrec.abtest._proportions import Counts, LikelihoodRatio, Newcombe, Score, Statistic
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.hypotheses import Hypothesis, OneSidedTest, Superiority, as_hypothesis
-from causalrec.abtest.inference import (
-    UNBOUNDED,
-    Interval,
-    Relative,
-    decide,
-    infer,
-    relative_interval,
-    upper_quantile,
-)
+from causalrec.abtest.inference import decide, infer, upper_quantile
 from causalrec.abtest.metrics import ProportionMethod
+from causalrec.abtest.relative import UNBOUNDED, Interval, Relative, relative_interval
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.results import NAN, ABResult
 
@@ -172,7 +165,7 @@ def _exact(counts: Counts, asked: _Asked, method: str, *, pooled: bool) -> ABRes
 def _inverted(counts: Counts, asked: _Asked, statistic: Statistic, name: str) -> ABResult:
     """The test and the intervals of a statistic that has a distance from any null."""
     answer = decide(
-        asked.hypothesis, asked.level, asked.metric, baseline=counts.p0, df=math.inf,
+        asked.hypothesis, asked.level, asked.metric, baseline=counts.p0,
         distance=lambda test: statistic.distance(test.theta, test.offset),
     )  # fmt: skip
     note = answer.note
@@ -221,9 +214,7 @@ def _with_correction(result: ABResult, estimate: Estimate, asked: _Asked) -> ABR
             variance = estimate.null_variance
         return (gap - nearer) / (math.sqrt(variance) or NAN)
 
-    answer = decide(
-        asked.hypothesis, asked.level, asked.metric, baseline=estimate.control, df=math.inf, distance=distance
-    )
+    answer = decide(asked.hypothesis, asked.level, asked.metric, baseline=estimate.control, distance=distance)
     low, high = _corrected_shares(result, estimate, asked.relative, _quantile(answer.level, answer.side))
     unbounded = math.isinf(low) and math.isinf(high) and UNBOUNDED not in result.method
     low, high = _open((low, high), answer.side)

@@ -43,6 +43,9 @@ class ABResult(EffectResult):
         Which units: ``"device = phone"``; empty for all.
     control_std_error, treatment_std_error : float
         Of the two values in the arms; NaN where they are not known apart.
+    inference : str
+        How often one may look: ``"fixed horizon"`` (once, at a planned end), ``"always valid"``,
+        ``"group sequential"``; or ``"Bayesian"``.
     """
 
     _first: ClassVar[tuple[str, ...]] = ("metric", "control", "treatment", "segment")
@@ -65,6 +68,7 @@ class ABResult(EffectResult):
     segment: str = ""
     control_std_error: float = NAN
     treatment_std_error: float = NAN
+    inference: str = "fixed horizon"
 
     @property
     def significant(self) -> bool:
