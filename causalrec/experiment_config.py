@@ -1,7 +1,7 @@
 """The YAML of an A/B test: an :class:`~causalrec.abtest.Experiment` whose keys are those of the Python class.
 
-A metric's keys are the parameters of its class, ``kind`` says which; so are a hypothesis's. Unknown keys are refused at
-every depth and the nearest known key is named.
+A metric's keys are the parameters of its class, ``kind`` says which; so are those of a hypothesis and of an inference.
+Unknown keys are refused at every depth and the nearest known key is named.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from causalrec._schema import Section, built, suggest, validated
 from causalrec._yaml import find_yaml, has_keys
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
+from causalrec.abtest.inference import FixedHorizon, Inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
 from causalrec.exceptions import ConfigError
@@ -32,7 +33,13 @@ HYPOTHESES: Mapping[str, type[Hypothesis]] = {
     "non_inferiority": NonInferiority,
     "equivalence": Equivalence,
 }
+INFERENCES: Mapping[str, type[Any]] = {
+    "fixed": FixedHorizon,
+}
 SAMPLE_RATIO = "sample_ratio"
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _of_kind(kinds: Mapping[str, type[Any]], section: Mapping[str, Any]) -> Any:
@@ -71,6 +78,15 @@ def _checked_hypothesis(section: dict[str, Any]) -> dict[str, Any]:
     return section
 
 
+def _checked_inference(section: dict[str, Any]) -> dict[str, Any]:
+    _of_kind(INFERENCES, section)
+    return section
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class ChecksConfig(Section):
     """Further looks at the data, each of which reads it again.
 
@@ -82,6 +98,63 @@ class ChecksConfig(Section):
     aa_simulations: Natural = 0
     outlier_quantile: Fraction | None = 0.99
     distributions: bool = True
+
+
+class BaselineConfig(Section):
+    """What is known of a metric in control before the test: ``mean`` and ``std`` of a unit, or a ``proportion``.
+
+    ``variance_reduction`` is what covariates take from the variance, ``design_effect`` what clusters put on it; see
+    :class:`causalrec.abtest.Design`.
+    """
+
+    mean: Finite | None = None
+    std: Positive | None = None
+    proportion: Annotated[float, Field(gt=0, lt=1)] | None = None
+    variance_reduction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    design_effect: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> BaselineConfig:
+        if (self.proportion is None) == (self.std is None) or (self.proportion is not None and self.mean is not None):
+            raise ValueError(
+                "expected either `mean` and `std` of a unit in control, or its `proportion`; give the one that the "
+                "metric is"
+            )
+        return self
+
+    def options(self) -> dict[str, float]:
+        """As parameters of a design."""
+        return self.model_dump(exclude_none=True)
+
+
+class EffectConfig(Section):
+    """The smallest effect that matters: ``relative`` to control (0.02 is 2%), or ``absolute`` in the metric's unit."""
+
+    relative: Finite | None = None
+    absolute: Finite | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> EffectConfig:
+        given = [value for value in (self.relative, self.absolute) if value is not None]
+        if len(given) != 1 or given[0] == 0:
+            raise ValueError("expected one effect that is not 0, such as {relative: 0.02} or {absolute: 0.5}")
+        return self
+
+
+class PlanConfig(Section):
+    """What the design document is computed from: ``causalrec design``.
+
+    ``data``: a past period of the same table, with or without arms. ``baselines``: numbers in its place, by metric.
+    ``mde``: the smallest effect that matters, by metric. ``units_per_day``: new units in all arms, a number or one for
+    each of the first days. ``looks``: how often a sequential test is looked at until its end.
+    """
+
+    data: Path | None = None
+    baselines: dict[str, BaselineConfig] = Field(default_factory=dict)
+    mde: dict[str, EffectConfig] = Field(default_factory=dict)
+    power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+    units_per_day: Annotated[tuple[NotNegative, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
+    looks: Annotated[int, Field(ge=1, le=50)] = 5
 
 
 class ExperimentConfig(RunSettings):
@@ -111,7 +184,11 @@ class ExperimentConfig(RunSettings):
         default_factory=lambda: {"kind": "superiority"}
     )
     relative: Literal["fieller", "delta", "log"] = "fieller"
+    inference: Annotated[dict[str, Any], AfterValidator(_checked_inference)] = Field(
+        default_factory=lambda: {"kind": "fixed"}
+    )
     checks: ChecksConfig = ChecksConfig()
+    design: PlanConfig = PlanConfig()
 
     def _plain(self) -> dict[str, Any]:
         pool = None if self.pool is None else {arm: list(arms) for arm, arms in self.pool.items()}
@@ -122,6 +199,10 @@ class ExperimentConfig(RunSettings):
     def _is_an_experiment(self) -> ExperimentConfig:
         if self.weights is not None and SAMPLE_RATIO in self.metrics:
             raise ValueError(f"a metric is called {SAMPLE_RATIO!r}, the name of the check of `weights`; rename it")
+        for key, section in (("design.baselines", self.design.baselines), ("design.mde", self.design.mde)):
+            for name in section:
+                if name not in self.metrics:
+                    raise ValueError(f"{key} names {name!r}, which is no metric.{suggest(name, self.metrics)}")
         self.experiment()
         return self
 
@@ -132,8 +213,10 @@ class ExperimentConfig(RunSettings):
             metrics[SAMPLE_RATIO] = SampleRatio(dict(self.weights), self.srm_threshold)
         same = ("variant", "control", "unit", "cluster", "strata", "segments", "day", "exposed_at", "trigger", "pool",
                 "where", "on_conflict", "on_duplicate", "confidence_level", "relative")  # fmt: skip
+        hypothesis: Hypothesis = _of_kind(HYPOTHESES, self.hypothesis)
+        inference: Inference = _of_kind(INFERENCES, self.inference)
         return Experiment(
-            metrics, hypothesis=_of_kind(HYPOTHESES, self.hypothesis), **{name: getattr(self, name) for name in same}
+            metrics, hypothesis=hypothesis, inference=inference, **{name: getattr(self, name) for name in same}
         )
 
 
