@@ -21,6 +21,8 @@ from causalrec.results import (
     DistributionResult,
     EffectResult,
     ExperimentResult,
+    GroupBoundsResult,
+    GroupDesignResult,
     HeterogeneityResult,
     IdentificationResult,
     OutlierResult,
@@ -33,6 +35,7 @@ from causalrec.results import (
     Result,
     SampleRatioResult,
     SegmentRatioResult,
+    StagewiseResult,
     TrendResult,
     UpliftBinsResult,
     dump_results,
@@ -56,6 +59,7 @@ SEGMENTS = SegmentRatioResult(
 )
 DIFFERENCE = HeterogeneityResult("spend", "A", "B", "device", 7.5, 1, 0.006, 2, "Cochran's Q")
 TREND = TrendResult(*EFFECT, "spend", "A", "B", F, F, F, F)
+BOUNDS = (4, 0.05, "two-sided", "Pocock", "none", False, NAN, NAN, F, F, F, F, F, F)
 EXAMPLES = [
     EffectResult(*EFFECT),
     AB,
@@ -83,6 +87,9 @@ EXAMPLES = [
     AAResult("spend", 0.05, 0.04, 0.03, 0.06, 0.5, True, 4, 100, "two halves", F),
     OutlierResult("spend", -INF, 9.5, NAN, "no test", ("A", "B"), (1, 2), (0, 0), (1.0, NAN), (1.0, 2.0)),
     DistributionResult("spend", 3, ("A", "B"), F[:2], np.array([[0.1, NAN], [INF, -0.0]]), F[:2]),
+    GroupBoundsResult(*BOUNDS),
+    GroupDesignResult(*BOUNDS, 0.8, 1.1, 0.7, 0.6, NAN, NAN, NAN, NAN, "normal", EMPTY_I, F, F, F, F),
+    StagewiseResult(*EFFECT, 2, 0.5, 3.1, 2.8, True, 0.4, 0.1, -INF, INF, 1e-300, "greater"),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

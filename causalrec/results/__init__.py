@@ -39,6 +39,7 @@ from causalrec.results.effects import (
     RankingResult,
     RefutationResult,
 )
+from causalrec.results.group_sequential import GroupBoundsResult, GroupDesignResult, StagewiseResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.uplift import CurveResult, UpliftBinsResult
 
@@ -51,6 +52,8 @@ __all__ = [
     "DistributionResult",
     "EffectResult",
     "ExperimentResult",
+    "GroupBoundsResult",
+    "GroupDesignResult",
     "HeterogeneityResult",
     "IdentificationResult",
     "OutlierResult",
@@ -63,6 +66,7 @@ __all__ = [
     "Result",
     "SampleRatioResult",
     "SegmentRatioResult",
+    "StagewiseResult",
     "TrendResult",
     "UpliftBinsResult",
     "dump_results",

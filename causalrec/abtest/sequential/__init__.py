@@ -1,0 +1,1 @@
+"""Looks before the end: always valid intervals, group-sequential bounds, a monitor."""
