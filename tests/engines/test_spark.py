@@ -168,6 +168,7 @@ def quiet(said: list[str]) -> bool:
     return all("incubator modules" in line for line in said)
 
 
+@pytest.mark.slow
 def test_executors_in_processes_of_their_own(cluster_job: Callable[[str], dict[str, Any]]) -> None:
     found = cluster_job("smoke")
     assert (found["executors"], found["left"]) == (2, 0)

@@ -253,8 +253,13 @@ def run_at_once(tmp_path: Path, root: Path, runs: list[dict[str, Any]]) -> list[
     "runs",
     [
         [{}, {}],
-        [{"start": "2025-03-01", "end": "2025-03-06"}, {"start": "2025-03-03", "end": END, "batch": 1}],
-        [{"sets": "[t.FEATURES, t.OTHER]"}, {"sets": "[t.OTHER, t.FEATURES]", "batch": 3}],
+        pytest.param(
+            [{"start": "2025-03-01", "end": "2025-03-06"}, {"start": "2025-03-03", "end": END, "batch": 1}],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [{"sets": "[t.FEATURES, t.OTHER]"}, {"sets": "[t.OTHER, t.FEATURES]", "batch": 3}], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_two_processes_make_what_one_makes(

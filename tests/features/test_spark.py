@@ -97,6 +97,7 @@ def test_both_engines_agree(spark: SparkEngine, spark_session: Any) -> None:
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 def test_partitions_do_not_matter(spark: SparkEngine, spark_session: Any) -> None:
     events, spine = (on_spark(spark_session, t) for t in tables())
     layouts = [
