@@ -40,6 +40,13 @@ from causalrec.results.effects import (
     RefutationResult,
 )
 from causalrec.results.group_sequential import GroupBoundsResult, GroupDesignResult, StagewiseResult
+from causalrec.results.mechanisms import (
+    CannibalisationResult,
+    FunnelResult,
+    ProxyAcrossResult,
+    ProxyResult,
+    SegmentScanResult,
+)
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.uplift import CurveResult, UpliftBinsResult
 
@@ -48,10 +55,12 @@ __all__ = [
     "AAResult",
     "ABResult",
     "BalanceResult",
+    "CannibalisationResult",
     "CurveResult",
     "DistributionResult",
     "EffectResult",
     "ExperimentResult",
+    "FunnelResult",
     "GroupBoundsResult",
     "GroupDesignResult",
     "HeterogeneityResult",
@@ -60,12 +69,15 @@ __all__ = [
     "OverlapResult",
     "PowerCurveResult",
     "PowerResult",
+    "ProxyAcrossResult",
+    "ProxyResult",
     "RankingResult",
     "RefutationResult",
     "ResamplingResult",
     "Result",
     "SampleRatioResult",
     "SegmentRatioResult",
+    "SegmentScanResult",
     "StagewiseResult",
     "TrendResult",
     "UpliftBinsResult",
