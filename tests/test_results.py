@@ -113,17 +113,8 @@ EXAMPLES = [
         "<t>",
         np.array(["a <t>", "ü", "c", "d"]),
         I,
-        F,
-        F,
-        F,
-        F,
-        F,
-        F,
-        F,
-        F,
-        F,
-        F,
-    ),
+        *[F] * 10,
+    ),  # fmt: skip
     FunnelResult(
         ("A", "B"), ("seen", "bought"), 0.95, 7, "Wilson <t>", np.array([[9, 4], [8, 5]]), *[F.reshape(2, 2)] * 15
     ),

@@ -23,18 +23,35 @@ from causalrec.abtest.resampling.bootstrap import bootstrap_diff
 from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.abtest.resampling.simulation import simulate_aa
 from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
+from causalrec.abtest.sequential.bounds import crossing_probabilities, group_sequential_bounds, wang_tsiatis_bounds
+from causalrec.abtest.sequential.group_design import design_group_sequential
+from causalrec.abtest.sequential.group_sequential import GroupSequential
+from causalrec.abtest.sequential.spending import (
+    CustomSpending,
+    HwangShihDeCani,
+    ObrienFleming,
+    Pocock,
+    PowerFamily,
+)
+from causalrec.abtest.sequential.stagewise import stagewise_analysis
 
 __all__ = [
     "Aggregates",
     "Cell",
+    "CustomSpending",
     "Design",
     "Equivalence",
     "Estimate",
     "Experiment",
     "FixedHorizon",
+    "GroupSequential",
+    "HwangShihDeCani",
     "Inference",
     "Mean",
     "NonInferiority",
+    "ObrienFleming",
+    "Pocock",
+    "PowerFamily",
     "Proportion",
     "Quantile",
     "QuantileSummary",
@@ -46,9 +63,12 @@ __all__ = [
     "assignment_counts",
     "bootstrap_diff",
     "collect",
+    "crossing_probabilities",
     "cupac_predictions",
     "design_effect",
+    "design_group_sequential",
     "fieller_ratio",
+    "group_sequential_bounds",
     "heterogeneity_test",
     "infer",
     "intraclass_correlation",
@@ -60,6 +80,8 @@ __all__ = [
     "sample_ratio_test",
     "simulate_aa",
     "solve_power",
+    "stagewise_analysis",
     "two_proportion_test",
+    "wang_tsiatis_bounds",
     "welch_test",
 ]

@@ -178,7 +178,7 @@ class StagewiseResult(EffectResult):
         As if this had been the only look; the estimate is too extreme on average where one stops for its sake.
     repeated_ci_low, repeated_ci_high, repeated_pvalue : float
         Valid whether or not one stops (Jennison & Turnbull 1989), so wider.
-    alternative : str
+    alternative, metric, control, treatment : str
     """
 
     look: int
@@ -192,11 +192,15 @@ class StagewiseResult(EffectResult):
     repeated_ci_high: float
     repeated_pvalue: float
     alternative: str
+    metric: str
+    control: str
+    treatment: str
 
     def __str__(self) -> str:
         said = "the null is rejected" if self.rejected else "the null is not rejected"
         return (
-            f"{self.estimand}: stopped at look {self.look} ({self.fraction:.0%} of the information), {said}; "
+            f"{self.metric}: {self.treatment} − {self.control} stopped at look {self.look} "
+            f"({self.fraction:.0%} of the information), {said}; "
             f"{written_interval(self.estimate, self.ci_low, self.ci_high)} "
             f"({format_level(self.confidence_level)} interval), {pvalue_text(self.pvalue)}, allowing for the looks; "
             f"{format_number(self.naive_estimate)} without ({self.method})"

@@ -20,7 +20,7 @@ from scipy.special import ndtr, ndtri
 from causalrec._typing import FloatArray
 from causalrec._validation import check_alternative, list_some
 from causalrec.abtest.sequential.spending import Spending, as_spending, spending_name
-from causalrec.abtest.sequential.walk import TINIEST, Intervals, Walk
+from causalrec.abtest.sequential.walk import REACH, TINIEST, Intervals, Walk
 from causalrec.exceptions import CausalRecError
 from causalrec.results import NAN, GroupBoundsResult
 
@@ -102,13 +102,13 @@ def solve_bounds(
 
     What could not be spent at a look (too little for a finite bound) is left for the next.
     """
-    null = Walk()
+    ends = [t >= 1 or (final and t == fractions[-1]) for t in fractions]
+    targets = [size if ended else spending(t, size) for t, ended in zip(fractions, ends, strict=True)]
+    null = Walk(reach=_reach(targets))
     missing = Walk(futility.drift) if futility else None
     upper, lower, spent, missed = [], [], [0.0], [0.0]
     for k, t in enumerate(fractions):
-        last = k + 1 == len(fractions)
-        root, ended = math.sqrt(t), t >= 1 or (last and final)
-        target = size if ended else spending(min(t, 1.0), size)
+        root, ended, target = math.sqrt(t), ends[k], targets[k]
         score = null.upper_point(max(target - spent[-1], 0.0), t)
         bound = max(score, 0.0) if two_sided else score
         spent.append(min(spent[-1] + null.above(bound, t), max(target, spent[-1])))
@@ -119,13 +119,19 @@ def solve_bounds(
             missed.append(missed[-1] + _missed(missing, floor, t, two_sided))
         upper.append(bound / root)
         lower.append(floor / root)
-        if not last:
+        if k + 1 < len(fractions):
             after = fractions[k + 1]
             obeyed = floor if futility and futility.binding else -math.inf
             null.go_on(going_on(bound, obeyed, two_sided=two_sided), t, after)
             if missing:
                 missing.go_on(going_on(bound, floor, two_sided=two_sided), t, after)
     return Bounds(tuple(upper), tuple(lower), tuple(spent[1:]), tuple(missed[1:]))
+
+
+def _reach(targets: Sequence[float]) -> float:
+    """How far out the walk must be known for its smallest tail."""
+    steps = [b - a for a, b in pairwise([0.0, *targets]) if b - a > TINIEST]
+    return max(REACH, 3 - float(ndtri(min(steps, default=0.5))))
 
 
 def _futile(walk: Walk, probability: float, t: float, two_sided: bool) -> float:

@@ -22,9 +22,9 @@ Intervals: TypeAlias = tuple[tuple[float, float], ...]
 TINIEST = 1e-300  # less error than this is kept for a later look
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-_PANEL = 5.0  # standard deviations of the integrand that 16 nodes resolve to about 1e-13
+_PANEL = 7.0  # standard deviations of the integrand that 16 nodes resolve to about 1e-13
 _MOST_PANELS = 300
-_REACH = 8.3  # beyond which a normal law has less than 1e-16 on a side
+REACH = 8.3  # beyond which a normal law has less than 1e-16 on a side
 _ROOT_TWO_PI = math.sqrt(2 * math.pi)
 
 
@@ -36,10 +36,10 @@ class Walk:
     drift : float
         Mean of the score at fraction 1.
     reach : float
-        How many standard deviations of the score at a look are kept where no bound ends it.
+        How many standard deviations of the score at a look are kept above its mean where no bound ends it.
     """
 
-    def __init__(self, drift: float = 0.0, reach: float = _REACH) -> None:
+    def __init__(self, drift: float = 0.0, reach: float = REACH) -> None:
         self.drift, self.reach = drift, reach
         self.fraction = 0.0
         self.nodes: FloatArray = np.zeros(1)
@@ -72,7 +72,7 @@ class Walk:
         nodes: list[FloatArray] = [np.zeros(0)]
         weights: list[FloatArray] = [np.zeros(0)]
         for low, high in intervals:
-            start, stop = max(low, middle - spread), min(high, middle + spread)
+            start, stop = max(low, middle - REACH * math.sqrt(fraction)), min(high, middle + spread)
             if start < stop:
                 edges = np.linspace(start, stop, _panels((stop - start) / width, fraction, following) + 1)
                 half = np.diff(edges)[:, None] / 2
