@@ -23,6 +23,7 @@ from causalrec.abtest.resampling.bootstrap import bootstrap_diff
 from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.abtest.resampling.simulation import simulate_aa
 from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
+from causalrec.abtest.sequential.always_valid import AlwaysValid, confidence_sequence, mixture_sprt
 from causalrec.abtest.sequential.bounds import crossing_probabilities, group_sequential_bounds, wang_tsiatis_bounds
 from causalrec.abtest.sequential.group_design import design_group_sequential
 from causalrec.abtest.sequential.group_sequential import GroupSequential
@@ -37,6 +38,7 @@ from causalrec.abtest.sequential.stagewise import stagewise_analysis
 
 __all__ = [
     "Aggregates",
+    "AlwaysValid",
     "Cell",
     "CustomSpending",
     "Design",
@@ -63,6 +65,7 @@ __all__ = [
     "assignment_counts",
     "bootstrap_diff",
     "collect",
+    "confidence_sequence",
     "crossing_probabilities",
     "cupac_predictions",
     "design_effect",
@@ -72,6 +75,7 @@ __all__ = [
     "heterogeneity_test",
     "infer",
     "intraclass_correlation",
+    "mixture_sprt",
     "outlier_report",
     "permutation_test",
     "power_curve",

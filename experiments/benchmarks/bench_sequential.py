@@ -1,0 +1,95 @@
+"""Sequential and Bayesian analysis: what a look costs once the moments are known.
+
+Every measurement is the fastest of its repeats, on one core.
+
+Run: ``python experiments/benchmarks/bench_sequential.py [--metrics 1000] [--repeats 5] [--only look]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from causalrec.abtest import AlwaysValid, Estimate, FixedHorizon, Inference, infer
+from causalrec.abtest.estimation.estimates import difference
+from causalrec.abtest.estimation.scores import Names, Stratum
+from causalrec.moments import Moments
+
+
+def seconds(task: Callable[[], Any], repeats: int) -> float:
+    """The fastest of the repeats, after one that warms up."""
+    task()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        task()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def per_call(task: Callable[[], Any], repeats: int, calls: int = 1_000) -> float:
+    """Seconds of one of many calls."""
+    return seconds(lambda: [task() for _ in range(calls)], repeats) / calls
+
+
+def moments_of_metrics(n_metrics: int, n_units: int = 1_000) -> list[tuple[Moments, Moments]]:
+    """Both arms' moments of metrics with values of many scales."""
+    rng = np.random.default_rng(0)
+    scales = rng.lognormal(0, 2, n_metrics)
+    return [tuple(Moments.from_array(rng.exponential(s, (n_units, 1)), ["value"]) for _ in range(2)) for s in scales]  # type: ignore[misc]
+
+
+def bench_look(console: Console, n_metrics: int, repeats: int) -> None:
+    """A look over many metrics: from moments to estimates, p-values and intervals."""
+    arms = moments_of_metrics(n_metrics)
+    names = Names("spend", "A", "B")
+    estimates = [difference([Stratum(*pair)], names) for pair in arms]
+
+    def look(inference: Inference, found: list[Estimate] | None = None) -> None:
+        for estimate in found or (difference([Stratum(*pair)], names) for pair in arms):
+            infer(estimate, metric="spend", control="A", treatment="B", inference=inference)
+
+    table = Table(title=f"A look over {n_metrics:,} metrics: milliseconds in all")
+    for column in ("inference", "from moments", "from estimates"):
+        table.add_column(column, justify="left" if column == "inference" else "right")
+    for inference in (FixedHorizon(), AlwaysValid()):
+        taken = [seconds(lambda i=inference, e=e: look(i, e), repeats) for e in (None, estimates)]
+        table.add_row(inference.name, *(f"{1e3 * s:.0f}" for s in taken))
+    console.print(table)
+
+
+def bench_calls(console: Console, n_metrics: int, repeats: int) -> None:  # noqa: ARG001 - one signature for all
+    """What the parts of an always valid look cost."""
+    estimate = Estimate(10.0, 10.4, 0.02, 0.02, 0.0, float("inf"), 500, 500, "z")
+    table = Table(title="Always valid: microseconds a call")
+    for column in ("call", "two-sided", "one-sided"):
+        table.add_column(column, justify="left" if column == "call" else "right")
+    ways = AlwaysValid()
+    for name, call in (("critical", ways.critical), ("pvalue", ways.pvalue)):
+        taken = [per_call(lambda c=call, t=two: c(estimate, 0.05, two_sided=t), repeats) for two in (True, False)]
+        table.add_row(name, *(f"{1e6 * s:.2f}" for s in taken))
+    console.print(table)
+
+
+BENCHES: dict[str, Callable[[Console, int, int], None]] = {"look": bench_look, "calls": bench_calls}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--metrics", type=int, default=1_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=sorted(BENCHES), nargs="+", default=list(BENCHES))
+    options = parser.parse_args()
+    console = Console(width=120)
+    for name in options.only:
+        BENCHES[name](console, options.metrics, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
