@@ -133,25 +133,35 @@ def render_report(
     MissingExtraError
         Without jinja2, which comes with ``causalrec[plots]``.
     """
+    parts = [
+        {
+            "title": s.title,
+            "text": s.text,
+            "figures": [figure_of(f, s.title) for f in s.figures],
+            "tables": [{"caption": name, **_cells(frame)} for name, frame in s.tables.items()],
+        }
+        for s in sections
+    ]
+    return render_template(
+        "report.html.j2", title=title, question=question, alarms=alarms, findings=findings, checks=checks, notes=notes,
+        sections=parts, appendix=appendix, **_top(summary, caption, summary_header(confidence_level, topic)),
+    )  # fmt: skip
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A page of :mod:`causalrec.templates`, what is written in it escaped.
+
+    Raises
+    ------
+    MissingExtraError
+        Without jinja2, which comes with ``causalrec[plots]``.
+    """
     jinja2 = optional_import("jinja2", extra="plots")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    parts = [
-        {
-            "title": s.title,
-            "text": s.text,
-            "figures": [_figure(f, s.title) for f in s.figures],
-            "tables": [{"caption": name, **_cells(frame)} for name, frame in s.tables.items()],
-        }
-        for s in sections
-    ]
-    page = environment.get_template("report.html.j2").render(
-        title=title, question=question, alarms=alarms, findings=findings, checks=checks, notes=notes, sections=parts,
-        appendix=appendix, **_top(summary, caption, summary_header(confidence_level, topic)),
-    )  # fmt: skip
-    return str(page)
+    return str(environment.get_template(name).render(**values))
 
 
 def write_report(path: Path, html: str) -> Path:
@@ -179,7 +189,8 @@ def _summary(rows: Sequence[SummaryRow], names: Sequence[str]) -> dict[str, Any]
     return {"header": header, "rows": body}
 
 
-def _figure(drawing: Any, title: str) -> dict[str, str]:
+def figure_of(drawing: Any, title: str) -> dict[str, str]:
+    """A figure inside the page, and what it shows in words."""
     picture = drawing if isinstance(drawing, Picture) else Picture.of(drawing)
     return {
         "uri": "data:image/png;base64," + base64.b64encode(picture.png).decode(),

@@ -1,4 +1,4 @@
-"""``causalrec design``: from an experiment's YAML, before it starts, how many units it takes and how it will be decided.
+"""``causalrec design``: how many units an experiment takes, from its YAML, before it starts.
 
 What control looks like comes from the config's numbers, else from a past period; the sizes from
 :func:`causalrec.abtest.solve_power`.
@@ -22,6 +22,7 @@ from causalrec.abtest.power.power import power_curve, runtime_days, solve_power
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError, ConfigError, DatasetError
 from causalrec.experiment_config import ExperimentConfig
+from causalrec.pipelines.abtest_looks import LooksPlan, plan_looks
 from causalrec.pipelines.session import opened_engine
 from causalrec.results import PowerCurveResult, PowerResult, Result
 
@@ -70,6 +71,12 @@ class ExperimentPlan:
     largest: MetricPlan
     curve: PowerCurveResult = field(repr=False)
     source: str = ""
+    looks: LooksPlan | None = field(default=None, repr=False)
+
+    @property
+    def most_units(self) -> int:
+        """Units in all arms at the end, whatever is seen before."""
+        return self.n_obs if self.looks is None else self.looks.n_obs[-1]
 
     def of(self, role: str) -> tuple[MetricPlan, ...]:
         """The metrics of a role."""
@@ -163,13 +170,22 @@ def _sized(
     if largest.needed is None or largest.design is None:
         raise ConfigError(f"{config.name}: no metric sets the size of the experiment.")
     n_obs = largest.needed.n_obs
-    daily = config.design.units_per_day
+    looks = plan_looks(
+        config.experiment().inference, largest.needed, largest.hypothesis, shares, alpha=largest.design.alpha,
+        power=config.design.power, n_looks=config.design.looks,
+    )  # fmt: skip
     shown = [_with(p, seen=_seen(p.design, n_obs, config.design.power)) for p in plans]
     return ExperimentPlan(
-        tuple(shown), n_obs, math.nan if daily is None else runtime_days(n_obs, daily),
+        tuple(shown), n_obs, days_until(config, n_obs if looks is None else looks.n_obs[-1]),
         round(1 - config.confidence_level, 12), n_comparisons, arms, shares, largest,
-        power_curve(largest.design, effect=largest.needed.effect), source,
+        power_curve(largest.design, effect=largest.needed.effect), source, looks,
     )  # fmt: skip
+
+
+def days_until(config: ExperimentConfig, n_obs: float) -> float:
+    """Whole days until so many units have come; NaN where the traffic is not given."""
+    daily = config.design.units_per_day
+    return math.nan if daily is None else runtime_days(n_obs, daily)
 
 
 def _seen(design: Design | None, n_obs: int, power: float) -> PowerResult | None:
@@ -246,7 +262,7 @@ def _as_control(engine: Engine, experiment: Experiment) -> str:
 
 def _source(config: ExperimentConfig, data: Path | None) -> str:
     path = data or config.design.data
-    known = [name for name in config.design.baselines]
+    known = list(config.design.baselines)
     if path is None:
         return "the numbers in the config"
     return f"control in {path}" + (f"; {', '.join(known)} as in the config" if known else "")
