@@ -49,10 +49,10 @@ def bench_look(console: Console, n_metrics: int, repeats: int) -> None:
     """A look over many metrics: from moments to estimates, p-values and intervals."""
     arms = moments_of_metrics(n_metrics)
     names = Names("spend", "A", "B")
-    estimates = [difference([Stratum(*pair)], names) for pair in arms]
+    estimates = [difference([Stratum("", *pair)], names) for pair in arms]
 
     def look(inference: Inference, found: list[Estimate] | None = None) -> None:
-        for estimate in found or (difference([Stratum(*pair)], names) for pair in arms):
+        for estimate in found or (difference([Stratum("", *pair)], names) for pair in arms):
             infer(estimate, metric="spend", control="A", treatment="B", inference=inference)
 
     table = Table(title=f"A look over {n_metrics:,} metrics: milliseconds in all")

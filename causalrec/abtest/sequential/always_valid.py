@@ -7,9 +7,9 @@ true,
     M = (1 + x)^(-1/2) exp(d^2 x / (2 (1 + x))),  x = n rho^2,
 
 so by Ville's inequality it ever exceeds 1 / alpha with probability alpha at most (Robbins 1970; Howard, Ramdas,
-McAuliffe & Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49). With a
-variance that is estimated this holds in the limit, for any metric with a finite variance: an asymptotic confidence
-sequence (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence
+McAuliffe & Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49).
+With a variance that is estimated this holds in the limit, for any metric with a finite variance: an asymptotic
+confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence
 sequences", Theorem 2.2). The mixture sequential probability ratio test of Johari, Koomen, Pekelis & Walsh (2022,
 "Always valid inference", Operations Research 70) is the same with x = tau^2 / s^2.
 """
