@@ -18,6 +18,9 @@ from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
 from causalrec.abtest.inference import FixedHorizon, Inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
+from causalrec.abtest.sequential.always_valid import AlwaysValid
+from causalrec.abtest.sequential.group_sequential import GroupSequential
+from causalrec.abtest.sequential.spending import CustomSpending, HwangShihDeCani, ObrienFleming, Pocock, PowerFamily
 from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
 from causalrec.exceptions import ConfigError
 
@@ -35,6 +38,16 @@ HYPOTHESES: Mapping[str, type[Hypothesis]] = {
 }
 INFERENCES: Mapping[str, type[Any]] = {
     "fixed": FixedHorizon,
+    "always_valid": AlwaysValid,
+    "group_sequential": GroupSequential,
+}
+SEQUENTIAL = ("always_valid", "group_sequential")
+SPENDING: Mapping[str, type[Any]] = {
+    "obrien-fleming": ObrienFleming,
+    "pocock": Pocock,
+    "hwang-shih-decani": HwangShihDeCani,
+    "power": PowerFamily,
+    "custom": CustomSpending,
 }
 SAMPLE_RATIO = "sample_ratio"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -78,8 +91,20 @@ def _checked_hypothesis(section: dict[str, Any]) -> dict[str, Any]:
     return section
 
 
+def _inference(section: Mapping[str, Any]) -> Any:
+    """Spending of error is a name, or a family with its number: ``{kind: hwang-shih-decani, gamma: -4}``."""
+    options = dict(section)
+    for key in ("spending", "futility"):
+        if isinstance(options.get(key), Mapping):
+            try:
+                options[key] = _of_kind(SPENDING, options[key])
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+    return _of_kind(INFERENCES, options)
+
+
 def _checked_inference(section: dict[str, Any]) -> dict[str, Any]:
-    _of_kind(INFERENCES, section)
+    _inference(section)
     return section
 
 
@@ -214,7 +239,7 @@ class ExperimentConfig(RunSettings):
         same = ("variant", "control", "unit", "cluster", "strata", "segments", "day", "exposed_at", "trigger", "pool",
                 "where", "on_conflict", "on_duplicate", "confidence_level", "relative")  # fmt: skip
         hypothesis: Hypothesis = _of_kind(HYPOTHESES, self.hypothesis)
-        inference: Inference = _of_kind(INFERENCES, self.inference)
+        inference: Inference = _inference(self.inference)
         return Experiment(
             metrics, hypothesis=hypothesis, inference=inference, **{name: getattr(self, name) for name in same}
         )
@@ -246,6 +271,22 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
             f"{' and '.join(map(repr, EXPERIMENT_KEYS))}; run it with: causalrec train --config {path}"
         )
     return parse_experiment(raw, where=str(file))
+
+
+def inferred(config: ExperimentConfig, kind: str | None, *, sequential: bool = False) -> ExperimentConfig:
+    """The same experiment under another inference, unless its own is of the kind asked for already.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind, or one that needs numbers which only the config can give.
+    """
+    own = config.inference["kind"]
+    if kind is None and sequential and own not in SEQUENTIAL:
+        kind = SEQUENTIAL[0]
+    if kind is None or kind == own:
+        return config
+    return parse_experiment({**config._plain(), "inference": {"kind": kind}}, where="--inference")
 
 
 def parse_experiment(raw: Mapping[str, Any], *, where: str = "config") -> ExperimentConfig:

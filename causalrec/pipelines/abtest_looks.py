@@ -76,7 +76,7 @@ def plan_looks(
         return None
     two_sided = hypothesis == Superiority("two-sided")
     fractions = np.arange(1, n_looks + 1) / n_looks
-    drift = fixed_drift(alpha, power, two_sided=two_sided)
+    drift = fixed_drift(alpha / 2 if two_sided else alpha, power, two_sided=two_sided)
 
     def bounds(factor: float) -> tuple[float, ...]:
         sizes = factor * fixed.n_obs * fractions

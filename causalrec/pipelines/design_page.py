@@ -151,7 +151,7 @@ def _effect(m: MetricPlan) -> str:
     if m.needed is None:
         return "–"
     if m.needed.effect == 0:
-        return "none"
+        return "no effect"
     relative = m.needed.relative_effect
     return format_number(m.needed.effect) if math.isnan(relative) else format_percent(relative)
 
@@ -173,8 +173,8 @@ def _measured(config: ExperimentConfig, plan: ExperimentPlan) -> Iterator[str]:
         each = f", {100 * plan.alpha / plan.n_comparisons:.3g}% for each of {plan.n_comparisons} primary comparisons"
     margin = "; a margin is to be shown where the change does nothing" if _has_margin(plan) else ""
     yield (
-        f"For {format_level(config.design.power)} power at {tests} false alarms{each}{margin}. Seen with all units: the "
-        "smallest true effect that is found with that power (of a margin: the worst that still passes)."
+        f"For {format_level(config.design.power)} power at {tests} false alarms{each}{margin}. Seen with all units: "
+        "the smallest true effect that is found with that power (of a margin: the worst that still passes)."
     )
     hidden = len(plan.metrics) - sum(len(rows) for _, rows in _groups(config, plan))
     if hidden:
@@ -203,7 +203,12 @@ def _looks(config: ExperimentConfig, plan: ExperimentPlan) -> dict[str, Any] | N
     ]
     if config.design.units_per_day is None:
         header, rows = [h for h in header if h != "days"], [[c for i, c in enumerate(r) if i != 2] for r in rows]
-    return {"title": f"Looks ({found.method})", "header": header, "rows": rows, "lines": [_expected(plan) + "."]}
+    return {
+        "title": f"Looks ({found.method})",
+        "header": header,
+        "rows": rows,
+        "lines": [f"{_expected(plan)[:1].upper()}{_expected(plan)[1:]}."],
+    }
 
 
 def _expected(plan: ExperimentPlan) -> str:
@@ -221,12 +226,12 @@ def _number(value: float) -> str:
 
 
 def _parts(config: ExperimentConfig, plan: ExperimentPlan) -> Iterator[dict[str, Any]]:
-    yield {"title": "What will be decided, and how", "lines": list(_rule(config, plan)), "kind": ""}
+    yield {"title": "What will be decided, and how", "lines": list(_rule(plan)), "kind": ""}
     yield {"title": "What is checked", "lines": list(_checks(config, plan)), "kind": ""}
     yield {"title": "What would stop it", "lines": list(_stops(config, plan)), "kind": "stop"}
 
 
-def _rule(config: ExperimentConfig, plan: ExperimentPlan) -> Iterator[str]:
+def _rule(plan: ExperimentPlan) -> Iterator[str]:
     primary, guardrails = _names(plan, PRIMARY), _names(plan, GUARDRAIL)
     safe = f" and {guardrails} {'are' if len(plan.of(GUARDRAIL)) > 1 else 'is'} shown within the margin" * bool(
         guardrails
@@ -279,7 +284,7 @@ def _stops(config: ExperimentConfig, plan: ExperimentPlan) -> Iterator[str]:
             "made for one look."
         )
     elif plan.looks is not None:
-        yield f"An effect beyond the bound of a look ({plan.looks.method}), in either direction it is asked."
+        yield f"A primary effect beyond the bound of its look, as above ({plan.looks.method})."
     else:
         yield "A belief strong enough under the rule; the size is that of a test with one look."
 

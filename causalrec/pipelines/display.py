@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command n
     from causalrec.features import FeatureDiff, Materialized
     from causalrec.pipelines.abtest import ABTestSummary
     from causalrec.pipelines.data import DatasetStatus
+    from causalrec.pipelines.design_page import DesignDocument
     from causalrec.pipelines.features import VersionView, Written
     from causalrec.pipelines.infer import Inference
     from causalrec.pipelines.progress import Advance
@@ -147,6 +148,16 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
             _print_text(f"  {sentence}", console)
     console.print()
     _print_places(summary.path, str(summary.report), summary.tracking, console)
+
+
+def print_design(document: DesignDocument, console: Console) -> None:
+    """How many units the experiment takes, and where its page is."""
+    console.print()
+    _print_title(f"{document.title}: design", console)
+    for line in document.lines:
+        _print_text(f"  {line}", console)
+    console.print()
+    console.print(f"page     {escape(str(document.path))}", soft_wrap=True)
 
 
 def _scorecard(effects: Sequence[ABResult], console: Console) -> Table:
