@@ -29,8 +29,10 @@ from causalrec.results import (
     IdentificationResult,
     OutlierResult,
     OverlapResult,
+    PosteriorResult,
     PowerCurveResult,
     PowerResult,
+    PriorResult,
     ProxyAcrossResult,
     ProxyResult,
     RankingResult,
@@ -41,6 +43,7 @@ from causalrec.results import (
     SegmentRatioResult,
     SegmentScanResult,
     StagewiseResult,
+    StoppingResult,
     TrendResult,
     UpliftBinsResult,
     dump_results,
@@ -121,6 +124,15 @@ EXAMPLES = [
     GroupBoundsResult(*BOUNDS),
     GroupDesignResult(*BOUNDS, 0.8, 1.1, 0.7, 0.6, NAN, NAN, NAN, NAN, "normal", EMPTY_I, F, F, F, F),
     StagewiseResult(*EFFECT, 2, 0.5, 3.1, 2.8, True, 0.4, 0.1, -INF, INF, 1e-300, "greater", "spend", "A", "B"),
+    PosteriorResult(
+        "spend", "A", "B", 0.9, 1e-300, NAN, False, NAN, 0.95, True, "normal", "flat", "<t>", NAN, INF, ("A", "B"),
+        *[F[:2]] * 14, *[np.array([[0.1, NAN], [INF, -0.0]])] * 2,
+    ),
+    PriorResult("normal", "relative", 0.1, -INF, INF, 0.2, 0.0, NAN, 0.95, NAN, NAN, 7, -1.5, "likelihood <t>"),
+    StoppingResult(
+        10, 4, 100, 0.95, NAN, 0.05, 0.1, "<t>", ("fixed", "P(best)"), *[F[:2]] * 7, F,
+        *[np.array([[0.1, NAN, 0.0, 1.0], [INF, -0.0, 1.0, 1.0]])] * 2,
+    ),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -23,6 +23,7 @@ from causalrec.results.base import (
     format_percent,
     format_pvalue,
 )
+from causalrec.results.bayes import PosteriorResult, PriorResult, StoppingResult
 from causalrec.results.checks import (
     AAResult,
     DistributionResult,
@@ -67,8 +68,10 @@ __all__ = [
     "IdentificationResult",
     "OutlierResult",
     "OverlapResult",
+    "PosteriorResult",
     "PowerCurveResult",
     "PowerResult",
+    "PriorResult",
     "ProxyAcrossResult",
     "ProxyResult",
     "RankingResult",
@@ -79,6 +82,7 @@ __all__ = [
     "SegmentRatioResult",
     "SegmentScanResult",
     "StagewiseResult",
+    "StoppingResult",
     "TrendResult",
     "UpliftBinsResult",
     "dump_results",
