@@ -47,7 +47,7 @@ class _Plan:
         return exit_probabilities(self.looks, bounds.upper, bounds.lower, drift, two_sided=self.two_sided)
 
     def power_at(self, drift: float) -> float:
-        return float(self.exits(self.bounds(drift), drift).rejected.sum())
+        return float(self.exits(self.bounds(drift), drift).above.sum())
 
 
 def design_group_sequential(
@@ -72,7 +72,7 @@ def design_group_sequential(
     n_looks, fractions : int, sequence of float
         Equally spaced looks (5 by default), or the share of the maximum information at each; the last is 1.
     alpha, power, alternative : float, float, str
-        By default 0.05, 0.8 and two-sided.
+        By default 0.05, 0.8 and two-sided, of which power is to reject on the side of the effect.
     spending, futility, binding
         See :func:`group_sequential_bounds`. Beta is spent under the drift of the design, so that its power is exact
         where the bound for futility is obeyed.
@@ -96,12 +96,12 @@ def design_group_sequential(
     >>> from causalrec.abtest import solve_power
     >>> plan = design_group_sequential(solve_power(mean=10, std=20, effect=1, power=0.8), n_looks=4)
     >>> plan.n_obs.tolist()
-    [3198, 6396, 9594, 12792]
+    [3203, 6405, 9607, 12809]
     """
     looks = _looks(n_looks, fractions)
     alternative = _alternative(fixed, alternative)
-    alpha = check_share(_given(alpha, fixed and fixed.alpha, 0.05), name="alpha", example=0.05)
-    power = check_share(_given(power, fixed and fixed.power, 0.8), name="power", example=0.8)
+    alpha = check_share(_given(alpha, fixed.alpha if fixed else None, 0.05), name="alpha", example=0.05)
+    power = check_share(_given(power, fixed.power if fixed else None, 0.8), name="power", example=0.8)
     two_sided = alternative == "two-sided"
     if power <= alpha:
         raise CausalRecError(f"power is {power}; expected a number between alpha ({alpha}) and 1, such as 0.8.")
@@ -111,7 +111,7 @@ def design_group_sequential(
         looks, alpha / (2 if two_sided else 1), as_spending(spending), two_sided, power,
         None if futility is None else as_spending(futility), binding,
     )  # fmt: skip
-    single = fixed_drift(plan.size, power, two_sided=two_sided)
+    single = fixed_drift(plan.size, power)
     drift = brentq(lambda d: plan.power_at(d) - power, 0.9 * single, 4 * single, xtol=1e-10)
     return _result(plan, drift, single, alpha=alpha, alternative=alternative, fixed=fixed)
 

@@ -168,11 +168,11 @@ class GroupSequential:
         """
         return float(self.bounds(size, two_sided=two_sided).lower[-1])
 
-    def futility_plan(self, side: float, *, two_sided: bool) -> Futility | None:
+    def futility_plan(self, side: float) -> Futility | None:
         """Beta spending at a size, of one side."""
         if self.futility is None:
             return None
-        drift = fixed_drift(side, self.power, two_sided=two_sided) if self.drift is None else self.drift
+        drift = fixed_drift(side, self.power) if self.drift is None else self.drift
         return Futility(self.futility, 1 - self.power, drift, self.binding)  # type: ignore[arg-type]
 
     def solve(self, size: float, *, two_sided: bool) -> Bounds:
@@ -181,10 +181,9 @@ class GroupSequential:
 
 
 def _solve(plan: GroupSequential, side: float, two_sided: bool) -> Bounds:
-    obeyed = plan.futility_plan(side, two_sided=two_sided) if plan.binding else None
-    return solve_bounds(
-        plan.fractions, side, plan.spending, two_sided=two_sided, futility=obeyed, final=plan.final,  # type: ignore[arg-type]
-    )  # fmt: skip
+    obeyed = plan.futility_plan(side) if plan.binding else None
+    spending: Spending = plan.spending  # type: ignore[assignment]
+    return solve_bounds(plan.fractions, side, spending, two_sided=two_sided, futility=obeyed, final=plan.final)
 
 
 class _Piece(NamedTuple):

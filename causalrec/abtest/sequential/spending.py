@@ -105,7 +105,7 @@ class PowerFamily:
 
     def __call__(self, fraction: float, alpha: float) -> float:
         """Error spent up to a fraction."""
-        return alpha * fraction**self.rho
+        return alpha * math.pow(fraction, self.rho)
 
     def __str__(self) -> str:
         return f"power family (rho {self.rho:g})"
