@@ -21,9 +21,20 @@ from causalrec.abtest import (
     SampleRatio,
     Superiority,
 )
+from causalrec.abtest.inference import FixedHorizon
+from causalrec.abtest.sequential.always_valid import AlwaysValid
+from causalrec.abtest.sequential.group_sequential import GroupSequential
+from causalrec.abtest.sequential.spending import HwangShihDeCani
 from causalrec.config import load_config
 from causalrec.exceptions import ConfigError
-from causalrec.experiment_config import HYPOTHESES, METRICS, ExperimentConfig, load_experiment, parse_experiment
+from causalrec.experiment_config import (
+    HYPOTHESES,
+    METRICS,
+    ExperimentConfig,
+    inferred,
+    load_experiment,
+    parse_experiment,
+)
 
 MINIMAL: dict[str, Any] = {
     "name": "test", "variant": "arm", "control": "old", "metrics": {"spend": {"kind": "mean", "column": "spend"}},
@@ -139,6 +150,42 @@ def test_what_is_written_is_read_back(changes: dict[str, Any], tmp_path: Path) -
     assert load_experiment(path).experiment() == found.experiment()
 
 
+@pytest.mark.parametrize(
+    "section, expected",
+    [
+        ({"kind": "fixed"}, FixedHorizon()),
+        ({"kind": "always_valid", "n_tuning": 5_000}, AlwaysValid(5_000)),
+        (
+            {"kind": "group_sequential", "fractions": [0.2, 1], "spending": "pocock"},
+            GroupSequential((0.2, 1.0), "pocock"),
+        ),
+        (
+            {"kind": "group_sequential", "fractions": [1], "spending": {"kind": "hwang-shih-decani", "gamma": -4}},
+            GroupSequential((1.0,), HwangShihDeCani(-4.0)),
+        ),
+    ],
+)
+def test_an_inference_is_what_python_would_make(section: dict[str, Any], expected: Any, tmp_path: Path) -> None:
+    found = config(inference=section)
+    assert found.experiment().inference == expected
+    path = tmp_path / "test.yaml"
+    path.write_text(found.to_yaml(), encoding="utf-8")
+    assert load_experiment(path) == found
+
+
+def test_another_inference_is_asked_for_by_name() -> None:
+    fixed, bounds = config(), config(inference={"kind": "group_sequential", "fractions": [0.5]})
+    assert inferred(fixed, None) is fixed
+    assert inferred(fixed, None, sequential=True).experiment().inference == AlwaysValid()
+    assert inferred(bounds, None, sequential=True) is bounds
+    assert inferred(bounds, "group_sequential") is bounds
+    assert inferred(bounds, "fixed").experiment().inference == FixedHorizon()
+    with pytest.raises(ConfigError, match=r"--inference: 'inference': has the kind 'alwys_valid'.*'always_valid'"):
+        inferred(fixed, "alwys_valid")
+    with pytest.raises(ConfigError, match=r"'fractions' is missing"):
+        inferred(fixed, "group_sequential")
+
+
 def test_the_shipped_one_loads_and_comes_back(tmp_path: Path) -> None:
     found = load_experiment("abtest")
     assert (found.name, found.control) == ("service", "control")
@@ -181,6 +228,20 @@ def test_single_keys_are_replaced() -> None:
         ({"hypothesis": {"kind": "equivalence", "margin": -1}}, ["'hypothesis'", "margin is -1"]),
         ({"hypothesis": {"kind": "superiority", "alternative": "more"}}, ["'hypothesis'", "'more'"]),
         ({"weights": {"old": -1}}, ["'weights.old'", "greater than or equal to 0"]),
+        ({"inference": {"kind": "alwaysvalid"}}, ["'inference'", "Did you mean 'always_valid'?"]),
+        ({"inference": {"kind": "always_valid", "tuning": 5}}, ["'inference'", "'tuning'", "Did you mean 'n_tuning'?"]),
+        ({"inference": {"kind": "group_sequential"}}, ["'inference'", "'fractions' is missing"]),
+        ({"inference": {"kind": "group_sequential", "fractions": [0.5, 0.2]}}, ["'inference'", "above the one before"]),
+        (
+            {"inference": {"kind": "group_sequential", "fractions": [1], "spending": {"kind": "pococ"}}},
+            ["'inference'", "spending", "Did you mean 'pocock'?"],
+        ),
+        ({"design": {"mde": {"spend": {"relativ": 0.1}}}}, ["'design.mde.spend.relativ'", "Did you mean 'relative'?"]),
+        ({"design": {"mde": {"spnd": {"relative": 0.1}}}}, ["design.mde names 'spnd'", "Did you mean 'spend'?"]),
+        ({"design": {"mde": {"spend": {"relative": 0, "absolute": 0}}}}, ["'design.mde.spend'", "not 0"]),
+        ({"design": {"baselines": {"spend": {"mean": 3}}}}, ["'design.baselines.spend'", "`std`", "`proportion`"]),
+        ({"design": {"looks": 0}}, ["'design.looks'", "greater than or equal to 1"]),
+        ({"design": {"units_per_day": -5}}, ["'design.units_per_day", "found -5"]),
         ({"control": True}, ["'control'", "in quotes"]),
         ({"relative": "log10"}, ["'relative'", "'fieller', 'delta' or 'log'", "found 'log10'"]),
         ({"on_conflict": "keep"}, ["'on_conflict'", "'raise' or 'drop'"]),

@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import ndtri
 
 from causalrec._typing import FloatArray
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, Superiority
 from causalrec.abtest.inference import FixedHorizon, Inference
-from causalrec.abtest.sequential.bounds import exit_probabilities, fixed_drift
+from causalrec.abtest.sequential.bounds import exit_probabilities
 from causalrec.exceptions import CausalRecError
 from causalrec.results import PowerResult
 
@@ -76,7 +77,7 @@ def plan_looks(
         return None
     two_sided = hypothesis == Superiority("two-sided")
     fractions = np.arange(1, n_looks + 1) / n_looks
-    drift = fixed_drift(alpha / 2 if two_sided else alpha, power, two_sided=two_sided)
+    drift = float(ndtri(power) - ndtri(alpha / 2 if two_sided else alpha))
 
     def bounds(factor: float) -> tuple[float, ...]:
         sizes = factor * fixed.n_obs * fractions

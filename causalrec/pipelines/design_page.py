@@ -201,13 +201,14 @@ def _looks(config: ExperimentConfig, plan: ExperimentPlan) -> dict[str, Any] | N
             zip(found.n_obs, found.bound, found.stopped, found.stopped_null, strict=True), 1
         )
     ]
+    said = _expected(plan)
     if config.design.units_per_day is None:
         header, rows = [h for h in header if h != "days"], [[c for i, c in enumerate(r) if i != 2] for r in rows]
     return {
         "title": f"Looks ({found.method})",
         "header": header,
         "rows": rows,
-        "lines": [f"{_expected(plan)[:1].upper()}{_expected(plan)[1:]}."],
+        "lines": [f"{said[:1].upper()}{said[1:]}."],
     }
 
 
