@@ -195,7 +195,7 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
-def fixed_drift(size: float, power: float, *, two_sided: bool = False) -> float:  # noqa: ARG001 - until no caller gives it
+def fixed_drift(size: float, power: float) -> float:
     """The drift that a test with one look at the end detects with this power, on its side; ``size`` of that side."""
     return float(ndtri(power) - ndtri(size))
 
