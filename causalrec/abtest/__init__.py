@@ -24,6 +24,7 @@ from causalrec.abtest.resampling.permutation import permutation_test
 from causalrec.abtest.resampling.simulation import simulate_aa
 from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
 from causalrec.abtest.sequential.always_valid import AlwaysValid, confidence_sequence, mixture_sprt
+from causalrec.abtest.sequential.bernoulli import bernoulli_difference, bernoulli_interval
 from causalrec.abtest.sequential.bounds import crossing_probabilities, group_sequential_bounds, wang_tsiatis_bounds
 from causalrec.abtest.sequential.group_design import design_group_sequential
 from causalrec.abtest.sequential.group_sequential import GroupSequential
@@ -63,6 +64,8 @@ __all__ = [
     "Superiority",
     "adjust_pvalues",
     "assignment_counts",
+    "bernoulli_difference",
+    "bernoulli_interval",
     "bootstrap_diff",
     "collect",
     "confidence_sequence",

@@ -9,9 +9,9 @@ true,
 so by Ville's inequality it ever exceeds 1 / alpha with probability alpha at most (Robbins 1970; Howard, Ramdas,
 McAuliffe & Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49).
 With a variance that is estimated this holds in the limit, for any metric with a finite variance: an asymptotic
-confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence
-sequences", Theorem 2.2). The mixture sequential probability ratio test of Johari, Koomen, Pekelis & Walsh (2022,
-"Always valid inference", Operations Research 70) is the same with x = tau^2 / s^2.
+confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and
+asymptotic confidence sequences", Theorem 2.2). The mixture sequential probability ratio test of Johari, Koomen, Pekelis
+& Walsh (2022, "Always valid inference", Operations Research 70) is the same with x = tau^2 / s^2.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class AlwaysValid:
     skewness: float = 7.0
 
     def __post_init__(self) -> None:
-        _check_tuning(self.n_tuning)
+        check_tuning(self.n_tuning)
         if not 0 < self.tuning_size < 0.5:
             raise CausalRecError(f"tuning_size is {self.tuning_size}; expected a number in (0, 0.5), such as 0.05.")
         if not (self.min_units >= 2 and 0 <= self.skewness < math.inf):
@@ -140,7 +140,8 @@ class AlwaysValid:
         return n * mixture_rho2(self.n_tuning, self.tuning_size if two_sided else 2 * self.tuning_size)
 
 
-def _check_tuning(n_tuning: float) -> None:
+def check_tuning(n_tuning: float) -> None:
+    """Raise :class:`CausalRecError` unless it can be a number of units."""
     if not 1 <= n_tuning < math.inf:
         raise CausalRecError(
             f"n_tuning is {n_tuning}; expected a number of units of at least 1: about as many as you expect to have "
@@ -213,7 +214,7 @@ def confidence_sequence(
     two_sided = check_alternative(alternative) == "two-sided"
     if not two_sided and not size < 0.5:
         raise CausalRecError(f"confidence_level is {confidence_level}; for one side it must be above 0.5.")
-    _check_tuning(n_tuning)
+    check_tuning(n_tuning)
     middle, spread, count = (np.asarray(v, dtype=np.float64) for v in (mean, std, n))
     if not (np.isfinite(middle).all() and np.isfinite(spread).all() and (spread >= 0).all() and (count > 0).all()):
         raise OutcomeError(
