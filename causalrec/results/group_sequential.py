@@ -177,7 +177,7 @@ class StagewiseResult(EffectResult):
     naive_estimate, naive_std_error : float
         As if this had been the only look; the estimate is too extreme on average where one stops for its sake.
     repeated_ci_low, repeated_ci_high, repeated_pvalue : float
-        Valid whether or not one stops (Jennison & Turnbull 1989), so wider.
+        Valid whether or not one stops (Jennison & Turnbull 1989), so wider on the whole.
     alternative, metric, control, treatment : str
     """
 
