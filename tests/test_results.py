@@ -27,6 +27,7 @@ from causalrec.results import (
     GroupDesignResult,
     HeterogeneityResult,
     IdentificationResult,
+    MonitorResult,
     OutlierResult,
     OverlapResult,
     PosteriorResult,
@@ -123,6 +124,12 @@ EXAMPLES = [
     ),
     GroupBoundsResult(*BOUNDS),
     GroupDesignResult(*BOUNDS, 0.8, 1.1, 0.7, 0.6, NAN, NAN, NAN, NAN, "normal", EMPTY_I, F, F, F, F),
+    MonitorResult(
+        "continue", "2 of <3>", 2, "ü", 7, NAN, NAN, "always valid", "all", 0.95, NAN, False, "A", (AB,), (), ("a <note>",),
+        ("1", "ü"), I[:2], np.array(["spend", "ü"]), np.array(["B", "B"]), np.array([True, False]), F[:2], F[:2], F[:2],
+        np.array(["open", "rejected"]), np.array(["no answer yet", "higher"]), np.array([0, 1]), I - I, I - I + 1,
+        F, F, F, F, F, F, F, F, F,
+    ),  # fmt: skip
     StagewiseResult(*EFFECT, 2, 0.5, 3.1, 2.8, True, 0.4, 0.1, -INF, INF, 1e-300, "greater", "spend", "A", "B"),
     PosteriorResult(
         "spend", "A", "B", 0.9, 1e-300, NAN, False, NAN, 0.95, True, "normal", "flat", "<t>", NAN, INF, ("A", "B"),

@@ -102,9 +102,9 @@ class ProxyResult(Result):
         share = _share_text(self.explained, self.explained_ci_low, self.explained_ci_high, "the part explained")
         return (
             f"{self.treatment} − {self.control}: {self.proxy} changed by {written('proxy')}, for which its slope "
-            f"within arms predicts a change of {self.outcome} of {written('predicted')}; found {written('outcome')}; {share}, "
-            f"and the rest, {rest}, {'is' if differs else 'is not'} distinguishable from zero "
-            f"({pvalue_text(self.remainder_pvalue)}). {self.caveat}"
+            f"within arms predicts a change of {self.outcome} of {written('predicted')}; found "
+            f"{written('outcome')}; {share}, and the rest, {rest}, {'is' if differs else 'is not'} distinguishable "
+            f"from zero ({pvalue_text(self.remainder_pvalue)}). {self.caveat}"
         )
 
 
