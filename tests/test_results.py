@@ -18,6 +18,7 @@ from causalrec.results import (
     ABResult,
     BalanceResult,
     CannibalisationResult,
+    ConditionalResult,
     CurveResult,
     DistributionResult,
     EffectResult,
@@ -27,9 +28,12 @@ from causalrec.results import (
     GroupDesignResult,
     HeterogeneityResult,
     IdentificationResult,
+    ImpactResult,
     MonitorResult,
+    MultiplicityResult,
     OutlierResult,
     OverlapResult,
+    PeekingResult,
     PosteriorResult,
     PowerCurveResult,
     PowerResult,
@@ -40,13 +44,16 @@ from causalrec.results import (
     RefutationResult,
     ResamplingResult,
     Result,
+    RoleResult,
     SampleRatioResult,
     SegmentRatioResult,
     SegmentScanResult,
+    ShrinkageResult,
     StagewiseResult,
     StoppingResult,
     TrendResult,
     UpliftBinsResult,
+    VerdictResult,
     dump_results,
     format_interval,
     format_level,
@@ -69,6 +76,12 @@ SEGMENTS = SegmentRatioResult(
 DIFFERENCE = HeterogeneityResult("spend", "A", "B", "device", 7.5, 1, 0.006, 2, "Cochran's Q")
 TREND = TrendResult(*EFFECT, "spend", "A", "B", F, F, F, F)
 BOUNDS = (4, 0.05, "two-sided", "Pocock", "none", False, NAN, NAN, F, F, F, F, F, F)
+ROLE = RoleResult("spend", "primary", "B", "win", "two-sided", 0.1, -INF, NAN, 0.1 + 0.2, NAN, INF, 1e-300, NAN)
+MONITORED = MonitorResult(
+    "continue", "2 of <3>", 2, "ü", 7, NAN, NAN, "always valid", "all", 0.95, NAN, False, "A", (AB,), (), ("a <note>",),
+    ("1", "ü"), I[:2], np.array(["spend", "ü"]), np.array(["B", "B"]), np.array([True, False]), F[:2], F[:2], F[:2],
+    np.array(["open", "rejected"]), np.array(["no answer yet", "higher"]), np.array([0, 1]), I * 0, I * 0 + 1, *[F] * 9,
+)  # fmt: skip
 EXAMPLES = [
     EffectResult(*EFFECT),
     AB,
@@ -122,20 +135,23 @@ EXAMPLES = [
     FunnelResult(
         ("A", "B"), ("seen", "bought"), 0.95, 7, "Wilson <t>", np.array([[9, 4], [8, 5]]), *[F.reshape(2, 2)] * 15
     ),
+    PeekingResult("spend", 0.05, "two-sided", 4, 100, 9, 0.95, ("fixed", "ü"), I, *([np.array([F, F])] * 3)),
     GroupBoundsResult(*BOUNDS),
     GroupDesignResult(*BOUNDS, 0.8, 1.1, 0.7, 0.6, NAN, NAN, NAN, NAN, "normal", EMPTY_I, F, F, F, F),
-    MonitorResult(
-        "continue", "2 of <3>", 2, "ü", 7, NAN, NAN, "always valid", "all", 0.95, NAN, False, "A", (AB,), (), ("a <note>",),
-        ("1", "ü"), I[:2], np.array(["spend", "ü"]), np.array(["B", "B"]), np.array([True, False]), F[:2], F[:2], F[:2],
-        np.array(["open", "rejected"]), np.array(["no answer yet", "higher"]), np.array([0, 1]), I - I, I - I + 1,
-        F, F, F, F, F, F, F, F, F,
-    ),  # fmt: skip
+    MONITORED,
     StagewiseResult(*EFFECT, 2, 0.5, 3.1, 2.8, True, 0.4, 0.1, -INF, INF, 1e-300, "greater", "spend", "A", "B"),
     PosteriorResult(
         "spend", "A", "B", 0.9, 1e-300, NAN, False, NAN, 0.95, True, "normal", "flat", "<t>", NAN, INF, ("A", "B"),
         *[F[:2]] * 14, *[np.array([[0.1, NAN], [INF, -0.0]])] * 2,
     ),
     PriorResult("normal", "relative", 0.1, -INF, INF, 0.2, 0.0, NAN, 0.95, NAN, NAN, 7, -1.5, "likelihood <t>"),
+    ROLE,
+    VerdictResult("ship", "B", 7, 0.95, "always valid", "holm", NAN, INF, "", "<t>", ("C",), ("a <note>", "ü"), (ROLE, ROLE)),
+    VerdictResult("keep running", "", 7, 0.95, "fixed horizon", "none", 1e300, 3.0, "observed", "<t>"),
+    MultiplicityResult("holm", 2, 1, 1, 0, 0.95, "<t>", *[np.array(["a <t>", "ü"])] * 4, *[F[:2]] * 5),
+    ImpactResult(*EFFECT, "spend", "A", "B", 1e-300, 0.1, "absolute", 7.0, 1.0, 0.5, INF, 1.0, "EUR", ("a <note>",)),
+    ShrinkageResult(0.1, 0.0, 2, 0, NAN, 0.95, "<t>", np.array(["a <t>", "ü"]), *[F[:2]] * 6),
+    ConditionalResult(*EFFECT, 0.4, 0.05, "greater"),
     StoppingResult(
         10, 4, 100, 0.95, NAN, 0.05, 0.1, "<t>", ("fixed", "P(best)"), *[F[:2]] * 7, F,
         *[np.array([[0.1, NAN, 0.0, 1.0], [INF, -0.0, 1.0, 1.0]])] * 2,

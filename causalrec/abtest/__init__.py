@@ -28,6 +28,7 @@ from causalrec.abtest.sequential.bernoulli import bernoulli_difference, bernoull
 from causalrec.abtest.sequential.bounds import crossing_probabilities, group_sequential_bounds, wang_tsiatis_bounds
 from causalrec.abtest.sequential.group_design import design_group_sequential
 from causalrec.abtest.sequential.group_sequential import GroupSequential
+from causalrec.abtest.sequential.peeking import simulate_peeking
 from causalrec.abtest.sequential.spending import (
     CustomSpending,
     HwangShihDeCani,
@@ -86,6 +87,7 @@ __all__ = [
     "sample_ratio_by",
     "sample_ratio_test",
     "simulate_aa",
+    "simulate_peeking",
     "solve_power",
     "stagewise_analysis",
     "two_proportion_test",

@@ -19,21 +19,26 @@ from causalrec.plots.figures import (
     plot_ranking,
     plot_uplift_bins,
 )
+from causalrec.plots.group_sequential import plot_bounds, plot_spending
+from causalrec.plots.peeking import plot_peeking
 
 __all__ = [
     "plot_aa",
     "plot_ab",
     "plot_balance",
+    "plot_bounds",
     "plot_curve",
     "plot_distribution",
     "plot_effects",
     "plot_forest",
     "plot_overlap",
+    "plot_peeking",
     "plot_placebo",
     "plot_power_curve",
     "plot_ranking",
     "plot_rates",
     "plot_resampling",
+    "plot_spending",
     "plot_trend",
     "plot_uplift_bins",
 ]

@@ -31,6 +31,14 @@ from causalrec.results.checks import (
     SampleRatioResult,
     SegmentRatioResult,
 )
+from causalrec.results.decisions import (
+    ConditionalResult,
+    ImpactResult,
+    MultiplicityResult,
+    RoleResult,
+    ShrinkageResult,
+    VerdictResult,
+)
 from causalrec.results.design import PowerCurveResult, PowerResult
 from causalrec.results.effects import (
     BalanceResult,
@@ -48,7 +56,9 @@ from causalrec.results.mechanisms import (
     ProxyResult,
     SegmentScanResult,
 )
+from causalrec.results.monitor import MonitorResult
 from causalrec.results.saving import dump_results, load_results
+from causalrec.results.sequential import PeekingResult
 from causalrec.results.uplift import CurveResult, UpliftBinsResult
 
 __all__ = [
@@ -57,6 +67,7 @@ __all__ = [
     "ABResult",
     "BalanceResult",
     "CannibalisationResult",
+    "ConditionalResult",
     "CurveResult",
     "DistributionResult",
     "EffectResult",
@@ -66,8 +77,12 @@ __all__ = [
     "GroupDesignResult",
     "HeterogeneityResult",
     "IdentificationResult",
+    "ImpactResult",
+    "MonitorResult",
+    "MultiplicityResult",
     "OutlierResult",
     "OverlapResult",
+    "PeekingResult",
     "PosteriorResult",
     "PowerCurveResult",
     "PowerResult",
@@ -78,13 +93,16 @@ __all__ = [
     "RefutationResult",
     "ResamplingResult",
     "Result",
+    "RoleResult",
     "SampleRatioResult",
     "SegmentRatioResult",
     "SegmentScanResult",
+    "ShrinkageResult",
     "StagewiseResult",
     "StoppingResult",
     "TrendResult",
     "UpliftBinsResult",
+    "VerdictResult",
     "dump_results",
     "format_interval",
     "format_level",
