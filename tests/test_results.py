@@ -146,7 +146,9 @@ EXAMPLES = [
     ),
     PriorResult("normal", "relative", 0.1, -INF, INF, 0.2, 0.0, NAN, 0.95, NAN, NAN, 7, -1.5, "likelihood <t>"),
     ROLE,
-    VerdictResult("ship", "B", 7, 0.95, "always valid", "holm", NAN, INF, "", "<t>", ("C",), ("a <note>", "ü"), (ROLE, ROLE)),
+    VerdictResult(
+        "ship", "B", 7, 0.95, "always valid", "holm", NAN, INF, "", "<t>", ("C",), ("a <note>", "ü"), (ROLE, ROLE)
+    ),
     VerdictResult("keep running", "", 7, 0.95, "fixed horizon", "none", 1e300, 3.0, "observed", "<t>"),
     MultiplicityResult("holm", 2, 1, 1, 0, 0.95, "<t>", *[np.array(["a <t>", "ü"])] * 4, *[F[:2]] * 5),
     ImpactResult(*EFFECT, "spend", "A", "B", 1e-300, 0.1, "absolute", 7.0, 1.0, 0.5, INF, 1.0, "EUR", ("a <note>",)),
