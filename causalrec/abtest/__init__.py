@@ -5,6 +5,7 @@ on numbers.
 """
 
 from causalrec.abtest.aggregates import Aggregates, Cell, QuantileSummary
+from causalrec.abtest.aggregates_json import dump_aggregates, load_aggregates
 from causalrec.abtest.checks import assignment_counts, heterogeneity_test, outlier_report
 from causalrec.abtest.collection.collect import collect
 from causalrec.abtest.cupac import cupac_predictions
@@ -27,8 +28,11 @@ from causalrec.abtest.sequential.always_valid import AlwaysValid, confidence_seq
 from causalrec.abtest.sequential.bernoulli import bernoulli_difference, bernoulli_interval
 from causalrec.abtest.sequential.bounds import crossing_probabilities, group_sequential_bounds, wang_tsiatis_bounds
 from causalrec.abtest.sequential.group_design import design_group_sequential
+from causalrec.abtest.sequential.group_plan import GroupPlan
 from causalrec.abtest.sequential.group_sequential import GroupSequential
+from causalrec.abtest.sequential.monitor import Monitor
 from causalrec.abtest.sequential.peeking import simulate_peeking
+from causalrec.abtest.sequential.sample_ratio import sequential_sample_ratio
 from causalrec.abtest.sequential.spending import (
     CustomSpending,
     HwangShihDeCani,
@@ -48,10 +52,12 @@ __all__ = [
     "Estimate",
     "Experiment",
     "FixedHorizon",
+    "GroupPlan",
     "GroupSequential",
     "HwangShihDeCani",
     "Inference",
     "Mean",
+    "Monitor",
     "NonInferiority",
     "ObrienFleming",
     "Pocock",
@@ -74,11 +80,13 @@ __all__ = [
     "cupac_predictions",
     "design_effect",
     "design_group_sequential",
+    "dump_aggregates",
     "fieller_ratio",
     "group_sequential_bounds",
     "heterogeneity_test",
     "infer",
     "intraclass_correlation",
+    "load_aggregates",
     "mixture_sprt",
     "outlier_report",
     "permutation_test",
@@ -86,6 +94,7 @@ __all__ = [
     "runtime_days",
     "sample_ratio_by",
     "sample_ratio_test",
+    "sequential_sample_ratio",
     "simulate_aa",
     "simulate_peeking",
     "solve_power",
