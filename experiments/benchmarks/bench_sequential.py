@@ -8,6 +8,8 @@ Run: ``python experiments/benchmarks/bench_sequential.py [--metrics 1000] [--rep
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +18,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from causalrec.abtest import AlwaysValid, Estimate, FixedHorizon, Inference, infer
+from causalrec.abtest import (
+    AlwaysValid,
+    Estimate,
+    FixedHorizon,
+    GroupSequential,
+    Inference,
+    PowerFamily,
+    group_sequential_bounds,
+    infer,
+)
 from causalrec.abtest.estimation.estimates import difference
 from causalrec.abtest.estimation.scores import Names, Stratum
+from causalrec.abtest.sequential.bounds import solve_bounds
 from causalrec.moments import Moments
 
 
@@ -77,7 +89,64 @@ def bench_calls(console: Console, n_metrics: int, repeats: int) -> None:  # noqa
     console.print(table)
 
 
-BENCHES: dict[str, Callable[[Console, int, int], None]] = {"look": bench_look, "calls": bench_calls}
+_PEER_CODE = """
+import sys, time, numpy as np
+from spotify_confidence.analysis.frequentist.sequential_bound_solver import bounds
+t, best = np.arange(1, 51) / 50, 1e9
+for _ in range(int(sys.argv[1])):
+    start = time.perf_counter()
+    found = bounds(t, 0.05, 2, 8, 2)
+    best = min(best, time.perf_counter() - start)
+print(best, found.bounds[-1])
+"""
+
+
+def bench_bounds(console: Console, n_metrics: int, repeats: int) -> None:
+    """Fifty looks' bounds, alpha t^2, against spotify-confidence's solver; and a look over many metrics.
+
+    For the peer name the Python of an environment that has it in CAUSALREC_PEER_PYTHON (pip install spotify-confidence).
+    """
+    looks = np.arange(1, 51) / 50
+
+    def solve() -> float:
+        solve_bounds.cache_clear()
+        return float(group_sequential_bounds(looks, spending=PowerFamily(2)).upper[-1])
+
+    ours = seconds(solve, repeats)
+    table = Table(title="Bounds of 50 looks: milliseconds")
+    for column in ("solver", "milliseconds", "last bound"):
+        table.add_column(column, justify="left" if column == "solver" else "right")
+    table.add_row("causalrec", f"{1e3 * ours:.1f}", f"{solve():.6f}")
+    peer = os.environ.get("CAUSALREC_PEER_PYTHON")
+    if peer:
+        done = subprocess.run([peer, "-c", _PEER_CODE, str(repeats)], check=True, capture_output=True, text=True)
+        taken, last = map(float, done.stdout.split())
+        table.add_row("spotify-confidence", f"{1e3 * taken:.1f}", f"{last:.6f}")
+        console.print(f"causalrec is {taken / ours:.1f} times as quick")
+    console.print(table)
+    estimates = [Estimate(10.0, 10.0 + d, 0.02, 0.02, 0.0, 998.0, 500, 500, "t") for d in np.linspace(0, 1, n_metrics)]
+    table = Table(title=f"A group-sequential look over {n_metrics:,} metrics: milliseconds")
+    for column in ("looks", "first time", "again"):
+        table.add_column(column, justify="right")
+    for n in (5, 10, 20, 50):
+        plan = GroupSequential(tuple(looks[:n]))
+
+        def look(plan: GroupSequential = plan) -> None:
+            for estimate in estimates:
+                infer(estimate, metric="spend", control="A", treatment="B", inference=plan)
+
+        start = time.perf_counter()
+        look()
+        first = time.perf_counter() - start
+        table.add_row(str(n), f"{1e3 * first:.0f}", f"{1e3 * seconds(look, repeats):.0f}")
+    console.print(table)
+
+
+BENCHES: dict[str, Callable[[Console, int, int], None]] = {
+    "look": bench_look,
+    "calls": bench_calls,
+    "bounds": bench_bounds,
+}
 
 
 def main() -> None:

@@ -173,7 +173,7 @@ def test_size(kind, looks):
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("looks", [[200, 400, 600, 800], [130, 150, 700, 800]], ids=["planned", "unplanned"])
 def test_size_of_many_runs(kind, looks):
-    runs = 4_000
+    runs = 2_000
     crossed = crossings(kind, looks, planned(looks, 800), 800, runs, seed=2)
     assert stats.binomtest(crossed, runs, 0.05).pvalue > 1e-3
 
