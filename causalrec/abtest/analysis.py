@@ -26,6 +26,7 @@ from causalrec.abtest.comparisons import (
 )
 from causalrec.abtest.estimation.estimates import slope_difference
 from causalrec.abtest.estimation.scores import Names
+from causalrec.abtest.inferences import as_inference
 from causalrec.abtest.metrics import Mean, Metric, Quantile, Ratio, SampleRatio
 from causalrec.abtest.proportions import two_proportion_test
 from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
@@ -91,7 +92,7 @@ class _Analysis:
         self.experiment, self.aggregates = experiment, aggregates
         self.metrics = {name: m for name, m in experiment.metrics.items() if isinstance(m, Metric)}
         self.question = Question(
-            experiment.hypothesis, experiment.confidence_level, experiment.relative, experiment.inference
+            experiment.hypothesis, experiment.confidence_level, experiment.relative, as_inference(experiment.inference)
         )
         self.notes: list[str] = []
         # Arms by how they are written; results hold text.

@@ -18,6 +18,7 @@ from causalrec.abtest.comparisons import Question, compare
 from causalrec.abtest.estimation.scores import DENOMINATOR, ROWS, VALUE, Names
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
 from causalrec.abtest.inference import FixedHorizon, Inference
+from causalrec.abtest.inferences import as_inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, SampleRatio
 from causalrec.abtest.power import planning
 from causalrec.abtest.relative import Relative
@@ -70,8 +71,9 @@ class Experiment:
         Of metrics that have none of their own.
     relative : {"fieller", "delta", "log"}
         See :func:`infer`.
-    inference : Inference
-        :class:`FixedHorizon`: one look, at a planned end.
+    inference : Inference or str
+        :class:`FixedHorizon` (``"fixed"``): one look, at a planned end. :class:`AlwaysValid` (``"always_valid"``): as
+        many looks as one likes. :class:`GroupSequential`: some looks, the units of the last one planned.
 
     Raises
     ------
@@ -108,7 +110,7 @@ class Experiment:
     confidence_level: float = 0.95
     hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
     relative: Relative = "fieller"
-    inference: Inference = FixedHorizon()  # noqa: RUF009 - frozen
+    inference: Inference | str = FixedHorizon()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         for name in ("strata", "segments"):
@@ -116,6 +118,7 @@ class Experiment:
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         _check_names(self.metrics)
         object.__setattr__(self, "metrics", dict(self.metrics))
+        object.__setattr__(self, "inference", as_inference(self.inference))
         _check_design(self)
         for name, metric in self.metrics.items():
             _check_metric(self, name, metric)
@@ -124,7 +127,7 @@ class Experiment:
         """Everything that :meth:`analyze` needs of a table, small and mergeable; see :func:`collect`."""
         return collect(self, table)
 
-    def analyze(self, data: Any, inference: Inference | None = None) -> ExperimentResult:
+    def analyze(self, data: Any, inference: Inference | str | None = None) -> ExperimentResult:
         """Compare every arm with control on every metric.
 
         Parameters
@@ -132,7 +135,7 @@ class Experiment:
         data : table, Aggregates, or mapping of arm to Moments
             A table as of :func:`collect`; what that collected; or moments of the metrics' columns by name, a row per
             unit, collected elsewhere (:func:`causalrec.engines.collect_moments`).
-        inference : Inference, optional
+        inference : Inference or str, optional
             In place of the experiment's own.
 
         Raises
