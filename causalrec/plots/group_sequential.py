@@ -48,7 +48,7 @@ def plot_bounds(result: GroupBoundsResult, *, observed: Sequence[float] | None =
     _draw_futility(ax, x, result.lower, -top if two_sided else lowest, two_sided=two_sided)
     if len(seen):
         ax.plot(x[: len(seen)], seen, "o-", color=GREEN, label="seen")
-        ax.annotate(f"{seen[-1]:.2f}", (x[len(seen) - 1], seen[-1]), (7, -9), textcoords="offset points", va="center",
+        ax.annotate(f"{seen[-1]:.2f}", (x[len(seen) - 1], seen[-1]), (9, 6), textcoords="offset points", va="center",
                     color=GREEN)  # fmt: skip
     ax.set_xlim(min(0.0, x[0]), x[-1] * 1.06)
     ax.set_xticks(x if result.n_looks <= 12 else np.linspace(0, x[-1], 6))

@@ -104,7 +104,7 @@ print(best, found.bounds[-1])
 def bench_bounds(console: Console, n_metrics: int, repeats: int) -> None:
     """Fifty looks' bounds, alpha t^2, against spotify-confidence's solver; and a look over many metrics.
 
-    For the peer name the Python of an environment that has it in CAUSALREC_PEER_PYTHON (pip install spotify-confidence).
+    For the peer name the Python of an environment that has it in CAUSALREC_PEER_PYTHON.
     """
     looks = np.arange(1, 51) / 50
 

@@ -42,7 +42,8 @@ class GroupSequential:
     The p-value belongs to it: the smallest size at which this look would reject (the repeated p-value; Liu & Anderson
     2008 call it sequential). So p < size just where the bound is crossed, at every size at once, whether or not the
     experiment stops here; :func:`stagewise_analysis` gives what is known once it has stopped. Bounds are of the normal
-    law; for t statistics they are those with the same nominal p-value (Jennison & Turnbull 2000, section 3.8).
+    law; for t statistics they are those with the same nominal p-value (the significance level approach of
+    Jennison & Turnbull 2000).
 
     Parameters
     ----------

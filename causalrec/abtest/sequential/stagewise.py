@@ -37,7 +37,7 @@ def stagewise_tails(
     """Tails of the statistic at the last look by stagewise ordering, after earlier looks that did not stop.
 
     Outcomes are ordered by which bound was crossed, then by when (earlier is more extreme), then by the statistic
-    (Fairbanks & Madsen 1982; Tsiatis, Rosner & Mehta 1984; Jennison & Turnbull 2000, section 8.4). Only the bounds of
+    (Fairbanks & Madsen 1982; Tsiatis, Rosner & Mehta 1984; Jennison & Turnbull 2000, chapter 8). Only the bounds of
     earlier looks matter, so it needs no plan for later ones.
 
     Parameters
