@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Protocol, get_args
+from typing import ClassVar, NamedTuple, Protocol, get_args, runtime_checkable
 
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
@@ -27,6 +27,7 @@ from causalrec.results import NAN, ABResult, format_level
 _NO_EFFECT = {side: OneSidedTest(-1 if side == "less" else 1, 1.0, 0.0, NAN) for side in get_args(Alternative)}
 
 
+@runtime_checkable
 class Inference(Protocol):
     """How far from a null an estimate must be to reject it: once, at a planned end, or as often as one looks.
 
