@@ -6,9 +6,18 @@ on numbers.
 
 from causalrec.abtest.aggregates import Aggregates, Cell, QuantileSummary
 from causalrec.abtest.aggregates_json import dump_aggregates, load_aggregates
+from causalrec.abtest.bayes.bayesian import Bayesian
+from causalrec.abtest.bayes.posterior import ArmSummary, posterior_of
+from causalrec.abtest.bayes.priors import BetaPrior, GammaPrior, NormalPrior, fit_beta_prior, fit_prior
+from causalrec.abtest.bayes.stopping import simulate_bayes
 from causalrec.abtest.checks import assignment_counts, heterogeneity_test, outlier_report
 from causalrec.abtest.collection.collect import collect
 from causalrec.abtest.cupac import cupac_predictions
+from causalrec.abtest.decisions.cannibalisation import cannibalisation
+from causalrec.abtest.decisions.funnel import funnel, funnel_counts
+from causalrec.abtest.decisions.proxy import proxy_analysis
+from causalrec.abtest.decisions.proxy_across import proxy_across
+from causalrec.abtest.decisions.segment_scan import scan_segments, shrink_effects
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, NonInferiority, Superiority
@@ -45,6 +54,9 @@ from causalrec.abtest.sequential.stagewise import stagewise_analysis
 __all__ = [
     "Aggregates",
     "AlwaysValid",
+    "ArmSummary",
+    "Bayesian",
+    "BetaPrior",
     "Cell",
     "CustomSpending",
     "Design",
@@ -52,6 +64,7 @@ __all__ = [
     "Estimate",
     "Experiment",
     "FixedHorizon",
+    "GammaPrior",
     "GroupPlan",
     "GroupSequential",
     "HwangShihDeCani",
@@ -59,6 +72,7 @@ __all__ = [
     "Mean",
     "Monitor",
     "NonInferiority",
+    "NormalPrior",
     "ObrienFleming",
     "Pocock",
     "PowerFamily",
@@ -74,6 +88,7 @@ __all__ = [
     "bernoulli_difference",
     "bernoulli_interval",
     "bootstrap_diff",
+    "cannibalisation",
     "collect",
     "confidence_sequence",
     "crossing_probabilities",
@@ -82,6 +97,10 @@ __all__ = [
     "design_group_sequential",
     "dump_aggregates",
     "fieller_ratio",
+    "fit_beta_prior",
+    "fit_prior",
+    "funnel",
+    "funnel_counts",
     "group_sequential_bounds",
     "heterogeneity_test",
     "infer",
@@ -90,12 +109,18 @@ __all__ = [
     "mixture_sprt",
     "outlier_report",
     "permutation_test",
+    "posterior_of",
     "power_curve",
+    "proxy_across",
+    "proxy_analysis",
     "runtime_days",
     "sample_ratio_by",
     "sample_ratio_test",
+    "scan_segments",
     "sequential_sample_ratio",
+    "shrink_effects",
     "simulate_aa",
+    "simulate_bayes",
     "simulate_peeking",
     "solve_power",
     "stagewise_analysis",

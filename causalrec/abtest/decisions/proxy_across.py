@@ -80,7 +80,7 @@ class _Model:
             value, gradient, _ = self.fit(spread)
             return value, gradient @ slopes
 
-        found = [minimize(objective, np.asarray(start), jac=True, method="L-BFGS-B") for start in starts]
+        found = [minimize(objective, np.asarray(start), jac=True, method="BFGS") for start in starts]
         best = min(found, key=lambda each: float(each.fun))
         return np.asarray(best.x), float(best.fun)
 
