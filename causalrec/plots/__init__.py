@@ -21,6 +21,7 @@ from causalrec.plots.figures import (
 )
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.peeking import plot_peeking
+from causalrec.plots.sequential import plot_intervals_over_time
 
 __all__ = [
     "plot_aa",
@@ -31,6 +32,7 @@ __all__ = [
     "plot_distribution",
     "plot_effects",
     "plot_forest",
+    "plot_intervals_over_time",
     "plot_overlap",
     "plot_peeking",
     "plot_placebo",
