@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from causalrec._schema import Section, built, suggest, validated
 from causalrec._yaml import find_yaml, has_keys
+from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
 from causalrec.abtest.inference import FixedHorizon, Inference
@@ -22,7 +23,7 @@ from causalrec.abtest.sequential.always_valid import AlwaysValid
 from causalrec.abtest.sequential.group_sequential import GroupSequential
 from causalrec.abtest.sequential.spending import CustomSpending, HwangShihDeCani, ObrienFleming, Pocock, PowerFamily
 from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
-from causalrec.exceptions import ConfigError
+from causalrec.exceptions import CausalRecError, ConfigError
 
 METRICS: Mapping[str, type[Metric]] = {
     "mean": Mean,
@@ -125,6 +126,18 @@ class ChecksConfig(Section):
     distributions: bool = True
 
 
+def _checked_decision(section: dict[str, Any]) -> dict[str, Any]:
+    built(DecisionRule, section)
+    return section
+
+
+def hypothesis_name(hypothesis: Hypothesis) -> str:
+    """As in results: ``"two-sided"``, ``"greater"``, ``"less"``, ``"non-inferiority"`` or ``"equivalence"``."""
+    if isinstance(hypothesis, Superiority):
+        return hypothesis.alternative
+    return "non-inferiority" if isinstance(hypothesis, NonInferiority) else "equivalence"
+
+
 class BaselineConfig(Section):
     """What is known of a metric in control before the test: ``mean`` and ``std`` of a unit, or a ``proportion``.
 
@@ -169,6 +182,7 @@ class EffectConfig(Section):
 class PlanConfig(Section):
     """What the design document is computed from: ``causalrec design``.
 
+    ``mde`` and ``units_per_day`` are those of ``decision`` where they are not given here.
     ``data``: a past period of the same table, with or without arms. ``baselines``: numbers in its place, by metric.
     ``mde``: the smallest effect that matters, by metric. ``units_per_day``: new units in all arms, a number or one for
     each of the first days. ``looks``: how often a sequential test is looked at until its end.
@@ -184,6 +198,8 @@ class PlanConfig(Section):
 
 class ExperimentConfig(RunSettings):
     """An experiment, its table, and how it is analysed; see :class:`causalrec.abtest.Experiment`.
+
+    ``decision`` has the parameters of :class:`causalrec.abtest.DecisionRule`: with it there is a verdict.
 
     ``weights`` are the designed shares of the arms: with them the sample ratio is tested, against ``srm_threshold``.
     """
@@ -212,6 +228,7 @@ class ExperimentConfig(RunSettings):
     inference: Annotated[dict[str, Any], AfterValidator(_checked_inference)] = Field(
         default_factory=lambda: {"kind": "fixed"}
     )
+    decision: Annotated[dict[str, Any], AfterValidator(_checked_decision)] | None = None
     checks: ChecksConfig = ChecksConfig()
     design: PlanConfig = PlanConfig()
 
@@ -228,8 +245,23 @@ class ExperimentConfig(RunSettings):
             for name in section:
                 if name not in self.metrics:
                     raise ValueError(f"{key} names {name!r}, which is no metric.{suggest(name, self.metrics)}")
-        self.experiment()
+        experiment = self.experiment()
+        if (rule := self.rule()) is not None:
+            try:
+                rule.check({n: hypothesis_name(m.hypothesis or experiment.hypothesis)
+                            for n, m in experiment.metrics.items() if isinstance(m, Metric)})  # fmt: skip
+            except CausalRecError as error:
+                raise ValueError(f"'decision': {error}") from error
         return self
+
+    def rule(self) -> DecisionRule | None:
+        """What will be decided how; None where the config does not say."""
+        return None if self.decision is None else built(DecisionRule, self.decision)
+
+    def roles(self) -> dict[str, str]:
+        """The role of each metric in the decision; empty without one."""
+        rule = self.rule()
+        return {} if rule is None else {name: rule.role(name) for name in self.metrics}
 
     def experiment(self) -> Experiment:
         """The experiment that is described."""

@@ -99,6 +99,18 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Banner:
+    """What to do, at the top of the page: a word or two, its kind, and the reasons in a sentence each.
+
+    ``kind`` is ``"go"``, ``"stop"``, ``"wait"`` or ``"broken"``, which say its colour.
+    """
+
+    text: str
+    kind: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page: sentences, figures (matplotlib Axes or Figures, or Pictures) and tables by caption."""
 
@@ -117,6 +129,7 @@ def render_report(
     confidence_level: float = 0.95,
     topic: str = "stage",
     caption: str = "",
+    banner: Banner | None = None,
     alarms: Sequence[str] = (),
     findings: Sequence[str] = (),
     checks: Sequence[str] = (),
@@ -125,8 +138,8 @@ def render_report(
 ) -> str:
     """The page as HTML: figures inside it, no network, for screen and paper.
 
-    Above the sections stand the alarms, the findings and the checks, a sentence each, and the summary: lines of what
-    was asked, or a table with its caption.
+    Above the sections stand the banner, then the alarms, the findings and the checks, a sentence each, and the summary:
+    lines of what was asked, or a table with its caption.
 
     Raises
     ------
@@ -143,8 +156,9 @@ def render_report(
         for s in sections
     ]
     return render_template(
-        "report.html.j2", title=title, question=question, alarms=alarms, findings=findings, checks=checks, notes=notes,
-        sections=parts, appendix=appendix, **_top(summary, caption, summary_header(confidence_level, topic)),
+        "report.html.j2", title=title, question=question, banner=banner, alarms=alarms, findings=findings,
+        checks=checks, notes=notes, sections=parts, appendix=appendix,
+        **_top(summary, caption, summary_header(confidence_level, topic)),
     )  # fmt: skip
 
 

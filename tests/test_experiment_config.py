@@ -21,6 +21,7 @@ from causalrec.abtest import (
     SampleRatio,
     Superiority,
 )
+from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.inference import FixedHorizon
 from causalrec.abtest.sequential.always_valid import AlwaysValid
 from causalrec.abtest.sequential.group_sequential import GroupSequential
@@ -173,6 +174,15 @@ def test_an_inference_is_what_python_would_make(section: dict[str, Any], expecte
     assert load_experiment(path) == found
 
 
+def test_a_decision_gives_roles() -> None:
+    found = config(decision={"primary": "spend", "mde": {"spend": {"relative": 0.02}}, "units_per_day": 500})
+    assert found.rule() == DecisionRule("spend", mde={"spend": {"relative": 0.02}}, units_per_day=500)
+    assert found.roles() == {"spend": "primary"}
+    assert parse_experiment(yaml.safe_load(found.to_yaml())) == found
+    assert config().rule() is None
+    assert config().roles() == {}
+
+
 def test_another_inference_is_asked_for_by_name() -> None:
     fixed, bounds = config(), config(inference={"kind": "group_sequential", "fractions": [0.5]})
     assert inferred(fixed, None) is fixed
@@ -242,6 +252,17 @@ def test_single_keys_are_replaced() -> None:
         ({"design": {"baselines": {"spend": {"mean": 3}}}}, ["'design.baselines.spend'", "`std`", "`proportion`"]),
         ({"design": {"looks": 0}}, ["'design.looks'", "greater than or equal to 1"]),
         ({"design": {"units_per_day": -5}}, ["'design.units_per_day", "found -5"]),
+        ({"decision": {"primary": "spnd"}}, ["'decision'", "'spnd'", "Did you mean 'spend'?"]),
+        ({"decision": {"primary": "spend", "guardrail": ["x"]}}, ["'decision'", "Did you mean 'guardrails'?"]),
+        ({"decision": {"guardrails": ["spend"]}}, ["'decision'", "'primary' is missing"]),
+        ({"decision": {"primary": "spend", "correction": "holms"}}, ["'decision'", "'holms'", "'holm'"]),
+        (
+            {
+                "metrics": MINIMAL["metrics"] | {"slow": {"kind": "mean", "column": "slow"}},
+                "decision": {"primary": "spend", "guardrails": ["slow"]},
+            },
+            ["'decision'", "the guardrail 'slow'", "needs a margin"],
+        ),
         ({"control": True}, ["'control'", "in quotes"]),
         ({"relative": "log10"}, ["'relative'", "'fieller', 'delta' or 'log'", "found 'log10'"]),
         ({"on_conflict": "keep"}, ["'on_conflict'", "'raise' or 'drop'"]),

@@ -19,18 +19,26 @@ from causalrec.pipelines.abtest_page import (
     answers,
     checks,
     draw_figures,
+    lead_frame,
     metrics_of,
     rows_of,
-    scorecard_frame,
     sections,
     strongest_interaction,
+)
+from causalrec.pipelines.abtest_verdict import (
+    banner_of,
+    decided,
+    posterior_metrics,
+    posteriors_of,
+    verdict_of,
+    verdict_text,
 )
 from causalrec.pipelines.data import SERVICE_FILE
 from causalrec.pipelines.inputs import Lineage
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.rundir import FIGURES, RunDirectory, new_run_path
 from causalrec.pipelines.session import Command, how_made, opened_engine, tracked
-from causalrec.report import Picture, render_report, write_report
+from causalrec.report import Picture, Section, render_report, write_report
 from causalrec.results import ExperimentResult, Result
 from causalrec.tracking import Stage, legal_name
 
@@ -178,10 +186,11 @@ def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Linea
     html = render_report(
         config.name,
         config.description or f"What does {config.variant} change?",
-        scorecard_frame(results.experiment.effects),
-        sections(results, figures),
+        lead_frame(results.experiment.effects, config.roles()),
+        sections(results, figures, decided=_decided(results, config)),
         confidence_level=config.confidence_level,
         caption="Every metric and arm against control",
+        banner=banner_of(verdict_of(results.experiment)),
         alarms=tuple(alarms(results)),
         findings=answers(results.experiment),
         checks=checks(results.experiment),
@@ -195,6 +204,16 @@ def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Linea
     run.write_info(info)
     command.tracker.top.log_artifact(run.path / REPORT)
     command.tracker.top.log_text("\n".join(command.notes) or "none", "notes.txt")
+    if (verdict := verdict_of(results.experiment)) is not None:
+        command.tracker.top.set_tags({"verdict": verdict.verdict} | ({"arm": verdict.arm} if verdict.arm else {}))
+        command.tracker.top.log_text(verdict_text(verdict), "verdict.txt")
+    command.tracker.top.log_metrics(posterior_metrics(posteriors_of(results.experiment)))
+
+
+def _decided(results: ABTestResults, config: ExperimentConfig) -> Section:
+    rule, verdict = config.rule(), verdict_of(results.experiment)
+    words = () if rule is None else rule.in_words()
+    return decided(results.experiment, (*words, *(() if verdict is None else (verdict.method,))))
 
 
 def _shares(config: ExperimentConfig) -> set[str]:

@@ -21,7 +21,7 @@ from causalrec.abtest.power.planning import baseline_of
 from causalrec.abtest.power.power import power_curve, runtime_days, solve_power
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError, ConfigError, DatasetError
-from causalrec.experiment_config import ExperimentConfig
+from causalrec.experiment_config import EffectConfig, ExperimentConfig
 from causalrec.pipelines.abtest_looks import LooksPlan, plan_looks
 from causalrec.pipelines.session import opened_engine
 from causalrec.results import PowerCurveResult, PowerResult, Result
@@ -104,10 +104,10 @@ def plan_experiment(config: ExperimentConfig, data: Path | None = None) -> Exper
     roles = metric_roles(config)
     options = dict(_baselines(config, experiment, metrics, data or config.design.data))
     arms, shares = _arms(config)
-    n_primary = sum(role == PRIMARY for role in roles.values())
-    common = {"weights": shares, "daily_units": config.design.units_per_day}
+    n_comparisons = _comparisons(config, sum(role == PRIMARY for role in roles.values()), len(arms) - 1)
+    common = {"weights": shares, "daily_units": daily_units(config)}
     level = {"alpha": round(1 - config.confidence_level, 12)}
-    corrected = {"alpha": level["alpha"] / (n_primary * (len(arms) - 1))}
+    corrected = {"alpha": level["alpha"] / n_comparisons}
     plans = []
     for name, metric in metrics.items():
         hypothesis = metric.hypothesis or experiment.hypothesis
@@ -115,7 +115,7 @@ def plan_experiment(config: ExperimentConfig, data: Path | None = None) -> Exper
         own = options.get(name)
         design = None if own is None else Design(**common, **alpha, **own, metric=name, hypothesis=hypothesis)
         plans.append(_needed(config, MetricPlan(name, roles[name], hypothesis, design)))
-    return _sized(config, plans, arms, shares, n_primary * (len(arms) - 1), _source(config, data))
+    return _sized(config, plans, arms, shares, n_comparisons, _source(config, data))
 
 
 def metric_roles(config: ExperimentConfig) -> dict[str, str]:
@@ -125,10 +125,23 @@ def metric_roles(config: ExperimentConfig) -> dict[str, str]:
     """
     experiment = config.experiment()
     metrics = {name: m for name, m in experiment.metrics.items() if isinstance(m, Metric)}
+    if config.decision is not None:
+        return {name: role or SECONDARY for name, role in config.roles().items()}
     rest = [n for n, m in metrics.items() if isinstance(m.hypothesis or experiment.hypothesis, Superiority)]
     primary = [name for name in rest if name in config.design.mde] or rest or list(metrics)
     guardrails = [n for n in metrics if n not in rest and n not in primary]
     return {n: PRIMARY if n in primary else GUARDRAIL if n in guardrails else SECONDARY for n in metrics}
+
+
+def _comparisons(config: ExperimentConfig, n_primary: int, n_treatments: int) -> int:
+    """How many primary comparisons the false alarms are shared among, at the first step of a correction."""
+    rule = config.rule()
+    if rule is None:
+        return n_primary * n_treatments
+    if rule.correction == "none":
+        return 1
+    metrics = n_primary if "metrics" in rule.over and rule.need == "any" else 1
+    return metrics * (n_treatments if "variants" in rule.over else 1)
 
 
 def _needed(config: ExperimentConfig, plan: MetricPlan) -> MetricPlan:
@@ -149,7 +162,12 @@ def _needed(config: ExperimentConfig, plan: MetricPlan) -> MetricPlan:
 
 
 def _effect(config: ExperimentConfig, plan: MetricPlan) -> dict[str, float]:
+    rule = config.rule()
     given = config.design.mde.get(plan.name)
+    if given is None and rule is not None and plan.name in rule.mde:
+        given = EffectConfig(**rule.mde[plan.name])
+        if plan.name in rule.lower_is_better or plan.hypothesis == Superiority("less"):
+            given = EffectConfig(**{scale: -size for scale, size in rule.mde[plan.name].items()})
     if given is None:
         if isinstance(plan.hypothesis, NonInferiority | Equivalence):
             return {"effect": 0.0}
@@ -182,9 +200,18 @@ def _sized(
     )  # fmt: skip
 
 
+def daily_units(config: ExperimentConfig) -> tuple[float, ...] | None:
+    """New units a day: the design's, else the decision's."""
+    rule = config.rule()
+    if config.design.units_per_day is not None or rule is None or rule.units_per_day is None:
+        return config.design.units_per_day
+    found = rule.units_per_day
+    return (float(found),) if isinstance(found, int | float) else tuple(map(float, found))
+
+
 def days_until(config: ExperimentConfig, n_obs: float) -> float:
     """Whole days until so many units have come; NaN where the traffic is not given."""
-    daily = config.design.units_per_day
+    daily = daily_units(config)
     return math.nan if daily is None else runtime_days(n_obs, daily)
 
 

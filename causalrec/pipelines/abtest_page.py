@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from causalrec.abtest.multiplicity import adjust_pvalues
+from causalrec.pipelines.abtest_verdict import beliefs, by_role, posteriors_of, with_roles
 from causalrec.plots import plot_aa, plot_ab, plot_distribution, plot_forest, plot_rates, plot_trend
 from causalrec.report import Section
 from causalrec.results import (
@@ -128,6 +129,12 @@ def strongest_interaction(tests: Sequence[HeterogeneityResult]) -> Iterator[str]
     )
 
 
+def lead_frame(effects: Sequence[ABResult], roles: Mapping[str, str]) -> pd.DataFrame:
+    """The scorecard at the top: by role, where something is decided."""
+    ordered = by_role(effects, roles) if roles else effects
+    return with_roles(scorecard_frame(ordered), roles)
+
+
 def scorecard_frame(effects: Sequence[ABResult]) -> pd.DataFrame:
     """The scorecard with the units of each arm; arm and segment only where there are several; the cells are text."""
     header, *rows = scorecard_rows(effects)
@@ -170,12 +177,14 @@ def _of(effects: Sequence[ABResult], metric: str) -> list[ABResult]:
     return [e for e in effects if e.metric == metric]
 
 
-def sections(results: ABTestResults, figures: Mapping[str, Any]) -> list[Section]:
-    """The parts of the report that have results."""
+def sections(results: ABTestResults, figures: Mapping[str, Any], *, decided: Section | None = None) -> list[Section]:
+    """The parts of the report that have results; ``decided`` says how the verdict came about."""
     found = results.experiment
     parts = (
         _effects(found, figures),
+        beliefs(posteriors_of(found), _named(figures, "posterior_")),
         _segments(found, figures),
+        decided,
         _trends(found, figures),
         _assignment(found),
         _data(results, figures),

@@ -17,6 +17,7 @@ from causalrec.pipelines.abtest_design import (
     SECONDARY,
     ExperimentPlan,
     MetricPlan,
+    daily_units,
     days_until,
     plan_experiment,
 )
@@ -202,7 +203,7 @@ def _looks(config: ExperimentConfig, plan: ExperimentPlan) -> dict[str, Any] | N
         )
     ]
     said = _expected(plan)
-    if config.design.units_per_day is None:
+    if daily_units(config) is None:
         header, rows = [h for h in header if h != "days"], [[c for i, c in enumerate(r) if i != 2] for r in rows]
     return {
         "title": f"Looks ({found.method})",
@@ -227,12 +228,18 @@ def _number(value: float) -> str:
 
 
 def _parts(config: ExperimentConfig, plan: ExperimentPlan) -> Iterator[dict[str, Any]]:
-    yield {"title": "What will be decided, and how", "lines": list(_rule(plan)), "kind": ""}
+    yield {"title": "What will be decided, and how", "lines": list(_rule(config, plan)), "kind": ""}
     yield {"title": "What is checked", "lines": list(_checks(config, plan)), "kind": ""}
     yield {"title": "What would stop it", "lines": list(_stops(config, plan)), "kind": "stop"}
 
 
-def _rule(plan: ExperimentPlan) -> Iterator[str]:
+def _rule(config: ExperimentConfig, plan: ExperimentPlan) -> Iterator[str]:
+    if (rule := config.rule()) is not None:
+        yield from rule.in_words()
+        days = rule.max_days
+        if days is not None and plan.days > days:
+            yield f"That is before the {_days(plan.days)} that the size takes: allow more time, or look for more."
+        return
     primary, guardrails = _names(plan, PRIMARY), _names(plan, GUARDRAIL)
     safe = f" and {guardrails} {'are' if len(plan.of(GUARDRAIL)) > 1 else 'is'} shown within the margin" * bool(
         guardrails

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from causalrec._validation import list_some
+from causalrec.pipelines.abtest_verdict import verdict_of, verdict_title
 from causalrec.report import summary_header
 from causalrec.results.base import short_pvalue
 from causalrec.results.scorecard import scorecard_answers, scorecard_checks, scorecard_questions, scorecard_rows
@@ -119,9 +120,14 @@ def _summary_table(summary: RunSummary, *, narrow: bool) -> Table:
 
 
 def print_abtest(summary: ABTestSummary, console: Console) -> None:
-    """The scorecard, the checks, whether effects differ between segments, and where everything is."""
+    """The verdict, the scorecard, the checks, whether effects differ between segments, and where everything is."""
     found = summary.results.experiment
     console.print()
+    if (verdict := verdict_of(found)) is not None:
+        console.print(f"[bold reverse] {escape(verdict_title(verdict))} [/bold reverse]")
+        for reason in verdict.reasons:
+            _print_text(f"  {reason}", console)
+        console.print()
     _print_title(summary.title, console)
     for line in summary.alarms:
         console.print(f"[bold red]![/bold red] {_broken(line, console)}", soft_wrap=not console.is_terminal)

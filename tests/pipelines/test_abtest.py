@@ -66,7 +66,7 @@ def small(place: Path, **changes: Any) -> ExperimentConfig:
         "converted": {"kind": "proportion", "column": "converted"},
     }
     checks = {"outlier_quantile": None, "distributions": False}
-    return config_of(place, **({"metrics": metrics, "segments": [], "checks": checks} | changes))
+    return config_of(place, **({"metrics": metrics, "segments": [], "checks": checks, "decision": None} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,8 @@ def test_a_run_of_an_experiment_is_no_trained_run(summary: ABTestSummary) -> Non
 def test_the_page_has_every_part_and_needs_nothing_else(page: str, summary: ABTestSummary) -> None:
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        "Effects", "Segments", "Assignment", "Outliers and distributions", "A/A simulation", "How it was made",
+        "Effects", "Segments", "How it was decided", "Assignment", "Outliers and distributions", "A/A simulation",
+        "How it was made",
     ]  # fmt: skip
     captions = re.findall(r"<caption>(.*?)</caption>", page)
     for caption in (
