@@ -127,6 +127,7 @@ class _Arrivals(NamedTuple):
     centre: FloatArray
     looks: IntArray
     share: float
+    pairs: tuple[IntArray, IntArray]
 
     @classmethod
     def of(cls, values: Any, names: Sequence[str], looks: Sequence[int], weights: tuple[float, float]) -> _Arrivals:
@@ -142,10 +143,10 @@ class _Arrivals(NamedTuple):
             raise TreatmentError(
                 f"weights are {weights}; expected two positive numbers, control first, such as (0.9, 0.1)."
             )
-        i, j = np.triu_indices(array.shape[1])
+        i, j = pairs = np.triu_indices(array.shape[1])
         centred = array - everybody.mean  # so that products of sums do not swallow the variances
         columns = np.column_stack([np.ones(len(array)), centred, centred[:, i] * centred[:, j]])
-        return cls(columns, everybody.names, everybody.mean, at, float(weights[1] / sum(weights)))
+        return cls(columns, everybody.names, everybody.mean, at, float(weights[1] / sum(weights)), pairs)
 
     def segments(self) -> list[slice]:
         """Those who came between two looks."""
@@ -167,8 +168,7 @@ class _Arrivals(NamedTuple):
         n = round(sums[0])
         mean = sums[1 : p + 1] / max(n, 1)
         products = np.zeros((p, p))
-        pairs = np.triu_indices(p)
-        products[pairs] = products.T[pairs] = sums[p + 1 :]
+        products[self.pairs] = products.T[self.pairs] = sums[p + 1 :]
         products -= n * np.outer(mean, mean)
         np.fill_diagonal(products, np.maximum(products.diagonal(), 0.0))
         return Moments(n, self.names, self.centre + mean, products)
