@@ -7,13 +7,14 @@ from types import MappingProxyType
 from typing import Any
 
 from causalrec._validation import list_some, nearest
+from causalrec.abtest.bayes.bayesian import Bayesian
 from causalrec.abtest.inference import FixedHorizon, Inference
 from causalrec.abtest.sequential.always_valid import AlwaysValid
 from causalrec.abtest.sequential.group_sequential import GroupSequential
 from causalrec.exceptions import CausalRecError
 
 INFERENCES: Mapping[str, type[Any]] = MappingProxyType(
-    {"fixed": FixedHorizon, "always_valid": AlwaysValid, "group_sequential": GroupSequential}
+    {"fixed": FixedHorizon, "always_valid": AlwaysValid, "group_sequential": GroupSequential, "bayesian": Bayesian}
 )
 
 

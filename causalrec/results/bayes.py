@@ -26,6 +26,10 @@ def format_probability(p: float) -> str:
     return "> 99.9%" if p >= _SURE else "< 0.1%" if p < 1 - _SURE else f"{p:.1%}"
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%" if share >= 1e-5 else "less than 0.001%"
+
+
 @dataclass(frozen=True, eq=False)
 class PosteriorResult(Result):
     """What is believed of one metric in every arm.
@@ -108,8 +112,8 @@ class PosteriorResult(Result):
         rows = [("arm", "mean", "P(best)", "expected loss", f"lift against {self.control}")]
         for k, arm in enumerate(self.arms):
             interval = written_interval(float(self.mean[k]), float(self.ci_low[k]), float(self.ci_high[k]))
-            lift = written_interval(*(float(v[k]) for v in (self.relative_effect, self.relative_low, self.relative_high)),
-                                    percent=True)  # fmt: skip
+            ratio = (self.relative_effect, self.relative_low, self.relative_high)
+            lift = written_interval(*(float(v[k]) for v in ratio), percent=True)
             loss = format_number(float(self.expected_loss[k]))
             rows.append((arm, interval, format_probability(float(self.prob_best_arm[k])), loss, lift))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -125,7 +129,7 @@ class PosteriorResult(Result):
         )
         at = self.arms.index(self.best)
         if self.mean[at] > 0:
-            text += f" ({self.loss / self.mean[at]:.2g} of its mean)"
+            text += f" ({_percent(self.loss / float(self.mean[at]))} of its mean)"
         if not math.isnan(self.loss_threshold):
             side = "below" if self.can_stop else "not yet below"
             text += f", {side} the {format_number(self.loss_threshold)} that one cares about"

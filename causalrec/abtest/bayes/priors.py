@@ -285,7 +285,7 @@ def fit_beta_prior(successes: ArrayLike, n: ArrayLike, *, confidence_level: floa
     --------
     >>> prior = BetaPrior.of(fit_beta_prior([10, 22, 35, 14, 41], [200, 200, 400, 200, 400]))
     >>> print(f"{prior.a:.1f} {prior.b:.1f}")
-    14.5 151.5
+    105.2 1110.4
     """
     level = check_confidence_level(confidence_level)
     x, m = check_vector(successes, name="successes"), check_vector(n, name="n")

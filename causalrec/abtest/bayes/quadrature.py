@@ -131,6 +131,8 @@ def prob_greater(arms: Arms, i: int, j: int) -> float:
         return float(special.ndtr((a[0] - a[1]) / np.hypot(b[0], b[1])))
     if isinstance(arms, Gammas):
         return float(special.betainc(a[1], a[0], b[1] / (b[0] + b[1])))
+    if not isinstance(arms, Betas):
+        return prob_below(arms, j, i, Line(0.0, 1.0))
     # P(X > Y) is P(1 - Y > 1 - X), whose parameters change places.
     for c0, d0, c1, d1 in ((a[0], b[0], a[1], b[1]), (b[1], a[1], b[0], a[0])):
         if c0 == round(c0) and c0 <= _LONGEST_SUM:
@@ -152,6 +154,7 @@ class Line(NamedTuple):
     factor: float
 
     def __call__(self, x: FloatArray) -> FloatArray:
+        """The value at x."""
         return self.shift + self.factor * x
 
     @property
@@ -257,7 +260,7 @@ def first_reaching(reached: Callable[[float], float], q: float, highest: bool) -
     low, high = 0.0, 0.01
     while reached(high) < q:
         low, high = high, (2 * high if highest else (1 + high) / 2)
-        if high > 1e9 or high >= 1 - 1e-12 and not highest:
+        if high > 1e9 or (high >= 1 - 1e-12 and not highest):
             return math.inf if highest else 1.0
     return float(optimize.brentq(lambda v: reached(v) - q, low, high, xtol=1e-10))
 
