@@ -17,6 +17,7 @@ from causalrec.results import (
     AAResult,
     ABResult,
     BalanceResult,
+    BayesStoppingResult,
     CannibalisationResult,
     ConditionalResult,
     CurveResult,
@@ -51,6 +52,7 @@ from causalrec.results import (
     ShrinkageResult,
     StagewiseResult,
     StoppingResult,
+    TimeSavedResult,
     TrendResult,
     UpliftBinsResult,
     VerdictResult,
@@ -139,6 +141,7 @@ EXAMPLES = [
     GroupBoundsResult(*BOUNDS),
     GroupDesignResult(*BOUNDS, 0.8, 1.1, 0.7, 0.6, NAN, NAN, NAN, NAN, "normal", EMPTY_I, F, F, F, F),
     MONITORED,
+    TimeSavedResult(("a <t>", "ü"), "days", 4, F[::-1].copy(), np.array([F, F])),
     StagewiseResult(*EFFECT, 2, 0.5, 3.1, 2.8, True, 0.4, 0.1, -INF, INF, 1e-300, "greater", "spend", "A", "B"),
     PosteriorResult(
         "spend", "A", "B", 0.9, 1e-300, NAN, False, NAN, 0.95, True, "normal", "flat", "<t>", NAN, INF, ("A", "B"),
@@ -154,7 +157,7 @@ EXAMPLES = [
     ImpactResult(*EFFECT, "spend", "A", "B", 1e-300, 0.1, "absolute", 7.0, 1.0, 0.5, INF, 1.0, "EUR", ("a <note>",)),
     ShrinkageResult(0.1, 0.0, 2, 0, NAN, 0.95, "<t>", np.array(["a <t>", "ü"]), *[F[:2]] * 6),
     ConditionalResult(*EFFECT, 0.4, 0.05, "greater"),
-    StoppingResult(
+    BayesStoppingResult(
         10, 4, 100, 0.95, NAN, 0.05, 0.1, "<t>", ("fixed", "P(best)"), *[F[:2]] * 7, F,
         *[np.array([[0.1, NAN, 0.0, 1.0], [INF, -0.0, 1.0, 1.0]])] * 2,
     ),

@@ -23,7 +23,7 @@ from causalrec.results.base import (
     format_percent,
     format_pvalue,
 )
-from causalrec.results.bayes import PosteriorResult, PriorResult, StoppingResult
+from causalrec.results.bayes import BayesStoppingResult, PosteriorResult, PriorResult
 from causalrec.results.checks import (
     AAResult,
     DistributionResult,
@@ -56,7 +56,7 @@ from causalrec.results.mechanisms import (
     ProxyResult,
     SegmentScanResult,
 )
-from causalrec.results.monitor import MonitorResult
+from causalrec.results.monitor import MonitorResult, TimeSavedResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.sequential import PeekingResult
 from causalrec.results.uplift import CurveResult, UpliftBinsResult
@@ -66,6 +66,7 @@ __all__ = [
     "AAResult",
     "ABResult",
     "BalanceResult",
+    "BayesStoppingResult",
     "CannibalisationResult",
     "ConditionalResult",
     "CurveResult",
@@ -100,6 +101,7 @@ __all__ = [
     "ShrinkageResult",
     "StagewiseResult",
     "StoppingResult",
+    "TimeSavedResult",
     "TrendResult",
     "UpliftBinsResult",
     "VerdictResult",

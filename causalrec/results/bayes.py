@@ -193,7 +193,7 @@ class PriorResult(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class StoppingResult(Result):
+class BayesStoppingResult(Result):
     """How rules to stop an experiment behave when one looks every day, on the same simulated experiments.
 
     Attributes

@@ -14,7 +14,7 @@ from causalrec._typing import AnyArray, FloatArray, RandomState
 from causalrec._validation import check_vector
 from causalrec.abtest.bayes.priors import NormalPrior
 from causalrec.exceptions import CausalRecError
-from causalrec.results import NAN, StoppingResult
+from causalrec.results import NAN, BayesStoppingResult
 
 
 class _Rule(NamedTuple):
@@ -46,7 +46,7 @@ def simulate_bayes(
     alpha: float = 0.05,
     n_simulations: int = 2_000,
     rng: RandomState = None,
-) -> StoppingResult:
+) -> BayesStoppingResult:
     """Look every day at simulated experiments, and stop by P(best) or by expected loss; beside it the fixed test.
 
     Each experiment compares two arms of ``n_per_day`` new units a day each, with a normal mean; the data of all rules
@@ -102,7 +102,7 @@ def simulate_bayes(
     names = tuple(rule.name for rule in _rules(noise[0, :1], errors, settings))
     chosen = [np.where(winner > 0, truth, 0.0) for winner, _ in real]
     when = np.arange(1, days + 1)
-    return StoppingResult(
+    return BayesStoppingResult(
         n_simulations=n_simulations, days=days, n_per_day=n_per_day, prob=prob,
         loss_threshold=NAN if loss_threshold is None else loss_threshold, alpha=alpha,
         effect_std=float(np.sqrt(np.mean(truth**2))), rules=names,
