@@ -92,8 +92,8 @@ def _checked_hypothesis(section: dict[str, Any]) -> dict[str, Any]:
     return section
 
 
-def _inference(section: Mapping[str, Any]) -> Any:
-    """Spending of error is a name, or a family with its number: ``{kind: hwang-shih-decani, gamma: -4}``."""
+def inference_of(section: Mapping[str, Any]) -> Any:
+    """The inference that a section describes; spending of error is a name, or a family with its number: ``{kind: hwang-shih-decani, gamma: -4}``."""
     options = dict(section)
     for key in ("spending", "futility"):
         if isinstance(options.get(key), Mapping):
@@ -105,7 +105,7 @@ def _inference(section: Mapping[str, Any]) -> Any:
 
 
 def _checked_inference(section: dict[str, Any]) -> dict[str, Any]:
-    _inference(section)
+    inference_of(section)
     return section
 
 
@@ -271,7 +271,7 @@ class ExperimentConfig(RunSettings):
         same = ("variant", "control", "unit", "cluster", "strata", "segments", "day", "exposed_at", "trigger", "pool",
                 "where", "on_conflict", "on_duplicate", "confidence_level", "relative")  # fmt: skip
         hypothesis: Hypothesis = _of_kind(HYPOTHESES, self.hypothesis)
-        inference: Inference = _inference(self.inference)
+        inference: Inference = inference_of(self.inference)
         return Experiment(
             metrics, hypothesis=hypothesis, inference=inference, **{name: getattr(self, name) for name in same}
         )

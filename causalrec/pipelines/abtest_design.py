@@ -21,7 +21,7 @@ from causalrec.abtest.power.planning import baseline_of
 from causalrec.abtest.power.power import power_curve, runtime_days, solve_power
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError, ConfigError, DatasetError
-from causalrec.experiment_config import EffectConfig, ExperimentConfig
+from causalrec.experiment_config import EffectConfig, ExperimentConfig, inference_of
 from causalrec.pipelines.abtest_looks import LooksPlan, plan_looks
 from causalrec.pipelines.session import opened_engine
 from causalrec.results import PowerCurveResult, PowerResult, Result
@@ -105,9 +105,9 @@ def plan_experiment(config: ExperimentConfig, data: Path | None = None) -> Exper
     options = dict(_baselines(config, experiment, metrics, data or config.design.data))
     arms, shares = _arms(config)
     n_comparisons = _comparisons(config, sum(role == PRIMARY for role in roles.values()), len(arms) - 1)
-    common = {"weights": shares, "daily_units": daily_units(config)}
-    level = {"alpha": round(1 - config.confidence_level, 12)}
-    corrected = {"alpha": level["alpha"] / n_comparisons}
+    common: dict[str, Any] = {"weights": shares, "daily_units": daily_units(config)}
+    level: dict[str, Any] = {"alpha": round(1 - config.confidence_level, 12)}
+    corrected: dict[str, Any] = {"alpha": level["alpha"] / n_comparisons}
     plans = []
     for name, metric in metrics.items():
         hypothesis = metric.hypothesis or experiment.hypothesis
@@ -161,7 +161,7 @@ def _needed(config: ExperimentConfig, plan: MetricPlan) -> MetricPlan:
     return _with(plan, needed=found)
 
 
-def _effect(config: ExperimentConfig, plan: MetricPlan) -> dict[str, float]:
+def _effect(config: ExperimentConfig, plan: MetricPlan) -> dict[str, Any]:
     rule = config.rule()
     given = config.design.mde.get(plan.name)
     if given is None and rule is not None and plan.name in rule.mde:
@@ -189,7 +189,7 @@ def _sized(
         raise ConfigError(f"{config.name}: no metric sets the size of the experiment.")
     n_obs = largest.needed.n_obs
     looks = plan_looks(
-        config.experiment().inference, largest.needed, largest.hypothesis, shares, alpha=largest.design.alpha,
+        inference_of(config.inference), largest.needed, largest.hypothesis, shares, alpha=largest.design.alpha,
         power=config.design.power, n_looks=config.design.looks,
     )  # fmt: skip
     shown = [_with(p, seen=_seen(p.design, n_obs, config.design.power)) for p in plans]
@@ -283,7 +283,7 @@ def _as_control(engine: Engine, experiment: Experiment) -> str:
         apart, source = f"{q(own)} = (SELECT min({q(own)}) FROM {q(_TABLE)})", q(_TABLE)
     control = experiment.control
     label = engine.dialect.literal(control) if isinstance(control, str) else str(control)
-    other = engine.dialect.literal("set apart") if isinstance(control, str) else str(int(control) + 1)
+    other = engine.dialect.literal("set apart") if isinstance(control, str) else str(int(str(control)) + 1)
     return f"SELECT *, CASE WHEN {apart} THEN {other} ELSE {label} END AS {q(experiment.variant)} FROM {source}"
 
 
