@@ -19,9 +19,11 @@ from causalrec.plots.figures import (
     plot_ranking,
     plot_uplift_bins,
 )
+from causalrec.plots.funnel import plot_funnel_sankey
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.peeking import plot_peeking
-from causalrec.plots.sequential import plot_intervals_over_time
+from causalrec.plots.segment_scan import plot_segment_scan
+from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
 
 __all__ = [
     "plot_aa",
@@ -32,6 +34,7 @@ __all__ = [
     "plot_distribution",
     "plot_effects",
     "plot_forest",
+    "plot_funnel_sankey",
     "plot_intervals_over_time",
     "plot_overlap",
     "plot_peeking",
@@ -40,7 +43,10 @@ __all__ = [
     "plot_ranking",
     "plot_rates",
     "plot_resampling",
+    "plot_segment_scan",
     "plot_spending",
+    "plot_stops",
+    "plot_time_saved",
     "plot_trend",
     "plot_uplift_bins",
 ]
