@@ -17,10 +17,9 @@ from causalrec._yaml import find_yaml, has_keys
 from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
-from causalrec.abtest.inference import FixedHorizon, Inference
+from causalrec.abtest.inference import Inference
+from causalrec.abtest.inferences import INFERENCES
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
-from causalrec.abtest.sequential.always_valid import AlwaysValid
-from causalrec.abtest.sequential.group_sequential import GroupSequential
 from causalrec.abtest.sequential.spending import CustomSpending, HwangShihDeCani, ObrienFleming, Pocock, PowerFamily
 from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
 from causalrec.exceptions import CausalRecError, ConfigError
@@ -36,11 +35,6 @@ HYPOTHESES: Mapping[str, type[Hypothesis]] = {
     "superiority": Superiority,
     "non_inferiority": NonInferiority,
     "equivalence": Equivalence,
-}
-INFERENCES: Mapping[str, type[Any]] = {
-    "fixed": FixedHorizon,
-    "always_valid": AlwaysValid,
-    "group_sequential": GroupSequential,
 }
 SEQUENTIAL = ("always_valid", "group_sequential")
 SPENDING: Mapping[str, type[Any]] = {
@@ -93,7 +87,10 @@ def _checked_hypothesis(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def inference_of(section: Mapping[str, Any]) -> Any:
-    """The inference that a section describes; spending of error is a name, or a family with its number: ``{kind: hwang-shih-decani, gamma: -4}``."""
+    """The inference that a section describes.
+
+    Spending of error is a name, or a family with its number: ``{kind: hwang-shih-decani, gamma: -4}``.
+    """
     options = dict(section)
     for key in ("spending", "futility"):
         if isinstance(options.get(key), Mapping):

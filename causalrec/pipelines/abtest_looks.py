@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from causalrec._typing import FloatArray
+from causalrec.abtest.bayes.bayesian import Bayesian
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, Superiority
 from causalrec.abtest.inference import FixedHorizon, Inference
@@ -52,7 +53,8 @@ def plan_looks(
     inference: Inference, fixed: PowerResult, hypothesis: Hypothesis, shares: tuple[float, ...], *,
     alpha: float, power: float, n_looks: int,
 ) -> LooksPlan | None:  # fmt: skip
-    """The looks that reach the power of a fixed design; None for one look, and for two questions at once.
+    """The looks that reach the power of a fixed design; None for one look, for
+    beliefs, which have no error rate, and for two questions at once.
 
     The estimate is taken as normal, as it is in both families of sequential tests: its standardised values at the looks
     are those of a Brownian motion whose drift is the effect's (Jennison and Turnbull 2000, chapter 3).
@@ -73,7 +75,7 @@ def plan_looks(
     CausalRecError
         Where even forty times the units of the fixed design do not reach the power.
     """
-    if isinstance(inference, FixedHorizon) or isinstance(hypothesis, Equivalence):
+    if isinstance(inference, FixedHorizon | Bayesian) or isinstance(hypothesis, Equivalence):
         return None
     two_sided = hypothesis == Superiority("two-sided")
     fractions = np.arange(1, n_looks + 1) / n_looks
