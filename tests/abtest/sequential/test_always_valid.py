@@ -322,7 +322,7 @@ def test_false_alarms_of_one_side_and_at_the_margin_of_non_inferiority(side, shi
 def test_false_alarms_of_many_simulations(family, n_tuning, share):
     always, fixed = false_alarms(family, n_simulations=1_500, n_units=3_000, seed=3, n_tuning=n_tuning, share=share)
     assert at_most(always, 1_500)
-    assert fixed > 0.2 * 1_500
+    assert fixed > (0.2 if share == 0.5 else 0.08) * 1_500  # looks start later where arms are unequal
 
 
 def test_non_inferiority_is_one_sided():
