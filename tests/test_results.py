@@ -51,7 +51,6 @@ from causalrec.results import (
     SegmentScanResult,
     ShrinkageResult,
     StagewiseResult,
-    StoppingResult,
     TimeSavedResult,
     TrendResult,
     UpliftBinsResult,

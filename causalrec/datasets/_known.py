@@ -117,6 +117,16 @@ KNOWN: dict[str, Known] = {
         "Complete Journey 2.0, 84.51°, R package completejourney", "CC0 (package)",
         {"transactions_sample.parquet": "d50950c80ffaa4ce8fb63e47351abbb76cc215ea6aa18437c0db9016cc3673b9"},
     ),
+    "asos": Known(
+        ("asos_experiments/asos_digital_experiments_dataset.parquet",
+         "asos_experiments/asos_digital_experiments_dataset.csv"),
+        ("experiment_id", "variant_id", "metric_id", "time_since_start", "count_c", "count_t", "mean_c", "mean_t",
+         "variance_c", "variance_t"),
+        Roles(outcomes=("mean_t", "mean_c")),
+        "ASOS Digital Experiments Dataset, Liu, Cardoso, Couturier and McCoy, NeurIPS 2021", "CC BY 4.0",
+        {"asos_digital_experiments_dataset.parquet":
+         "65c1617e09bf5455768ec838e3815417b05a765be51e2e13fa2c964b026ae51f"},
+    ),
     "cookie_cats": Known(
         ("cookie_cats/cookie_cats.parquet", "cookie_cats/cookie_cats.csv"),
         ("userid", "version", "sum_gamerounds", "retention_1", "retention_7"),

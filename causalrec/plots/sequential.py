@@ -1,4 +1,4 @@
-"""The figure of a running experiment: its effect and intervals at every look."""
+"""The figures of running experiments: the effect and intervals at every look, and when many would have stopped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 from causalrec._typing import FloatArray
 from causalrec.exceptions import CausalRecError
 from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, check_known, finish, limits, new_axes
-from causalrec.results import ABResult, MonitorResult, format_interval, format_level, format_number
+from causalrec.plots.peeking import _name, _spread
+from causalrec.results import ABResult, MonitorResult, TimeSavedResult, format_interval, format_level, format_number
 from causalrec.results.answers import margins
 
 By = Literal["n_obs", "look", "label"]
 
 _COLOURS = (BLUE, GREEN, "#CC79A7")
+_METHODS = (ORANGE, BLUE, GREEN, "#CC79A7", "#56B4E9")
 _SETTLED = 0.12  # of the looks: intervals before run out of the picture where they are much wider
 _X = {"n_obs": "units so far", "look": "look", "label": "label of the look"}
 
@@ -188,3 +190,55 @@ def _when(band: _Band) -> str:
 
 def _last(band: _Band) -> tuple[float, float]:
     return float(band.low[-1]), float(band.high[-1])
+
+
+def plot_stops(result: TimeSavedResult, *, title: str | None = None, ax: Any = None) -> Any:
+    """Share of past experiments in which each way of looking had given an answer, over the time that each ran.
+
+    Raises
+    ------
+    CausalRecError
+        For no experiments.
+    """
+    check_known(result.duration)  # type: ignore[arg-type]
+    ax = new_axes(ax)
+    grid = np.linspace(0, 1, 201)
+    share = np.array([[np.mean(at / result.duration <= g) for g in grid] for at in result.stopped_at])
+    top = 1.15 * max(float(share.max()), 0.05)
+    ax.set_ylim(0, top)
+    heights = _spread(share[:, -1], 0.055 * top)
+    for k, method in enumerate(result.methods):
+        colour = _METHODS[k % len(_METHODS)]
+        ax.plot(100 * grid, share[k], color=colour, linewidth=1.8, drawstyle="steps-post")
+        _name(ax, f"{method} {share[k, -1]:.0%}", 100, heights[k], colour)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.set_xlim(0, 100)
+    ax.set(xlabel="time since the start, of the time that it ran", ylabel="comparisons with an answer so far")
+    words = "; ".join(f"{m} {s[-1]:.1%}" for m, s in zip(result.methods, share, strict=True))
+    return finish(ax, title or "When would it have been stopped?", f"Of {result.n_experiments:,} comparisons: {words}.")
+
+
+def plot_time_saved(result: TimeSavedResult, *, title: str | None = None, ax: Any = None) -> Any:
+    """Time that each way of looking saves, experiment by experiment, the largest first.
+
+    Raises
+    ------
+    CausalRecError
+        Where nothing stops before its end.
+    """
+    frame = result.to_frame()
+    check_known(range(int(frame["early"].max() if len(frame) else 0)))
+    ax = new_axes(ax)
+    ends = []
+    for k, saved in enumerate(result.saved):
+        ranked = np.sort(saved[saved > 0])[::-1]
+        if len(ranked):
+            colour, median = _METHODS[k % len(_METHODS)], format_number(float(np.median(ranked)))
+            label = f"{result.methods[k]}: median {median} {result.unit}"
+            ax.plot(np.arange(1, len(ranked) + 1), ranked, color=colour, linewidth=1.8, label=label)
+            ends.append(f"{result.methods[k]} {len(ranked)} early, {format_number(float(ranked.sum()))} in all")
+    ax.set_ylim(0, None)
+    ax.set_xlim(1, None)
+    ax.set(xlabel="comparisons that stop early, by time saved", ylabel=f"{result.unit} saved")
+    return finish(ax, title or f"How many {result.unit} does it save?", f"{'; '.join(ends)} {result.unit}.")

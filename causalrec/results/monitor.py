@@ -168,3 +168,56 @@ class MonitorResult(Result):
         if math.isnan(self.spent[k]):
             return f" ({p}, the smallest so far, at {alpha})"
         return f" ({p}; {format_number(float(self.spent[k]))} spent of {format_number(float(self.alpha[k]))})"
+
+
+@dataclass(frozen=True, eq=False)
+class TimeSavedResult(Result):
+    """When several ways of looking would have stopped each of many experiments that have ended.
+
+    Attributes
+    ----------
+    methods : tuple of str
+    unit : str
+        Of time, such as ``"days"``.
+    n_experiments : int
+    duration : array of shape (n_experiments,)
+        How long each ran.
+    stopped_at : array of shape (n_methods, n_experiments)
+        When it would have stopped with an answer; NaN where it would not have.
+    """
+
+    methods: tuple[str, ...]
+    unit: str
+    n_experiments: int
+    duration: FloatArray = field(repr=False)
+    stopped_at: FloatArray = field(repr=False)
+
+    @property
+    def saved(self) -> FloatArray:
+        """Time between stop and end, of shape (n_methods, n_experiments); NaN without a stop."""
+        return np.asarray(self.duration - self.stopped_at)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per method: how many stop with an answer, how many of them before the end, and the time saved by those.
+
+        ``share_of_time_saved`` is of the time of all experiments.
+        """
+        rows = []
+        for method, saved in zip(self.methods, self.saved, strict=True):
+            early = saved[saved > 0]
+            rows.append(
+                {
+                    "method": method, "answers": int(np.isfinite(saved).sum()), "early": len(early),
+                    "median_saved": float(np.median(early)) if len(early) else math.nan,
+                    "total_saved": float(early.sum()), "share_of_time_saved": float(early.sum() / self.duration.sum()),
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{row.method}: {row.answers:,} of {self.n_experiments:,} with an answer, {row.early:,} before the end, by "
+            f"{format_number(row.median_saved)} {self.unit} (median)"
+            for row in self.to_frame().itertuples()
+        ]
+        return "\n".join(lines)

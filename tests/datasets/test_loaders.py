@@ -39,6 +39,7 @@ SHAPES = {
     "completejourney": (75_000, 11),
     "marketing_ab_by_day": (14, 4),
     "marketing_ab_by_ads": (6, 4),
+    "asos": (24_153, 10),
     "cookie_cats": (90_189, 5),
     "social_pressure": (344_084, 17),
     "mall_customers": (200, 5),
