@@ -14,6 +14,9 @@ import numpy as np
 from causalrec._validation import list_some, nearest
 from causalrec.abtest import notes
 from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Aggregates, Cell
+from causalrec.abtest.bayes.arms import arms_of_comparisons, arms_of_counts, rises, text_arms
+from causalrec.abtest.bayes.bayesian import Bayesian
+from causalrec.abtest.bayes.posterior import ArmSummary, posterior_of
 from causalrec.abtest.checks import heterogeneity_test
 from causalrec.abtest.comparisons import (
     CellPair,
@@ -26,8 +29,9 @@ from causalrec.abtest.comparisons import (
 )
 from causalrec.abtest.estimation.estimates import slope_difference
 from causalrec.abtest.estimation.scores import Names
+from causalrec.abtest.inference import FixedHorizon
 from causalrec.abtest.inferences import as_inference
-from causalrec.abtest.metrics import Mean, Metric, Quantile, Ratio, SampleRatio
+from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.proportions import two_proportion_test
 from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
 from causalrec.exceptions import BalanceWarning, CausalRecError, OutcomeError, TreatmentError
@@ -36,6 +40,7 @@ from causalrec.results import (
     ABResult,
     ExperimentResult,
     HeterogeneityResult,
+    PosteriorResult,
     SampleRatioResult,
     SegmentRatioResult,
     TrendResult,
@@ -70,13 +75,16 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
         compare(metric, names, analysis.cells(ALL, names), analysis.question)
         for metric, names in analysis.comparisons()
     )
-    analysis.notes += [notes.untested_note(e) for e in effects if math.isnan(e.pvalue)]
+    analysis.notes += [
+        notes.untested_note(e) for e in effects if math.isnan(e.std_error if analysis.bayesian else e.pvalue)
+    ]
     pre_period, diluted, segments = analysis.pre_period(), analysis.diluted(), analysis.segments()
     return ExperimentResult(
         n_obs=analysis.n_units, confidence_level=experiment.confidence_level, effects=effects, sample_ratio=ratios,
         segment_ratios=segment_ratios, diluted=diluted,
         segments=tuple(effect for within in segments.values() for effect in within),
         interactions=analysis.interactions(segments), trends=analysis.trends(), pre_period=pre_period,
+        posteriors=analysis.posteriors(),
         notes=(*analysis.notes, *_of_rows(experiment), *notes.collection_notes(aggregates, analysis.metrics)),
     )  # fmt: skip
 
@@ -97,6 +105,11 @@ class _Analysis:
         self.notes: list[str] = []
         # Arms by how they are written; results hold text.
         self._labels: dict[str, Hashable] = {str(arm): arm for arm in _checked_arms(experiment, aggregates)}
+
+    @property
+    def bayesian(self) -> Bayesian | None:
+        """How beliefs are formed, if they are asked for."""
+        return self.question.inference if isinstance(self.question.inference, Bayesian) else None
 
     @property
     def n_units(self) -> int:
@@ -174,6 +187,35 @@ class _Analysis:
                 self.notes.append(notes.balance_note(balance))
                 warnings.warn(notes.balance_note(balance), BalanceWarning, stacklevel=4)
         return tuple(checks)
+
+    def posteriors(self) -> tuple[PosteriorResult, ...]:
+        """What is believed of each metric in all arms."""
+        if self.bayesian is None:
+            return ()
+        found = []
+        for name, metric in self.metrics.items():
+            hypothesis = self.question.of(metric).hypothesis
+            try:
+                kind, arms = self._arms(name, metric)
+                found.append(
+                    posterior_of(name, kind, arms, self.bayesian, self.experiment.confidence_level,
+                                 higher_is_better=rises(hypothesis))
+                )  # fmt: skip
+            except OutcomeError as error:
+                self.notes.append(f"{name}: no posterior of the arms: {error}")
+        return tuple(found)
+
+    def _arms(self, name: str, metric: Metric) -> tuple[str, list[ArmSummary]]:
+        plain = not (self.aggregates.clustered or self.experiment.strata or covariates_of(metric))
+        if isinstance(metric, Proportion | Retention) and plain:
+            return "proportion", arms_of_counts(text_arms(self.aggregates.cells[ALL], self._labels), name)
+        question = replace(self.question, inference=FixedHorizon())
+        effects = [
+            compare(metric, names, self.cells(ALL, names), question)
+            for each, names in self.comparisons()
+            if each is metric and names.metric == name
+        ]
+        return "mean", arms_of_comparisons(effects)
 
     def diluted(self) -> tuple[ABResult, ...]:
         """The effect on everybody, where only triggered units could be affected."""

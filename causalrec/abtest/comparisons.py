@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from causalrec.abtest.aggregates import Cell, Key, covariate_name
+from causalrec.abtest.bayes.bayesian import Bayesian
 from causalrec.abtest.estimation.estimates import (
     Estimate,
     check_shares,
@@ -34,7 +35,7 @@ class Question:
     hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
     confidence_level: float = 0.95
     relative: Relative = "fieller"
-    inference: Inference = FixedHorizon()  # noqa: RUF009 - frozen
+    inference: Inference | Bayesian = FixedHorizon()  # noqa: RUF009 - frozen
 
     def of(self, metric: Metric) -> Question:
         """The same with the metric's own hypothesis, if it has one."""
@@ -42,11 +43,14 @@ class Question:
 
     def infer(self, estimate: Estimate, names: Names, *, segment: str = "") -> ABResult:
         """The result of an estimate."""
-        return infer(
-            estimate, metric=names.metric, control=names.control, treatment=names.treatment,
-            hypothesis=self.hypothesis, confidence_level=self.confidence_level, relative=self.relative,
-            segment=segment, inference=self.inference,
-        )  # fmt: skip
+        asked: dict[str, Any] = {
+            "metric": names.metric, "control": names.control, "treatment": names.treatment,
+            "hypothesis": self.hypothesis, "confidence_level": self.confidence_level, "relative": self.relative,
+            "segment": segment,
+        }  # fmt: skip
+        if isinstance(self.inference, Bayesian):
+            return self.inference.infer(estimate, **asked)
+        return infer(estimate, **asked, inference=self.inference)
 
 
 def covariates_of(metric: Metric) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from causalrec._typing import FloatArray, RandomState
 from causalrec._validation import check_columns, check_confidence_level, list_some
 from causalrec.abtest.aggregates import ALL, Aggregates, Cell, Key, covariate_name
 from causalrec.abtest.analysis import analyze
+from causalrec.abtest.bayes.bayesian import Bayesian
 from causalrec.abtest.checks import outlier_report
 from causalrec.abtest.collection.collect import collect, unit_values
 from causalrec.abtest.comparisons import Question, compare
@@ -71,9 +72,10 @@ class Experiment:
         Of metrics that have none of their own.
     relative : {"fieller", "delta", "log"}
         See :func:`infer`.
-    inference : Inference or str
+    inference : Inference, Bayesian or str
         :class:`FixedHorizon` (``"fixed"``): one look, at a planned end. :class:`AlwaysValid` (``"always_valid"``): as
         many looks as one likes. :class:`GroupSequential`: some looks, the units of the last one planned.
+        :class:`Bayesian` (``"bayesian"``): credible intervals, and which arm is best.
 
     Raises
     ------
@@ -110,7 +112,7 @@ class Experiment:
     confidence_level: float = 0.95
     hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
     relative: Relative = "fieller"
-    inference: Inference | str = FixedHorizon()  # noqa: RUF009 - frozen
+    inference: Inference | Bayesian | str = FixedHorizon()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         for name in ("strata", "segments"):
@@ -127,7 +129,7 @@ class Experiment:
         """Everything that :meth:`analyze` needs of a table, small and mergeable; see :func:`collect`."""
         return collect(self, table)
 
-    def analyze(self, data: Any, inference: Inference | str | None = None) -> ExperimentResult:
+    def analyze(self, data: Any, inference: Inference | Bayesian | str | None = None) -> ExperimentResult:
         """Compare every arm with control on every metric.
 
         Parameters
@@ -135,7 +137,7 @@ class Experiment:
         data : table, Aggregates, or mapping of arm to Moments
             A table as of :func:`collect`; what that collected; or moments of the metrics' columns by name, a row per
             unit, collected elsewhere (:func:`causalrec.engines.collect_moments`).
-        inference : Inference or str, optional
+        inference : Inference, Bayesian or str, optional
             In place of the experiment's own.
 
         Raises

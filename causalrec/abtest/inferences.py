@@ -18,7 +18,7 @@ INFERENCES: Mapping[str, type[Any]] = MappingProxyType(
 )
 
 
-def as_inference(inference: Any) -> Inference:
+def as_inference(inference: Any) -> Inference | Bayesian:
     """A way of inference, also by its name with the defaults of its class.
 
     Raises
@@ -31,7 +31,7 @@ def as_inference(inference: Any) -> Inference:
     >>> as_inference("always_valid").name
     'always valid'
     """
-    if isinstance(inference, Inference):
+    if isinstance(inference, Inference | Bayesian):
         return inference
     if inference == "group_sequential":
         raise CausalRecError(

@@ -23,13 +23,12 @@ _WAYS = {
 
 def verdict_of(result: ExperimentResult) -> VerdictResult | None:
     """The verdict, where something was decided."""
-    found: VerdictResult | None = getattr(result, "verdict", None)
-    return found
+    return result.verdict
 
 
 def posteriors_of(result: ExperimentResult) -> tuple[PosteriorResult, ...]:
     """The beliefs, where the inference is Bayesian."""
-    return tuple(getattr(result, "posteriors", ()))
+    return result.posteriors
 
 
 def banner_of(verdict: VerdictResult | None) -> Banner | None:

@@ -22,7 +22,9 @@ from causalrec.results.base import (
     format_percent,
     format_pvalue,
 )
+from causalrec.results.bayes import PosteriorResult
 from causalrec.results.checks import SampleRatioResult, SegmentRatioResult
+from causalrec.results.decisions import VerdictResult
 from causalrec.results.effects import EffectResult
 from causalrec.results.scorecard import scorecard_html, scorecard_text
 
@@ -173,6 +175,10 @@ class ExperimentResult(Result):
         Effects by day since exposure.
     pre_period : tuple of ABResult
         "Effects" on covariates measured before assignment, which should be none.
+    posteriors : tuple of PosteriorResult
+        What is believed of each metric in all arms, where the inference is Bayesian.
+    verdict : VerdictResult or None
+        What the experiment's decision rule says, if it has one.
     notes : tuple of str
         What a reader must know before believing the effects.
     """
@@ -188,6 +194,8 @@ class ExperimentResult(Result):
     trends: tuple[TrendResult, ...] = ()
     pre_period: tuple[ABResult, ...] = ()
     notes: tuple[str, ...] = ()
+    posteriors: tuple[PosteriorResult, ...] = ()
+    verdict: VerdictResult | None = None
 
     def __getitem__(self, key: str | tuple[str, str]) -> ABResult:
         """The effect on a metric, or on a (metric, treatment) where there are several arms."""

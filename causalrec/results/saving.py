@@ -73,6 +73,8 @@ def _decode(item: Mapping[str, Any]) -> Result:
 
 def _typed(value: Any, hint: Any) -> Any:
     """A JSON value as what the field declares: an empty array keeps its type, a tuple is not a list."""
+    if isinstance(value, dict):
+        return _decode(value)
     if not isinstance(value, list):
         return value
     if typing.get_origin(hint) is tuple:
