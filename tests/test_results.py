@@ -19,7 +19,9 @@ from causalrec.results import (
     BalanceResult,
     BayesStoppingResult,
     CannibalisationResult,
+    ChurnResult,
     ConditionalResult,
+    CoxResult,
     CurveResult,
     DistributionResult,
     EffectResult,
@@ -27,9 +29,11 @@ from causalrec.results import (
     FunnelResult,
     GroupBoundsResult,
     GroupDesignResult,
+    HazardRatioResult,
     HeterogeneityResult,
     IdentificationResult,
     ImpactResult,
+    LogrankResult,
     MonitorResult,
     MultiplicityResult,
     OutlierResult,
@@ -44,13 +48,17 @@ from causalrec.results import (
     RankingResult,
     RefutationResult,
     ResamplingResult,
+    RestrictedMeanResult,
     Result,
+    RetentionResult,
     RoleResult,
     SampleRatioResult,
     SegmentRatioResult,
     SegmentScanResult,
     ShrinkageResult,
     StagewiseResult,
+    SurvivalCurveResult,
+    SurvivalResult,
     TimeSavedResult,
     TrendResult,
     UpliftBinsResult,
@@ -83,6 +91,32 @@ MONITORED = MonitorResult(
     ("1", "ü"), I[:2], np.array(["spend", "ü"]), np.array(["B", "B"]), np.array([True, False]), F[:2], F[:2], F[:2],
     np.array(["open", "rejected"]), np.array(["no answer yet", "higher"]), np.array([0, 1]), I * 0, I * 0 + 1, *[F] * 9,
 )  # fmt: skip
+POSTERIOR = PosteriorResult(
+    "spend",
+    "A",
+    "B",
+    0.9,
+    1e-300,
+    NAN,
+    False,
+    NAN,
+    0.95,
+    True,
+    "normal",
+    "flat",
+    "<t>",
+    NAN,
+    INF,
+    ("A", "B"),
+    *[F[:2]] * 14,
+    *[np.array([[0.1, NAN], [INF, -0.0]])] * 2,
+)
+VERDICT = VerdictResult(
+    "ship", "B", 7, 0.95, "always valid", "holm", NAN, INF, "", "<t>", ("C",), ("a <note>", "ü"), (ROLE, ROLE)
+)
+CURVE = SurvivalCurveResult("A", 4, 2, 9.5, 3.0, NAN, INF, 0.95, "KM <t>", F, F, F, F, F, F, F, EMPTY_F)
+HAZARD = HazardRatioResult(*EFFECT, "A", "B", 1.35, 0.0, INF, 4, NAN, NAN)
+NAMES = np.array(["A", "B=ü", "", "a <note>"])
 EXAMPLES = [
     EffectResult(*EFFECT),
     AB,
@@ -104,6 +138,7 @@ EXAMPLES = [
         7, 0.95, (AB, AB), (RATIO,), (SEGMENTS,), (AB,), (AB,), (DIFFERENCE,), (TREND,), (AB,), ("a <note>", "ü")
     ),
     ExperimentResult(7, 0.95, (AB,)),
+    ExperimentResult(7, 0.95, (AB,), posteriors=(POSTERIOR,), verdict=VERDICT),
     ResamplingResult(*EFFECT, "bootstrap", "mean", 1.0, 1.3, 4, F),
     PowerResult("spend", 1.0, NAN, 0.1, NAN, 0.8, 0.05, "two-sided", 10, 5, 5, 2, NAN, "t"),
     PowerCurveResult("spend", 1.0, 0.05, "t", I[:2], F[:2], np.array([[0.1, 0.5], [NAN, 1.0]])),
@@ -132,7 +167,7 @@ EXAMPLES = [
         np.array(["a <t>", "ü", "c", "d"]),
         I,
         *[F] * 10,
-    ),  # fmt: skip
+    ),
     FunnelResult(
         ("A", "B"), ("seen", "bought"), 0.95, 7, "Wilson <t>", np.array([[9, 4], [8, 5]]), *[F.reshape(2, 2)] * 15
     ),
@@ -142,24 +177,37 @@ EXAMPLES = [
     MONITORED,
     TimeSavedResult(("a <t>", "ü"), "days", 4, F[::-1].copy(), np.array([F, F])),
     StagewiseResult(*EFFECT, 2, 0.5, 3.1, 2.8, True, 0.4, 0.1, -INF, INF, 1e-300, "greater", "spend", "A", "B"),
-    PosteriorResult(
-        "spend", "A", "B", 0.9, 1e-300, NAN, False, NAN, 0.95, True, "normal", "flat", "<t>", NAN, INF, ("A", "B"),
-        *[F[:2]] * 14, *[np.array([[0.1, NAN], [INF, -0.0]])] * 2,
-    ),
+    POSTERIOR,
     PriorResult("normal", "relative", 0.1, -INF, INF, 0.2, 0.0, NAN, 0.95, NAN, NAN, 7, -1.5, "likelihood <t>"),
     ROLE,
-    VerdictResult(
-        "ship", "B", 7, 0.95, "always valid", "holm", NAN, INF, "", "<t>", ("C",), ("a <note>", "ü"), (ROLE, ROLE)
-    ),
+    VERDICT,
     VerdictResult("keep running", "", 7, 0.95, "fixed horizon", "none", 1e300, 3.0, "observed", "<t>"),
     MultiplicityResult("holm", 2, 1, 1, 0, 0.95, "<t>", *[np.array(["a <t>", "ü"])] * 4, *[F[:2]] * 5),
     ImpactResult(*EFFECT, "spend", "A", "B", 1e-300, 0.1, "absolute", 7.0, 1.0, 0.5, INF, 1.0, "EUR", ("a <note>",)),
     ShrinkageResult(0.1, 0.0, 2, 0, NAN, 0.95, "<t>", np.array(["a <t>", "ü"]), *[F[:2]] * 6),
     ConditionalResult(*EFFECT, 0.4, 0.05, "greater"),
     BayesStoppingResult(
-        10, 4, 100, 0.95, NAN, 0.05, 0.1, "<t>", ("fixed", "P(best)"), *[F[:2]] * 7, F,
+        10,
+        4,
+        100,
+        0.95,
+        NAN,
+        0.05,
+        0.1,
+        "<t>",
+        ("fixed", "P(best)"),
+        *[F[:2]] * 7,
+        F,
         *[np.array([[0.1, NAN, 0.0, 1.0], [INF, -0.0, 1.0, 1.0]])] * 2,
     ),
+    CURVE,
+    SurvivalResult(4, 2, 0.95, "KM <t>", (CURVE, CURVE)),
+    LogrankResult(1e-300, 1, 0.5, 4, 2, 1, "log-rank <t>", NAMES, F, F, F),
+    RestrictedMeanResult(28.0, 7, 0.95, "<t>", (AB,), NAMES, F, F, F, F),
+    HAZARD,
+    CoxResult(7, 4, 7, 1, -1e300, 0.5, 0.95, "Cox <t>", "not tested", (HAZARD,), NAMES, *[F] * 7),
+    ChurnResult(7.0, 2, 7, 0.95, "A", "<t>", NAMES, *[F] * 11),
+    RetentionResult(7, 0.95, "A", "<t>", (AB,), NAMES, F, F, F, F, F, F, NAMES),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -59,6 +59,16 @@ from causalrec.results.mechanisms import (
 from causalrec.results.monitor import MonitorResult, TimeSavedResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.sequential import PeekingResult
+from causalrec.results.survival import (
+    ChurnResult,
+    CoxResult,
+    HazardRatioResult,
+    LogrankResult,
+    RestrictedMeanResult,
+    RetentionResult,
+    SurvivalCurveResult,
+    SurvivalResult,
+)
 from causalrec.results.uplift import CurveResult, UpliftBinsResult
 
 __all__ = [
@@ -68,7 +78,9 @@ __all__ = [
     "BalanceResult",
     "BayesStoppingResult",
     "CannibalisationResult",
+    "ChurnResult",
     "ConditionalResult",
+    "CoxResult",
     "CurveResult",
     "DistributionResult",
     "EffectResult",
@@ -76,9 +88,11 @@ __all__ = [
     "FunnelResult",
     "GroupBoundsResult",
     "GroupDesignResult",
+    "HazardRatioResult",
     "HeterogeneityResult",
     "IdentificationResult",
     "ImpactResult",
+    "LogrankResult",
     "MonitorResult",
     "MultiplicityResult",
     "OutlierResult",
@@ -93,7 +107,9 @@ __all__ = [
     "RankingResult",
     "RefutationResult",
     "ResamplingResult",
+    "RestrictedMeanResult",
     "Result",
+    "RetentionResult",
     "RoleResult",
     "SampleRatioResult",
     "SegmentRatioResult",
@@ -101,6 +117,8 @@ __all__ = [
     "ShrinkageResult",
     "StagewiseResult",
     "StoppingResult",
+    "SurvivalCurveResult",
+    "SurvivalResult",
     "TimeSavedResult",
     "TrendResult",
     "UpliftBinsResult",
