@@ -242,9 +242,8 @@ def test_dict_frame_text_and_html(result):
     flat = result.to_dict()
     assert flat
     assert all(type(value) in (str, int, float, bool) for value in flat.values())
-    scalars = {
-        f.name for f in dataclasses.fields(result) if not isinstance(getattr(result, f.name), np.ndarray | tuple)
-    }
+    whole = np.ndarray | tuple | Result | None
+    scalars = {f.name for f in dataclasses.fields(result) if not isinstance(getattr(result, f.name), whole)}
     assert set(flat) == scalars
     if type(result).to_frame is Result.to_frame:
         assert result.to_frame().columns.tolist() == list(flat)

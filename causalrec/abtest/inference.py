@@ -167,7 +167,8 @@ def infer(
         interval = _one_sided(_absolute(estimate, quantile), answer.side)
         if relative == "log":
             quantile = inference.critical(replace(estimate, df=log_df(estimate)), size, two_sided=two_sided)
-        shares, note = relative_interval(estimate, quantile, relative)
+        unknown = (-math.inf, math.inf), ""  # it is too early for any answer
+        shares, note = relative_interval(estimate, quantile, relative) if math.isfinite(quantile) else unknown
         # Dividing by a negative control mean turns the direction round.
         shares = _one_sided(shares, answer.side if estimate.control > 0 else _TURNED[answer.side])
         method += note

@@ -197,6 +197,11 @@ class ExperimentResult(Result):
     posteriors: tuple[PosteriorResult, ...] = ()
     verdict: VerdictResult | None = None
 
+    @property
+    def inference(self) -> str:
+        """How often one may look: see :class:`ABResult`."""
+        return self.effects[0].inference if self.effects else "fixed horizon"
+
     def __getitem__(self, key: str | tuple[str, str]) -> ABResult:
         """The effect on a metric, or on a (metric, treatment) where there are several arms."""
         metric, treatment = key if isinstance(key, tuple) else (key, None)

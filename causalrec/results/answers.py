@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def answer_words(effect: ABResult) -> str:
     """The answer to the effect's own question.
 
-    Where a test and an interval of different methods disagree, neither is followed.
+    Where a test and an interval of different methods disagree, neither is followed. Beliefs have no test: there the
+    credible interval answers.
 
     Examples
     --------
@@ -25,10 +26,16 @@ def answer_words(effect: ABResult) -> str:
     >>> print(answer_words(welch_test(10.0, 4.0, 900, 10.4, 4.0, 900, hypothesis=Equivalence(0.2))))
     not shown to be within ±0.2 of control
     """
-    if math.isnan(effect.pvalue):
+    if effect.inference == "Bayesian":
+        answered = _in_region(effect)
+    elif math.isnan(effect.pvalue):
+        answered = None
+    else:
+        answered = effect.significant
+        if _in_region(effect) is (not answered):
+            return "unclear: p-value and interval disagree"
+    if answered is None:
         return "not tested"
-    if _in_region(effect) is (not effect.significant):
-        return "unclear: p-value and interval disagree"
     margin = _margin(effect)
     shown, not_shown = {
         "two-sided": ("higher" if effect.estimate > 0 else "lower", "no difference shown"),
@@ -37,7 +44,7 @@ def answer_words(effect: ABResult) -> str:
         "non-inferiority": (f"less than {margin} worse", f"not shown to be less than {margin} worse"),
         "equivalence": (f"within ±{margin} of control", f"not shown to be within ±{margin} of control"),
     }[effect.hypothesis]
-    return shown if effect.significant else not_shown
+    return shown if answered else not_shown
 
 
 def answer_sentences(effects: Sequence[ABResult]) -> Iterator[str]:
@@ -45,7 +52,7 @@ def answer_sentences(effects: Sequence[ABResult]) -> Iterator[str]:
     several = len({e.treatment for e in effects}) > 1
     for e in effects:
         name = f"{e.metric}, {e.treatment}" if several else e.metric
-        asked = "" if e.hypothesis == "two-sided" else f" ({pvalue_text(e.pvalue)})"
+        asked = "" if e.hypothesis == "two-sided" or math.isnan(e.pvalue) else f" ({pvalue_text(e.pvalue)})"
         yield f"{name}: {_size(e)}, {answer_words(e)}{asked}"
 
 
@@ -62,7 +69,7 @@ def answer_groups(effects: Sequence[ABResult]) -> Iterator[str]:
 def correction_line(result: ExperimentResult) -> str:
     """That there are several tests, where there are: empty for one."""
     n = len(result.effects)
-    if n < 2:
+    if n < 2 or result.inference == "Bayesian":
         return ""
     alpha = format_level(round(1 - result.confidence_level, 12))
     return f"{n} comparisons, each tested at {alpha}: p-values and intervals are not corrected for their number"

@@ -29,8 +29,8 @@ def scorecard_text(result: ExperimentResult) -> str:
     """The scorecard, the checks and the notes."""
     sizes = [part for line in _sizes(result.effects) for part in _wrapped(line, "")]
     heading = ["on triggered units:"] if result.diluted else []
-    broken = [part for line in split_alarms(result) for part in _wrapped(line, "")]
-    lines = [_title(result), *broken, *sizes]
+    first = [part for line in (*verdict_lines(result), *split_alarms(result)) for part in _wrapped(line, "")]
+    lines = [_title(result), *first, *sizes]
     if result.effects:
         lines += ["", *heading, *_text_table(result.effects)]
     if result.diluted:
@@ -51,8 +51,15 @@ def scorecard_html(result: ExperimentResult) -> str:
     said = (scorecard_answers(result), scorecard_questions(result), scorecard_checks(result))
     lines = [*_sizes(result.effects), *(line for each in said for line in each), *result.notes]
     parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
-    broken = [f"<p><b>{escape(line)}</b></p>" for line in split_alarms(result)]
-    return "".join([*broken, *parts])
+    first = [f"<p><b>{escape(line)}</b></p>" for line in (*verdict_lines(result), *split_alarms(result))]
+    return "".join([*first, *parts])
+
+
+def verdict_lines(result: ExperimentResult) -> Iterator[str]:
+    """What the decision rule says, the verdict in capitals, and why."""
+    if result.verdict is not None:
+        yield result.verdict.headline.upper()
+        yield from result.verdict.reasons
 
 
 def split_alarms(result: ExperimentResult) -> Iterator[str]:
@@ -66,6 +73,7 @@ def split_alarms(result: ExperimentResult) -> Iterator[str]:
 def scorecard_answers(result: ExperimentResult) -> Iterator[str]:
     """Which metrics answer what, and that their number is not corrected for."""
     yield from answer_groups(result.effects)
+    yield from (posterior.answer for posterior in result.posteriors)
     if line := correction_line(result):
         yield line
 
@@ -74,7 +82,9 @@ def _title(result: ExperimentResult) -> str:
     units = f"{result.n_obs:,} units"
     if result.diluted:
         units = f"{max(_triggered(result.effects)):,} triggered of {units}"
-    return f"Experiment: {units}, {format_level(result.confidence_level)} intervals"
+    credible = "credible " if result.inference == "Bayesian" else ""
+    often = f", {result.inference}" if result.inference not in ("fixed horizon", "Bayesian") else ""
+    return f"Experiment: {units}, {format_level(result.confidence_level)} {credible}intervals{often}"
 
 
 def _triggered(effects: Sequence[ABResult]) -> Iterator[int]:
@@ -107,7 +117,8 @@ def scorecard_rows(effects: Sequence[ABResult]) -> list[tuple[str, ...]]:
         difference = written_interval(e.estimate, e.ci_low, e.ci_high)
         means = (format_number(e.control_mean), format_number(e.treatment_mean))
         rows.append((e.metric, e.treatment, *means, lift, difference, short_pvalue(e.pvalue)))
-    return rows
+    without_tests = all(e.inference == "Bayesian" for e in effects)
+    return [row[:-1] for row in rows] if without_tests and effects else rows
 
 
 def _text_table(effects: Sequence[ABResult]) -> list[str]:
