@@ -17,7 +17,9 @@ from causalrec.abtest.decisions.cannibalisation import cannibalisation
 from causalrec.abtest.decisions.funnel import funnel, funnel_counts
 from causalrec.abtest.decisions.proxy import proxy_analysis
 from causalrec.abtest.decisions.proxy_across import proxy_across
+from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.decisions.segment_scan import scan_segments, shrink_effects
+from causalrec.abtest.decisions.verdict import decide_experiment
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, NonInferiority, Superiority
@@ -59,6 +61,7 @@ __all__ = [
     "BetaPrior",
     "Cell",
     "CustomSpending",
+    "DecisionRule",
     "Design",
     "Equivalence",
     "Estimate",
@@ -93,6 +96,7 @@ __all__ = [
     "confidence_sequence",
     "crossing_probabilities",
     "cupac_predictions",
+    "decide_experiment",
     "design_effect",
     "design_group_sequential",
     "dump_aggregates",

@@ -58,6 +58,8 @@ class DecisionRule:
         At which it is said how long to keep running.
     threshold : float
         A check of the data (pre-period, A/A) with a smaller corrected p-value breaks the experiment.
+    max_conflicting : float
+        The share of units in more than one arm above which it is broken.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class DecisionRule:
     max_days: float | None = None
     power: float = 0.8
     threshold: float = 0.001
+    max_conflicting: float = 0.01
 
     def __post_init__(self) -> None:
         for name in ("primary", "guardrails", "secondary", "over", "lower_is_better"):
@@ -228,8 +231,10 @@ def _check_numbers(rule: DecisionRule) -> None:
             raise CausalRecError(f"{name} is {value!r}; expected a number > 0.")
     if not 0.5 < rule.power < 1:
         raise CausalRecError(f"power is {rule.power!r}; expected a number in (0.5, 1), such as 0.8.")
-    if not 0 < rule.threshold < 1:
-        raise CausalRecError(f"threshold is {rule.threshold!r}; expected a number in (0, 1), such as 0.001.")
+    for name in ("threshold", "max_conflicting"):
+        value = getattr(rule, name)
+        if not 0 < value < 1:
+            raise CausalRecError(f"{name} is {value!r}; expected a number in (0, 1), such as 0.001.")
     if rule.units_per_day is not None:
         daily = rule.units_per_day
         rates = [daily] if isinstance(daily, int | float) else list(daily)
