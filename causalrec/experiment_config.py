@@ -17,12 +17,11 @@ from causalrec._yaml import find_yaml, has_keys
 from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.experiment import Experiment
 from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
-from causalrec.abtest.inference import Inference
 from causalrec.abtest.inferences import INFERENCES
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.sequential.spending import CustomSpending, HwangShihDeCani, ObrienFleming, Pocock, PowerFamily
 from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
-from causalrec.exceptions import CausalRecError, ConfigError
+from causalrec.exceptions import ConfigError
 
 METRICS: Mapping[str, type[Metric]] = {
     "mean": Mean,
@@ -126,13 +125,6 @@ class ChecksConfig(Section):
 def _checked_decision(section: dict[str, Any]) -> dict[str, Any]:
     built(DecisionRule, section)
     return section
-
-
-def hypothesis_name(hypothesis: Hypothesis) -> str:
-    """As in results: ``"two-sided"``, ``"greater"``, ``"less"``, ``"non-inferiority"`` or ``"equivalence"``."""
-    if isinstance(hypothesis, Superiority):
-        return hypothesis.alternative
-    return "non-inferiority" if isinstance(hypothesis, NonInferiority) else "equivalence"
 
 
 class BaselineConfig(Section):
@@ -242,13 +234,7 @@ class ExperimentConfig(RunSettings):
             for name in section:
                 if name not in self.metrics:
                     raise ValueError(f"{key} names {name!r}, which is no metric.{suggest(name, self.metrics)}")
-        experiment = self.experiment()
-        if (rule := self.rule()) is not None:
-            try:
-                rule.check({n: hypothesis_name(m.hypothesis or experiment.hypothesis)
-                            for n, m in experiment.metrics.items() if isinstance(m, Metric)})  # fmt: skip
-            except CausalRecError as error:
-                raise ValueError(f"'decision': {error}") from error
+        self.experiment()
         return self
 
     def rule(self) -> DecisionRule | None:
@@ -268,10 +254,10 @@ class ExperimentConfig(RunSettings):
         same = ("variant", "control", "unit", "cluster", "strata", "segments", "day", "exposed_at", "trigger", "pool",
                 "where", "on_conflict", "on_duplicate", "confidence_level", "relative")  # fmt: skip
         hypothesis: Hypothesis = _of_kind(HYPOTHESES, self.hypothesis)
-        inference: Inference = inference_of(self.inference)
         return Experiment(
-            metrics, hypothesis=hypothesis, inference=inference, **{name: getattr(self, name) for name in same}
-        )
+            metrics, hypothesis=hypothesis, inference=inference_of(self.inference), decision=self.rule(),
+            **{name: getattr(self, name) for name in same},
+        )  # fmt: skip
 
 
 _ONLY_OF_RUNS = set(RunConfig.model_fields) - set(ExperimentConfig.model_fields)

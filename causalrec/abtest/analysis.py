@@ -27,6 +27,7 @@ from causalrec.abtest.comparisons import (
     moment_names,
     pair_cells,
 )
+from causalrec.abtest.decisions.verdict import decide_experiment
 from causalrec.abtest.estimation.estimates import slope_difference
 from causalrec.abtest.estimation.scores import Names
 from causalrec.abtest.inference import FixedHorizon
@@ -79,7 +80,7 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
         notes.untested_note(e) for e in effects if math.isnan(e.std_error if analysis.bayesian else e.pvalue)
     ]
     pre_period, diluted, segments = analysis.pre_period(), analysis.diluted(), analysis.segments()
-    return ExperimentResult(
+    result = ExperimentResult(
         n_obs=analysis.n_units, confidence_level=experiment.confidence_level, effects=effects, sample_ratio=ratios,
         segment_ratios=segment_ratios, diluted=diluted,
         segments=tuple(effect for within in segments.values() for effect in within),
@@ -87,6 +88,10 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
         posteriors=analysis.posteriors(),
         notes=(*analysis.notes, *_of_rows(experiment), *notes.collection_notes(aggregates, analysis.metrics)),
     )  # fmt: skip
+    if experiment.decision is None:
+        return result
+    verdict = decide_experiment(result, experiment.decision, n_conflicting=aggregates.n_conflicting)
+    return replace(result, verdict=verdict)
 
 
 def _of_rows(experiment: Experiment) -> tuple[str, ...]:

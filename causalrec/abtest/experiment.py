@@ -16,8 +16,9 @@ from causalrec.abtest.bayes.bayesian import Bayesian
 from causalrec.abtest.checks import outlier_report
 from causalrec.abtest.collection.collect import collect, unit_values
 from causalrec.abtest.comparisons import Question, compare
+from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.estimation.scores import DENOMINATOR, ROWS, VALUE, Names
-from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority
+from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority, Superiority, hypothesis_name
 from causalrec.abtest.inference import FixedHorizon, Inference
 from causalrec.abtest.inferences import as_inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, SampleRatio
@@ -76,6 +77,8 @@ class Experiment:
         :class:`FixedHorizon` (``"fixed"``): one look, at a planned end. :class:`AlwaysValid` (``"always_valid"``): as
         many looks as one likes. :class:`GroupSequential`: some looks, the units of the last one planned.
         :class:`Bayesian` (``"bayesian"``): credible intervals, and which arm is best.
+    decision : DecisionRule, optional
+        What is decided how; the result then has a verdict.
 
     Raises
     ------
@@ -113,6 +116,7 @@ class Experiment:
     hypothesis: Hypothesis = Superiority()  # noqa: RUF009 - frozen
     relative: Relative = "fieller"
     inference: Inference | Bayesian | str = FixedHorizon()  # noqa: RUF009 - frozen
+    decision: DecisionRule | None = None
 
     def __post_init__(self) -> None:
         for name in ("strata", "segments"):
@@ -124,6 +128,9 @@ class Experiment:
         _check_design(self)
         for name, metric in self.metrics.items():
             _check_metric(self, name, metric)
+        if self.decision is not None:
+            asked = {n: m.hypothesis or self.hypothesis for n, m in self.metrics.items() if isinstance(m, Metric)}
+            self.decision.check({name: hypothesis_name(each) for name, each in asked.items()})
 
     def collect(self, table: Any) -> Aggregates:
         """Everything that :meth:`analyze` needs of a table, small and mergeable; see :func:`collect`."""

@@ -101,6 +101,13 @@ class Equivalence:
 Hypothesis: TypeAlias = Superiority | NonInferiority | Equivalence
 
 
+def hypothesis_name(hypothesis: Hypothesis) -> str:
+    """As in results: ``"two-sided"``, ``"greater"``, ``"less"``, ``"non-inferiority"`` or ``"equivalence"``."""
+    if isinstance(hypothesis, Superiority):
+        return hypothesis.alternative
+    return "non-inferiority" if isinstance(hypothesis, NonInferiority) else "equivalence"
+
+
 class OneSidedTest(NamedTuple):
     """A test of "treatment <= theta x control + offset" (``direction`` 1) or ">=" (-1) at level ``size``.
 

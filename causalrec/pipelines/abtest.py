@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from causalrec._files import new_directory
+from causalrec.abtest import decide_experiment
 from causalrec.datasets import file_digest
 from causalrec.engines import Engine
 from causalrec.exceptions import BalanceWarning, ConfigError, DatasetError
@@ -127,15 +128,23 @@ class _Analysis:
     def __init__(self, command: Command, config: ExperimentConfig, engine: Engine) -> None:
         self._command, self._config = command, config
         self._experiment, self._table = config.experiment(), (engine, _TABLE)
+        self._n_conflicting = 0
 
     def results(self) -> ABTestResults:
         """Everything that the config asks for."""
-        return ABTestResults(self._effects(), self._outliers(), self._distributions(), self._aa())
+        found = ABTestResults(self._effects(), self._outliers(), self._distributions(), self._aa())
+        rule = self._experiment.decision
+        if rule is None or not found.aa:
+            return found
+        verdict = decide_experiment(found.experiment, rule, aa=found.aa, n_conflicting=self._n_conflicting)
+        return replace(found, experiment=replace(found.experiment, verdict=verdict))
 
     def _effects(self) -> ExperimentResult:
         with self._command.stage("A/B test") as (_, stage), warnings.catch_warnings():
             warnings.simplefilter("ignore", BalanceWarning)  # a note says the same
-            found = self._experiment.analyze(self._table)
+            aggregates = self._experiment.collect(self._table)
+            self._n_conflicting = aggregates.n_conflicting
+            found = self._experiment.analyze(aggregates)
             self._log(stage, metrics_of(found))
             for name, rows in (("effects", found.effects), ("diluted", found.diluted), ("segments", found.segments),
                                ("interactions", found.interactions), ("pre_period", found.pre_period)):  # fmt: skip
