@@ -19,6 +19,7 @@ from causalrec.results import NAN, ProxyAcrossResult
 _FEWEST = 5  # experiments: two means and three parameters of spread
 _NOTHING = 1e-4  # share of the estimates' spread that counts as no true spread
 _PERFECT = 1 - 1e-6  # correlation
+_LOGS = -12.0, 6.0  # of spreads, in those of the estimates
 _FAR = 1e4  # slopes, in spreads of the outcome per spread of the proxy
 
 
@@ -145,7 +146,7 @@ def proxy_across(
         b = spread.both / spread.proxy
         r = b * tau[0] / tau[1] if tau[1] > _NOTHING else NAN
     allowed = least + float(chdtri(1, 1 - confidence_level))
-    apart = [(max(tau[0], 0.1), max(tau[1], 0.1))]
+    apart = [tuple(math.log(max(t, 0.1)) for t in tau), (-1.0, -1.0)]
     left = [(max(tau[0], 0.1), max(abs(float(best[2])), 0.1)), (0.02, 1.0)]
 
     def at_correlation(value: float) -> float:
@@ -177,11 +178,14 @@ def _by_cholesky(v: FloatArray) -> tuple[_Spread, FloatArray]:
 
 
 def _of_correlation(r: float) -> _Shape:
-    """By the two standard deviations."""
-    return lambda v: (
-        _Spread(float(v[0] ** 2), float(r * v[0] * v[1]), float(v[1] ** 2)),
-        np.array([[2 * v[0], 0.0], [r * v[1], r * v[0]], [0.0, 2 * v[1]]]),
-    )
+    """By the logarithms of the two standard deviations, as a change of sign would be one of the correlation."""
+
+    def shape(v: FloatArray) -> tuple[_Spread, FloatArray]:
+        t, w = np.exp(np.clip(v, *_LOGS)).tolist()
+        slopes = np.array([[2 * t * t, 0.0], [r * t * w, r * t * w], [0.0, 2 * w * w]])
+        return _Spread(t * t, r * t * w, w * w), slopes
+
+    return shape
 
 
 def _of_slope(b: float) -> _Shape:

@@ -133,12 +133,11 @@ def expected_largest(std_error: Sequence[float] | FloatArray) -> float:
     sd = sd[np.isfinite(sd) & (sd > 0)]
     if not sd.size:
         return NAN
-    nodes, weights = np.polynomial.legendre.leggauss(400)
     top = (4 + math.sqrt(2 * math.log(sd.size + 1))) * float(sd.max())
-    x = top * (nodes + 1) / 2
+    x = top * _SHARES
     above = 1 - np.prod(ndtr(x[:, None] / sd), axis=1)
     below = np.prod(ndtr(-x[:, None] / sd), axis=1)
-    return float(weights @ (above - below) * top / 2)
+    return float(_SHARE_WEIGHTS @ (above - below) * top)
 
 
 def shrink_effects(
