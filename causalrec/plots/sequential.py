@@ -200,7 +200,7 @@ def plot_stops(result: TimeSavedResult, *, title: str | None = None, ax: Any = N
     CausalRecError
         For no experiments.
     """
-    check_known(result.duration)  # type: ignore[arg-type]
+    check_known(range(result.n_experiments))
     ax = new_axes(ax)
     grid = np.linspace(0, 1, 201)
     share = np.array([[np.mean(at / result.duration <= g) for g in grid] for at in result.stopped_at])
@@ -234,9 +234,8 @@ def plot_time_saved(result: TimeSavedResult, *, title: str | None = None, ax: An
     for k, saved in enumerate(result.saved):
         ranked = np.sort(saved[saved > 0])[::-1]
         if len(ranked):
-            colour, median = _METHODS[k % len(_METHODS)], format_number(float(np.median(ranked)))
-            label = f"{result.methods[k]}: median {median} {result.unit}"
-            ax.plot(np.arange(1, len(ranked) + 1), ranked, color=colour, linewidth=1.8, label=label)
+            colour = _METHODS[k % len(_METHODS)]
+            ax.plot(np.arange(1, len(ranked) + 1), ranked, color=colour, linewidth=1.8, label=result.methods[k])
             ends.append(f"{result.methods[k]} {len(ranked)} early, {format_number(float(ranked.sum()))} in all")
     ax.set_ylim(0, None)
     ax.set_xlim(1, None)
