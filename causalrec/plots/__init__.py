@@ -24,6 +24,7 @@ from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
+from causalrec.plots.survival import plot_hazards, plot_retention, plot_survival
 
 __all__ = [
     "plot_aa",
@@ -35,6 +36,7 @@ __all__ = [
     "plot_effects",
     "plot_forest",
     "plot_funnel_sankey",
+    "plot_hazards",
     "plot_intervals_over_time",
     "plot_overlap",
     "plot_peeking",
@@ -43,9 +45,11 @@ __all__ = [
     "plot_ranking",
     "plot_rates",
     "plot_resampling",
+    "plot_retention",
     "plot_segment_scan",
     "plot_spending",
     "plot_stops",
+    "plot_survival",
     "plot_time_saved",
     "plot_trend",
     "plot_uplift_bins",

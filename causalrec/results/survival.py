@@ -203,7 +203,7 @@ class RestrictedMeanResult(Result):
 
     def __str__(self) -> str:
         return "\n".join(
-            f"in the first {format_number(self.horizon)}, {e.treatment} stay {format_number(e.treatment_mean)} on "
+            f"in the first {format_number(self.horizon)}, {e.treatment} stays {format_number(e.treatment_mean)} on "
             f"average, {e.control} {format_number(e.control_mean)}: a difference of "
             f"{written_interval(e.estimate, e.ci_low, e.ci_high)}, {pvalue_text(e.pvalue)}"
             for e in self.effects
@@ -246,7 +246,7 @@ class HazardRatioResult(EffectResult):
         if self.proportional_pvalue < 0.05:
             doubt = f"; but the ratio changes over time ({pvalue_text(self.proportional_pvalue)})"
         return (
-            f"{self.treatment} leave {words} than {self.control}: hazard ratio {shown}, {pvalue_text(self.pvalue)}"
+            f"{self.treatment} leaves {words} than {self.control}: hazard ratio {shown}, {pvalue_text(self.pvalue)}"
             f"{doubt}, n = {self.n_obs:,}, {self.n_events:,} events ({self.method})"
         )
 
@@ -351,6 +351,17 @@ class ChurnResult(Result):
         return "\n".join(lines)
 
 
+def retention_metric(day: float) -> str:
+    """How the effects of :class:`RetentionResult` are named.
+
+    Examples
+    --------
+    >>> retention_metric(7), retention_metric(1)
+    ('retention, 7 days', 'retention, 1 day')
+    """
+    return f"retention, {format_number(day)} day{'' if day == 1 else 's'}"
+
+
 @dataclass(frozen=True, eq=False)
 class RetentionResult(Result):
     """The share of each arm still there after some days, censoring handled, and the differences to control.
@@ -387,7 +398,7 @@ class RetentionResult(Result):
         KeyError
             For another day or arm, or without ``treatment`` among several.
         """
-        metric = f"retention, {format_number(day)} days"
+        metric = retention_metric(day)
         found = [e for e in self.effects if e.metric == metric and treatment in (None, e.treatment)]
         if len(found) != 1:
             known = sorted({(e.metric, e.treatment) for e in self.effects})
@@ -404,7 +415,7 @@ class RetentionResult(Result):
         lines = []
         for e in self.effects:
             day = e.metric.removeprefix("retention, ")
-            here = np.isin(self.arm, [e.control, e.treatment]) & [f"{format_number(d)} days" == day for d in self.day]
+            here = np.isin(self.arm, [e.control, e.treatment]) & [retention_metric(d) == e.metric for d in self.day]
             unknown = math.isnan(e.estimate)
             why = "; ".join(text for text in self.note[here & (np.isnan(self.retention) | (not unknown))] if text)
             if unknown:

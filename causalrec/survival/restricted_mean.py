@@ -68,7 +68,7 @@ def rmst_difference(
     --------
     >>> print(rmst_difference([2, 5, 9, 9, 12, 3, 3, 7, 8, 10], [1, 1, 1, 0, 0, 1, 1, 1, 0, 1],
     ...                       treatment=["new"] * 5 + ["old"] * 5, control="old", horizon=8))
-    in the first 8, new stay 6.2 on average, old 5.8: a difference of 0.40 [-2.52, 3.32], p = 0.789
+    in the first 8, new stays 6.2 on average, old 5.8: a difference of 0.40 [-2.52, 3.32], p = 0.789
     """
     level = check_confidence_level(confidence_level)
     lifetimes = check_lifetimes(

@@ -11,7 +11,7 @@ import numpy as np
 from causalrec._validation import check_confidence_level, check_vector
 from causalrec.exceptions import CausalRecError
 from causalrec.results.base import NAN, format_number
-from causalrec.results.survival import RetentionResult
+from causalrec.results.survival import RetentionResult, retention_metric
 from causalrec.survival.effects import arm_effect
 from causalrec.survival.lifetimes import check_lifetimes
 from causalrec.survival.spans import Span, stay_through
@@ -91,7 +91,7 @@ def retention(
             (name, arm.n, row[k].stays, row[k].std_error)
             for name, arm, row in zip(lifetimes.arms, arms, cells, strict=True)
         ]
-        metric = f"retention, {format_number(day)} days"
+        metric = retention_metric(day)
         effects += [
             arm_effect(metric, sides[0], side, confidence_level=level, method=_METHOD) for side in sides[1:]
         ]  # fmt: skip
