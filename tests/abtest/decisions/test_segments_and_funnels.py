@@ -52,9 +52,9 @@ class TestShrinkage:
                 m, v = (1 - pull) * y[k] + pull * mu, (1 - pull) * sd[k] ** 2
                 return density(mu, share) * (m if power == 1 else m * m + v)
 
-            return integrate.dblquad(f, 1e-6, 1, -120, 140, epsrel=1e-6)[0]
+            return integrate.dblquad(f, 1e-6, 1, -120, 140, epsrel=1e-4)[0]
 
-        total = integrate.dblquad(density, 1e-6, 1, -120, 140, epsrel=1e-6)[0]
+        total = integrate.dblquad(density, 1e-6, 1, -120, 140, epsrel=1e-4)[0]
         found = shrink_effects(y, sd)
         mean = moment(0, 1) / total
         half = 1.959964 * np.sqrt(moment(0, 2) / total - mean**2)
@@ -64,13 +64,13 @@ class TestShrinkage:
     def test_intervals_cover_effects_drawn_from_the_prior(self):
         rng = np.random.default_rng(0)
         sd = rng.uniform(0.5, 2, 6)
-        typical, covered, n = 1 / np.mean(1 / sd**2), 0, 2000
+        typical, covered, n = 1 / np.mean(1 / sd**2), 0, 1000
         for _ in range(n):
             share = rng.uniform()
             true = rng.normal(3, np.sqrt(typical * (1 - share) / share), 6)
             found = shrink_effects(rng.normal(true, sd), sd)
             covered += ((found.low <= true) & (true <= found.high)).mean()
-        assert covered / n == pytest.approx(0.95, abs=0.012)
+        assert covered / n == pytest.approx(0.95, abs=0.015)
 
     def test_scale_and_place_do_not_matter(self):
         one, two = shrink_effects([1, 4, 2], [1, 1, 2]), shrink_effects([1007, 1037, 1017], [10, 10, 20])
@@ -130,7 +130,7 @@ class TestScan:
     @pytest.mark.parametrize("correction", ["holm", "max"])
     def test_without_heterogeneity_false_finds_stay_below_alpha(self, correction):
         rng = np.random.default_rng(1)
-        n, k = (600, 8) if correction == "holm" else (150, 8)
+        n, k = (300, 8) if correction == "holm" else (100, 8)
         error = rng.uniform(0.1, 0.5, k)
         false = sum(
             bool(scan_segments(result_of(rng.normal(0.5, error), error), correction=correction).different)
@@ -151,7 +151,7 @@ class TestScan:
     def test_winners_are_shrunken_to_what_they_are(self):
         rng = np.random.default_rng(2)
         raw, shrunken = [], []
-        for _ in range(200):
+        for _ in range(120):
             true = rng.normal(0.5, 0.3, 12)
             scan = scan_segments(result_of(rng.normal(true, 0.3), np.full(12, 0.3)))
             best = int(np.argmax(scan.estimate))
