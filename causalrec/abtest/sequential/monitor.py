@@ -38,8 +38,9 @@ class Monitor:
     ----------
     experiment : Experiment
         A :class:`SampleRatio` among its metrics is tested at each look by :func:`sequential_sample_ratio`; a mismatch
-        stops the experiment. The experiment's own ``inference`` is not used.
-    inference : AlwaysValid, GroupPlan or another Inference
+        stops the experiment.
+    inference : AlwaysValid, GroupPlan or another Inference, optional
+        By default the experiment's own if that is :class:`AlwaysValid`, else ``AlwaysValid()``.
     path : str or Path, optional
         A small JSON file that holds the state; made at the first look. Without it the monitor lives in memory.
     primary : str or sequence of str, optional
@@ -74,12 +75,14 @@ class Monitor:
     def __init__(
         self,
         experiment: Experiment,
-        inference: Inference | GroupPlan = AlwaysValid(),  # noqa: B008 - frozen
+        inference: Inference | GroupPlan | None = None,
         path: str | Path | None = None,
         *,
         primary: str | Sequence[str] | None = None,
         stop_when: Literal["all", "any"] = "all",
     ) -> None:
+        if inference is None:
+            inference = experiment.inference if isinstance(experiment.inference, AlwaysValid) else AlwaysValid()
         _check_inference(inference)
         if stop_when not in ("all", "any"):
             raise CausalRecError(f"stop_when is {stop_when!r}; expected 'all' or 'any'.")

@@ -15,6 +15,7 @@ from scipy import stats
 
 from causalrec.abtest import (
     AlwaysValid,
+    DecisionRule,
     Equivalence,
     Experiment,
     FixedHorizon,
@@ -290,6 +291,16 @@ def test_primary_metrics_share_the_error():
     assert "shared equally among the 4 comparisons of 'spend', 'clicks'" in str(found)
     early = Monitor(experiment, AlwaysValid(900), primary="spend", stop_when="any").update(frame)
     assert (early.decision, early.state[1]) == ("stop", "rejected")
+
+
+def test_what_the_experiment_says_itself():
+    """Its way of inference, if that bears looks, and the primary metrics of its rule."""
+    experiment = replace(EXPERIMENT, inference=AlwaysValid(777), decision=DecisionRule("spend"))
+    monitor = Monitor(experiment)
+    assert monitor.inference == AlwaysValid(777)
+    assert monitor.update(day(1)).decides.tolist() == [True, False]
+    assert Monitor(EXPERIMENT).inference == AlwaysValid()
+    assert Monitor(EXPERIMENT, primary="ctr").update(day(1)).decides.tolist() == [False, True]
 
 
 def test_a_broken_split_stops_it():
