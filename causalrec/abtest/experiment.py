@@ -130,7 +130,10 @@ class Experiment:
             _check_metric(self, name, metric)
         if self.decision is not None:
             asked = {n: m.hypothesis or self.hypothesis for n, m in self.metrics.items() if isinstance(m, Metric)}
-            self.decision.check({name: hypothesis_name(each) for name, each in asked.items()})
+            try:
+                self.decision.check({name: hypothesis_name(each) for name, each in asked.items()})
+            except CausalRecError as error:
+                raise CausalRecError(f"decision: {error}") from error
 
     def collect(self, table: Any) -> Aggregates:
         """Everything that :meth:`analyze` needs of a table, small and mergeable; see :func:`collect`."""
@@ -183,7 +186,7 @@ class Experiment:
         """
         chosen = self.metrics if metrics is None else metrics
         check_columns(self.metrics, chosen, where="the metrics")
-        part = replace(self, metrics={name: self.metrics[name] for name in chosen})
+        part = replace(self, metrics={name: self.metrics[name] for name in chosen}, decision=None)
         return planning.solve_power_of(part, self._aggregates(data), self._designed_shares(), wanted)
 
     def _designed_shares(self) -> Mapping[Any, float]:
@@ -224,7 +227,7 @@ class Experiment:
         for name, metric in self.metrics.items():
             if not isinstance(metric, Metric) or isinstance(metric, Quantile):
                 continue
-            alone = replace(self, metrics={name: metric}, strata=(), segments=(), day=None)
+            alone = replace(self, metrics={name: metric}, decision=None, strata=(), segments=(), day=None)
             units = unit_values(alone, table, name, need_arms=weights is None)
             found.append(
                 simulate_aa(
@@ -298,7 +301,7 @@ class Experiment:
     def _raw_values(self, table: Any, name: str, metric: Mean | Ratio) -> tuple[FloatArray, Any]:
         """A metric's value of each unit before winsorising (of a cluster, per row), and its arm."""
         bare = replace(metric, winsorize=None, covariates=())
-        units = unit_values(replace(self, metrics={name: bare}), table, name)
+        units = unit_values(replace(self, metrics={name: bare}, decision=None), table, name)
         values = units.values[:, units.names.index(VALUE)]
         return values / units.values[:, units.names.index(ROWS)] if ROWS in units.names else values, units.arms
 

@@ -27,7 +27,7 @@ from causalrec.results import (
 )
 from causalrec.results.answers import answer_groups, answer_sentences, correction_line
 from causalrec.results.base import pvalue_text, short_pvalue
-from causalrec.results.scorecard import scorecard_checks, scorecard_rows, split_alarms
+from causalrec.results.scorecard import scorecard_checks, scorecard_rows, split_alarms, without_tests
 
 _MANY_EFFECTS = 12  # beyond which a sentence for each would not be read
 _SUSPICIOUS = 0.01
@@ -144,6 +144,8 @@ def scorecard_frame(effects: Sequence[ABResult]) -> pd.DataFrame:
     arms = list(dict.fromkeys(e.treatment for e in effects))
     if len(arms) == 1:
         frame = frame.drop(columns="arm").rename(columns={"in the arm": f"in {arms[0]}"})
+    if without_tests(effects):
+        frame = frame.drop(columns="p")
     if any(e.segment for e in effects):
         frame.insert(1, "segment", [e.segment or "all" for e in effects])
     return frame.assign(units=[f"{e.n_control:,} / {e.n_treatment:,}" for e in effects])

@@ -23,7 +23,13 @@ from causalrec._validation import list_some
 from causalrec.pipelines.abtest_verdict import verdict_of, verdict_title
 from causalrec.report import summary_header
 from causalrec.results.base import short_pvalue
-from causalrec.results.scorecard import scorecard_answers, scorecard_checks, scorecard_questions, scorecard_rows
+from causalrec.results.scorecard import (
+    scorecard_answers,
+    scorecard_checks,
+    scorecard_questions,
+    scorecard_rows,
+    without_tests,
+)
 
 if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command need not import the others
     import pandas as pd
@@ -173,6 +179,8 @@ def _scorecard(effects: Sequence[ABResult], console: Console) -> Table:
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
     if len(set(columns[arm])) == 1:
         del columns[arm]
+    if without_tests(effects):
+        del columns[p]
     shown = _fitting(columns, (difference, *names[2:4]), console.width)
     return _table(shown, console, left=(metric, arm, lift, difference))
 

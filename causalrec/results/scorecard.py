@@ -117,12 +117,21 @@ def scorecard_rows(effects: Sequence[ABResult]) -> list[tuple[str, ...]]:
         difference = written_interval(e.estimate, e.ci_low, e.ci_high)
         means = (format_number(e.control_mean), format_number(e.treatment_mean))
         rows.append((e.metric, e.treatment, *means, lift, difference, short_pvalue(e.pvalue)))
-    without_tests = all(e.inference == "Bayesian" for e in effects)
-    return [row[:-1] for row in rows] if without_tests and effects else rows
+    return rows
+
+
+def without_tests(effects: Sequence[ABResult]) -> bool:
+    """Whether there are no p-values to show."""
+    return bool(effects) and all(e.inference == "Bayesian" for e in effects)
+
+
+def _shown_rows(effects: Sequence[ABResult]) -> list[tuple[str, ...]]:
+    rows = scorecard_rows(effects)
+    return [row[:-1] for row in rows] if without_tests(effects) else rows
 
 
 def _text_table(effects: Sequence[ABResult]) -> list[str]:
-    rows = scorecard_rows(effects)
+    rows = _shown_rows(effects)
     rows[0] = tuple(_cut(text, 10) if i == 2 else text for i, text in enumerate(rows[0]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     free = WIDTH - sum(widths) - 2 * (len(widths) - 1)
@@ -149,7 +158,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _html_table(caption: str, effects: Sequence[ABResult]) -> str:
-    header, *rows = scorecard_rows(effects)
+    header, *rows = _shown_rows(effects)
     head = "".join(f"<th style='text-align:left'>{escape(text)}</th>" for text in header)
     body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows)
     return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"

@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 
 from causalrec.abtest import (
+    DecisionRule,
     Experiment,
+    GroupSequential,
     Mean,
     NonInferiority,
     Proportion,
@@ -438,3 +440,74 @@ def test_units_without_a_segment_are_a_group_called_missing(frame):
     assert "missing" in result.segment_ratios[0].segment.tolist()
     assert any(e.segment == "device = missing" for e in result.segments)
     assert "None" not in str(result)
+
+
+# --- ways of inference, and verdicts --------------------------------------------------------------------------------
+
+
+def _three_arms(seed: int = 5, n: int = 3_000) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    before = rng.normal(10, 3, n)
+    arm = rng.choice(["A", "B", "C"], n)
+    spend = before + rng.normal(0, 2, n) + 0.5 * (arm == "B") + 0.1 * (arm == "C")
+    clicks = rng.binomial(20, 0.2, n)
+    return pd.DataFrame({"arm": arm, "before": before, "spend": spend, "clicks": clicks, "views": 20})
+
+
+_WAYS = {
+    "spend": Mean("spend", covariates=["before"]),
+    "ctr": Ratio("clicks", "views", hypothesis=NonInferiority(0.05, relative=True)),
+}
+
+
+@pytest.mark.parametrize("cluster", [None, "house"])
+def test_every_way_of_inference_goes_with_every_estimate(cluster: str | None) -> None:
+    frame = _three_arms().assign(house=lambda f: f["arm"] + (f.index // 3).astype(str))
+    experiment = Experiment(_WAYS, variant="arm", control="A", cluster=cluster)
+    fixed, always = experiment.analyze(frame), experiment.analyze(frame, "always_valid")
+    group = experiment.analyze(frame, GroupSequential([0.5, 1.0]))
+    assert {e.inference for e in always.effects} == {"always valid"}
+    for once, often, last in zip(fixed.effects, always.effects, group.effects, strict=True):
+        assert once.estimate == often.estimate == last.estimate
+        assert once.std_error == often.std_error == last.std_error
+        assert often.ci_low < last.ci_low < once.ci_low
+        assert often.pvalue >= last.pvalue >= once.pvalue
+        for e in (often, last):  # the interval and the test agree
+            bound = e.relative_ci_low if e.hypothesis == "non-inferiority" else max(e.ci_low, -e.ci_high)
+            assert (bound > (-0.05 if e.hypothesis == "non-inferiority" else 0)) == (e.pvalue < 0.05)
+
+
+def test_beliefs_are_those_of_the_effects() -> None:
+    """With a flat prior P(treatment is better) is the normal law's of effect / standard error (a textbook identity)."""
+    frame = _three_arms()
+    experiment = Experiment(_WAYS, variant="arm", control="A")
+    fixed, believed = experiment.analyze(frame), experiment.analyze(frame, "bayesian")
+    assert all(math.isnan(e.pvalue) for e in believed.effects)
+    for posterior in believed.posteriors:
+        assert posterior.arms == ("A", "B", "C")
+        for arm, p in zip(posterior.arms[1:], posterior.prob_beats_control[1:], strict=True):
+            e = fixed[posterior.metric, arm]
+            assert p == pytest.approx(stats.norm.cdf(e.estimate / e.std_error), rel=1e-7)
+    assert "not tested" not in str(believed)
+
+
+def test_a_decision_rule_gives_a_verdict() -> None:
+    frame = _three_arms()
+    rule = DecisionRule("spend", guardrails=["ctr"], mde={"spend": {"absolute": 0.3}})
+    result = Experiment(_WAYS, variant="arm", control="A", decision=rule).analyze(frame)
+    assert result.verdict is not None
+    assert (result.verdict.verdict, result.verdict.arm) == ("ship", "B")
+    assert str(result).splitlines()[1] == "SHIP B"
+    assert Experiment(_WAYS, variant="arm", control="A").analyze(frame).verdict is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (DecisionRule("spent"), "'spent', which is not among the metrics 'spend', 'ctr'.* Did you mean 'spend'?"),
+        (DecisionRule("ctr", guardrails=["spend"]), "guardrail 'spend' has the hypothesis 'two-sided'"),
+    ],
+)
+def test_rules_that_do_not_go_with_the_metrics_are_refused(rule: DecisionRule, words: str) -> None:
+    with pytest.raises(CausalRecError, match=words):
+        Experiment(_WAYS, variant="arm", control="A", decision=rule)
