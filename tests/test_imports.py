@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 
-HEAVY = {"dowhy", "econml", "mlflow", "pyspark", "matplotlib", "xgboost", "streamlit", "plotly"}
+HEAVY = {"dowhy", "econml", "mlflow", "pyspark", "matplotlib", "xgboost", "streamlit", "plotly", "lifelines"}
 PARTS = (
-    "abtest", "uplift", "evaluation", "ranking", "observational", "features", "engines", "datasets", "plots", "report",
+    "abtest", "survival", "uplift", "evaluation", "ranking", "observational", "features", "engines", "datasets", "plots", "report",
     "tracking", "results", "moments", "config",
 )  # fmt: skip
 
