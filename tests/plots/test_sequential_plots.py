@@ -13,7 +13,6 @@ from causalrec.moments import Moments
 from causalrec.plots import plot_intervals_over_time, plot_stops, plot_time_saved
 from causalrec.results import TimeSavedResult
 
-
 VALID, TWO_SIDED = AlwaysValid(2_000), Superiority()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,11 @@ def day(k, n=400, effect=0.0, arms=("A", "B")):
     })  # fmt: skip
 
 
+@cache
+def collected(k, effect=0.4):
+    return EXPERIMENT.collect(day(k, effect=effect))
+
+
 def moments(n, effect, sd=1.0):
     """A metric x with given effect, of n units in each arm."""
     return {
@@ -73,7 +79,7 @@ def one(metric=None, **options):
 
 @WAYS
 def test_restarted_for_every_day_to_the_bit(tmp_path, way):
-    days = [day(k, effect=0.4) for k in range(5)]
+    days = [collected(k) for k in range(5)]
     through = Monitor(EXPERIMENT, way, tmp_path / "one.json")
     said = [dump_results({"status": through.update(d, label=k)}) for k, d in enumerate(days)]
     in_memory = Monitor(EXPERIMENT, way)
@@ -90,7 +96,7 @@ def test_restarted_for_every_day_to_the_bit(tmp_path, way):
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_killed_while_writing(tmp_path, monkeypatch, where):
     """Before the new state is in place the old one holds; after that the day is there, and is refused a second time."""
-    days = [day(k, effect=0.4) for k in range(3)]
+    days = [collected(k) for k in range(3)]
     calm = Monitor(EXPERIMENT, AlwaysValid(), tmp_path / "calm.json")
     for k, d in enumerate(days):
         calm.update(d, label=k)
