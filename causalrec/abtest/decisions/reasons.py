@@ -10,7 +10,7 @@ from causalrec.abtest.decisions.reading import BAYESIAN, Reading, both_ends, sma
 from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.results import format_number
 from causalrec.results.answers import margins, relative_margins
-from causalrec.results.base import pvalue_text
+from causalrec.results.base import pvalue_text, written_interval
 
 
 def wins(arm: Sequence[Reading]) -> Iterator[str]:
@@ -34,7 +34,7 @@ def harm(readings: Sequence[Reading], *, early: bool = False) -> Iterator[str]:
         if r.status == "harm":
             seen = ", though not at a planned look: if it hurts, stop for safety" if early else ""
             yield (
-                f"{r.effect.metric} of {r.effect.treatment} is harmed: {r.row.size}, worse by more than the margin of "
+                f"{r.effect.metric} of {r.effect.treatment} is harmed: {_both(r)}, worse by more than the margin of "
                 f"{_margin(r)}{seen}."
             )
 
@@ -152,10 +152,11 @@ def failed_arms(names: Sequence[str]) -> Iterator[str]:
 
 
 def others(arm: Sequence[Reading]) -> Iterator[str]:
-    """What else moved: it explains, and does not decide."""
+    """What else moved, which explains and does not decide: up or down, whichever of them is better."""
     several = len({r.effect.treatment for r in arm}) > 1
-    for words, status in (("better", "win"), ("worse", "loss")):
-        found = [f"{_name(r, several)} ({r.row.size})" for r in arm if r.role == "secondary" and r.status == status]
+    shown = [r for r in arm if r.role == "secondary" and r.status in ("win", "loss")]
+    for words, higher in (("higher", True), ("lower", False)):
+        found = [f"{_name(r, several)} ({r.row.size})" for r in shown if (r.effect.estimate > 0) == higher]
         if found:
             yield f"Also {words}, though it does not decide: {_and(found)}."
 
@@ -168,6 +169,13 @@ def may_stop(inference: str, clock: Clock, rule: DecisionRule) -> Iterator[str]:
         yield "The bound of this look is crossed, so you may stop now."
     elif inference == "fixed horizon" and rule.n_planned is not None and not clock.is_early:
         yield f"This is the planned end ({clock.n_obs:,} of {rule.n_planned:,} units)."
+
+
+def _both(r: Reading) -> str:
+    """The effect with both ends: the one that the hypothesis leaves open is the one that shows harm."""
+    percent = math.isfinite(r.effect.relative_effect) and r.effect.control_mean > 0
+    value = r.effect.relative_effect if percent else r.effect.estimate
+    return written_interval(value, *both_ends(r.effect, relative=percent), percent=percent, words=True)
 
 
 def _open_to(r: Reading, rule: DecisionRule) -> bool:

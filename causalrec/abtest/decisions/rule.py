@@ -147,7 +147,7 @@ class DecisionRule:
         which = ones[0] if len(ones) == 1 else f"{self.need} of {', '.join(ones)}"
         said = [f"An arm ships if {which} is shown to be better."]
         if self.guardrails:
-            said.append(f"It must be shown not to harm {_and(self.guardrails)} by more than their margins.")
+            said.append(f"It must be shown not to harm {_and(self.guardrails)} by more than {_its(self.guardrails)}.")
         sizes = [f"{name} {_write(self.mde[name])}" for name in ones if name in self.mde]
         if sizes:
             said.append(f"It does not ship once the interval excludes the smallest effect of interest: {_and(sizes)}.")
@@ -167,6 +167,10 @@ def correction_name(correction: str) -> str:
 
 def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _its(names: Sequence[str]) -> str:
+    return "its margin" if len(names) == 1 else "their margins"
 
 
 def _write(size: Mapping[str, float]) -> str:
