@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,10 +65,9 @@ def load_looks(data_dir: object = None) -> pd.DataFrame:
 def fixed_tests(looks: pd.DataFrame) -> pd.DataFrame:
     """Welch's test at every look, as if it were the only one."""
     rows = []
-    for row in looks.itertuples():
-        found = welch_test(
-            row.mean_c, row.variance_c, int(row.count_c), row.mean_t, row.variance_t, int(row.count_t)
-        )  # fmt: skip
+    columns = ("mean_c", "variance_c", "count_c", "mean_t", "variance_t", "count_t")
+    for row in looks[[*columns]].to_numpy(np.float64).tolist():
+        found = welch_test(row[0], row[1], int(row[2]), row[3], row[4], int(row[5]))
         rows.append((found.estimate, found.std_error, found.statistic, found.pvalue))
     return looks.assign(**dict(zip(("effect", "std_error", "z", "p"), np.array(rows).T, strict=True)))
 
@@ -171,7 +171,8 @@ def choose_example(comparisons: pd.DataFrame, looks: pd.DataFrame) -> tuple[obje
     ]  # fmt: skip
     lasted = looks[looks[PEEKING]].groupby(KEYS).size()
     index = pd.MultiIndex.from_frame(gone[KEYS])
-    return tuple(lasted.reindex(index).idxmax())
+    best: Any = lasted.reindex(index).idxmax()
+    return tuple(best)
 
 
 def study_experiments(raw: pd.DataFrame) -> Asos:
@@ -239,7 +240,8 @@ def _example_words(valid: MonitorResult) -> str:
 
 
 def _conclusions(found: Asos) -> list[str]:
-    total, table = count_answers(found.comparisons).iloc[-1], found.saved.to_frame().set_index("method")
+    total = count_answers(found.comparisons).iloc[-1]
+    table: Any = found.saved.to_frame().set_index("method")
     n, ended = len(found.comparisons), total["fixed, at the end"]
     flipped = found.comparisons[found.comparisons[f"{PEEKING}: z"] * found.comparisons["z_end"] < 0]
     agree = {
