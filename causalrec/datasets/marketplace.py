@@ -25,6 +25,7 @@ CONTROL, TREATED = "top_sellers", "personalised"
 _SESSION_US = 300_000_000
 _MAX_SLOTS = 90  # so that a purchase, at most 200 seconds and a slot's number into a session, is within the session
 _SESSIONS_PER_USER = 100_000
+_IDLE_PER_DAY = 0.05  # sessions without a purchase, of a user with engagement 1
 _DAY_US = 86_400_000_000
 
 
@@ -51,7 +52,7 @@ class Marketplace:
 
 @dataclass(frozen=True)
 class MarketplaceTruth:
-    """The known effect of every user: columns user_id, propensity, tau_*, response_group.
+    """The known effect of every user: columns user_id, propensity, tau_*, response_group, expected_*.
 
     ``propensity`` is P(emailed). The effects are differences of expectations given all that determines a user's
     rate of purchases: ``tau_email_conversion`` and ``tau_email_spend`` of the e-mail on P(buys) and on revenue within
@@ -60,6 +61,9 @@ class MarketplaceTruth:
 
     ``response_group`` is by the experiment's effect tau on P(buys): persuadable above +3 points, sleeping dog below
     -1 point; of the others sure thing when the mean of both probabilities is at least 0.3, else lost cause.
+
+    ``expected_purchases`` and ``expected_purchases_personalised`` are of the experiment's window, each a session with
+    one purchase; ``expected_idle_sessions`` are those in it without one, the same in both arms.
     """
 
     users: pd.DataFrame = field(repr=False)
@@ -179,6 +183,9 @@ def simulate_marketplace(
         "tau_conversion": p1 - p0,
         "tau_revenue": (with_test - mu_test) * price_test,
         "response_group": _response_group(p0, p1),
+        "expected_purchases": mu_test,
+        "expected_purchases_personalised": with_test,
+        "expected_idle_sessions": _IDLE_PER_DAY * people.engagement * days_experiment,
     })  # fmt: skip
     return market, MarketplaceTruth(truth)
 
@@ -314,7 +321,7 @@ def _events(
 ) -> pd.DataFrame:
     """Slates around the purchases and in sessions without one, with clicks by position and taste."""
     bought = _Purchases(*(np.concatenate([getattr(b, f) for b in buys]) for f in ("user", "item", "time")))
-    idle = np.repeat(np.arange(len(people.rate)), rng.poisson(0.05 * people.engagement * n_days))
+    idle = np.repeat(np.arange(len(people.rate)), rng.poisson(_IDLE_PER_DAY * people.engagement * n_days))
     idle_day = rng.integers(0, n_days, len(idle))
     idle_time = idle_day * _DAY_US + rng.integers(0, _DAY_US - _SESSION_US, len(idle))
     user, time = np.r_[bought.user, idle], np.r_[bought.time, idle_time]
