@@ -8,7 +8,15 @@ import numpy as np
 
 from causalrec._typing import AnyArray, ArrayLike, FloatArray
 from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, check_known, draw_intervals, finish, new_axes, short
-from causalrec.results import ChurnResult, RetentionResult, SurvivalCurveResult, SurvivalResult, format_number
+from causalrec.results import (
+    ChurnResult,
+    RetentionResult,
+    SurvivalCurveResult,
+    SurvivalResult,
+    format_level,
+    format_number,
+)
+from causalrec.results.base import written_interval
 
 _COLOURS = (GREY, BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")  # control first
 _APART = 0.055  # of the height of the picture, between names
@@ -144,7 +152,7 @@ def plot_retention(result: RetentionResult, *, ax: Any = None) -> Any:
         rows, colour = result.arm == arm, _COLOURS[k % len(_COLOURS)]
         x = place + _beside(k, len(arms), 0.16)
         draw_intervals(ax, x, result.ci_low[rows], result.ci_high[rows], across=False, colour=colour)
-        ax.plot(x, result.retention[rows], "o", color=colour, label=short(arm, 24))
+        ax.plot(x, result.retention[rows], "o", color=colour, markersize=4, label=short(arm, 24))
         for at, value in zip(x, result.retention[rows], strict=True):
             if np.isfinite(value):
                 left = len(arms) > 1 and k < len(arms) / 2
@@ -153,11 +161,23 @@ def plot_retention(result: RetentionResult, *, ax: Any = None) -> Any:
     for at, day in zip(place, days, strict=True):
         if np.isnan(result.retention[result.day == day]).all():
             ax.annotate("beyond\nfollow-up", (at, 0.5 * ax.get_ylim()[1]), ha="center", color=GREY, fontsize="small")
-    ax.set_xticks(place, [f"{format_number(day)} day{'' if day == 1 else 's'}" for day in days])
+    ax.set_xticks(place, [_day_words(result, day, len(arms)) for day in days])
+    if len(arms) == 2:
+        level = format_level(result.confidence_level)
+        ax.set_xlabel(f"below: {short(arms[1], 18)} − {short(arms[0], 18)} in percentage points, {level} interval")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set(ylabel="still there")
     found = "; ".join(f"{arm} {_series(result.retention[result.arm == arm])}" for arm in arms)
     return finish(ax, "How many are still there?", f"Retention by day: {found}.")
+
+
+def _day_words(result: RetentionResult, day: float, n_arms: int) -> str:
+    words = f"{format_number(day)} day{'' if day == 1 else 's'}"
+    if n_arms != 2:
+        return words
+    e = result.effect(day)
+    known = written_interval(e.estimate, e.ci_low, e.ci_high, percent=True).replace("%", "")
+    return f"{words}\n{known.replace(' [', chr(10) + '[')}"
 
 
 def _series(values: AnyArray) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from causalrec._typing import FloatArray
+from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import (
     check_columns,
     check_confidence_level,
@@ -24,9 +24,10 @@ from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.results.base import NAN
 from causalrec.results.survival import CoxResult, HazardRatioResult
 from causalrec.survival.lifetimes import Lifetimes, check_lifetimes
+from causalrec.survival.sandwich import influences, robust_errors
 from causalrec.survival.tables import RiskTable
 
-_DURATION, _EVENT, _ENTRY, _WEIGHT, _CLUSTER = "_duration", "_event", "_entry", "_weight", "_cluster"
+_DURATION, _EVENT, _ENTRY, _WEIGHT = "_duration", "_event", "_entry", "_weight"
 _NO_ENTRY = "not tested: lifelines has no residuals with late entries"
 _SCHOENFELD = "Grambsch and Therneau, against 1 - Kaplan-Meier"
 
@@ -105,8 +106,8 @@ def cox_effect(
     free = None if weights is None else _check_weights(weights, n_rows, robust or clusters is not None)
     lifetimes = check_lifetimes(durations, event_observed, treatment=treatment, control=control, entry=entry)
     layout = _Layout(lifetimes, covariates, strata, clusters, free)
-    model = layout.fit(robust=robust)
-    test, how = _proportionality(layout, model, robust, proportional_hazards)
+    model = layout.fit()
+    test, how = _proportionality(layout, model, proportional_hazards)
     return _result(layout, model, test, how, level, robust)
 
 
@@ -133,31 +134,39 @@ class _Layout:
         if weights is not None:
             columns[_WEIGHT] = weights
             self.options["weights_col"] = _WEIGHT
-        self.clustered = clusters is not None
+        self.clusters: IntArray | None = None
         self.n_clusters = n_rows
-        if self.clustered:
-            [columns[_CLUSTER]] = _codes(clusters, n_rows, "clusters")
-            self.n_clusters = len(np.unique(columns[_CLUSTER]))
+        if clusters is not None:
+            [self.clusters] = _codes(clusters, n_rows, "clusters")
+            self.n_clusters = len(np.unique(self.clusters))
         self.frame = pd.DataFrame(columns)
 
-    def fit(self, *, robust: bool) -> Any:
-        """The fitted model; its errors are clustered if ``robust`` and there are clusters."""
+    def fit(self) -> Any:
+        """The fitted model, with its own errors."""
         lifelines = optional_import("lifelines", extra="survival")
-        options = dict(self.options)
-        clustered = self.clustered and robust
-        frame = self.frame if clustered or not self.clustered else self.frame.drop(columns=_CLUSTER)
-        if clustered:
-            options["cluster_col"] = _CLUSTER
         try:
             with _quiet():
                 return lifelines.CoxPHFitter().fit(
-                    frame, duration_col=_DURATION, event_col=_EVENT, robust=robust and not clustered, **options
-                )
+                    self.frame, duration_col=_DURATION, event_col=_EVENT, **self.options
+                )  # fmt: skip
         except (lifelines.exceptions.ConvergenceError, lifelines.exceptions.ConvergenceWarning) as error:
             raise CausalRecError(
                 f"Cox's model does not converge with {list_some(self.terms)}: a column without variation among events, "
                 "one that separates those who leave from those who stay, or columns that repeat each other. Drop it."
             ) from error
+
+    def robust_errors(self, model: Any) -> FloatArray:
+        """Those of :mod:`causalrec.survival.sandwich`."""
+        frame, terms = self.frame, self.terms
+        moved = influences(
+            (frame[terms] - frame[terms].mean()).to_numpy(dtype=np.float64),
+            model.params_.reindex(terms).to_numpy(dtype=np.float64),
+            model.variance_matrix_.loc[terms, terms].to_numpy(dtype=np.float64),
+            durations=self.lifetimes.durations, observed=self.lifetimes.observed, entry=self.lifetimes.entry,
+            weights=frame[_WEIGHT].to_numpy(dtype=np.float64) if _WEIGHT in frame else np.ones(len(frame)),
+            strata=frame.groupby(self.strata).ngroup().to_numpy() if self.strata else np.zeros(len(frame)),
+        )  # fmt: skip
+        return robust_errors(moved, self.clusters)
 
 
 @contextmanager
@@ -212,15 +221,12 @@ def _numbers(covariates: Any, n_rows: int) -> dict[str, FloatArray]:
     return found
 
 
-def _proportionality(layout: _Layout, model: Any, robust: bool, asked: bool) -> tuple[pd.DataFrame | None, str]:
-    """Per term; the residuals are scaled by the model's own errors, so a robust model is fitted again without."""
+def _proportionality(layout: _Layout, model: Any, asked: bool) -> tuple[pd.DataFrame | None, str]:
     if not asked or layout.late:
         return None, _NO_ENTRY if asked else "not asked for"
-    plain = layout.fit(robust=False) if robust or layout.clustered else model
     statistics = optional_import("lifelines.statistics", extra="survival")
-    frame = layout.frame.drop(columns=_CLUSTER) if layout.clustered else layout.frame
     with _quiet():
-        found = statistics.proportional_hazard_test(plain, frame, time_transform=_share_left)
+        found = statistics.proportional_hazard_test(model, layout.frame, time_transform=_share_left)
     return found.summary, _SCHOENFELD
 
 
@@ -239,7 +245,8 @@ def _result(
     layout: _Layout, model: Any, test: pd.DataFrame | None, how: str, level: float, robust: bool
 ) -> CoxResult:  # fmt: skip
     estimate = model.params_.reindex(layout.terms).to_numpy(dtype=np.float64)
-    error = model.standard_errors_.reindex(layout.terms).to_numpy(dtype=np.float64)
+    robust = robust or layout.clusters is not None
+    error = layout.robust_errors(model) if robust else model.standard_errors_.reindex(layout.terms).to_numpy()
     z = stats.norm.isf((1 - level) / 2)
     low, high = estimate - z * error, estimate + z * error
     pvalue = 2 * stats.norm.sf(np.abs(estimate / error))
@@ -274,7 +281,7 @@ def _n_strata(layout: _Layout) -> int:
 
 
 def _method(layout: _Layout, robust: bool) -> str:
-    errors = "cluster-robust" if layout.clustered else "robust" if robust else "model-based"
+    errors = "cluster-robust" if layout.clusters is not None else "robust" if robust else "model-based"
     parts: Sequence[str] = [
         "Cox, Efron ties",
         f"{errors} errors",

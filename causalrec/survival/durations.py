@@ -20,9 +20,9 @@ def durations_of(first: Any, last: Any, *, as_of: Any, inactive_for: float = 0.0
 
     A user churned if ``inactive_for`` days or more passed without activity until ``as_of``; the churn is dated at the
     last activity. Whoever was active later than ``inactive_for`` days before ``as_of`` cannot be judged yet: such a
-    user is censored at that moment, when they were still there. (Censoring them at their last activity instead makes
-    active users look as if they left the study at random, and overstates churn; taking all who are silent for churned
-    does so too; and counting them at risk until ``as_of`` understates it.)
+    user is censored at that moment, when they were still there. The usual shortcuts are biased: to censor those not yet
+    judged at their last activity, or at ``as_of``, understates churn, since many have just left; to take all for
+    churned at their last activity overstates it.
 
     Whether silence is churn is your definition, not a fact: too short an ``inactive_for`` calls those on holiday lost,
     and differs between arms if one changes how often people come. Look at the usual gaps, and at whether the answer
@@ -105,7 +105,7 @@ def _days(values: Any, name: str, missing_like: tuple[FloatArray, bool] | None =
     if missing_like is not None and column.isna().all():
         return np.full(len(column), np.nan), missing_like[1]
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
         known = ~np.isnan(numbers)
         numbers[known] = check_vector(numbers[known], name=name)
         return numbers, False
