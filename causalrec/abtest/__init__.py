@@ -14,11 +14,15 @@ from causalrec.abtest.checks import assignment_counts, heterogeneity_test, outli
 from causalrec.abtest.collection.collect import collect
 from causalrec.abtest.cupac import cupac_predictions
 from causalrec.abtest.decisions.cannibalisation import cannibalisation
+from causalrec.abtest.decisions.families import adjust_experiment
 from causalrec.abtest.decisions.funnel import funnel, funnel_counts
+from causalrec.abtest.decisions.gatekeeping import gatekeeping, graphical_test
+from causalrec.abtest.decisions.impact import project_impact
 from causalrec.abtest.decisions.proxy import proxy_analysis
 from causalrec.abtest.decisions.proxy_across import proxy_across
 from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.decisions.segment_scan import scan_segments, shrink_effects
+from causalrec.abtest.decisions.shrinkage import conditional_estimate, shrink_winners
 from causalrec.abtest.decisions.verdict import decide_experiment
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.experiment import Experiment
@@ -86,6 +90,7 @@ __all__ = [
     "Retention",
     "SampleRatio",
     "Superiority",
+    "adjust_experiment",
     "adjust_pvalues",
     "assignment_counts",
     "bernoulli_difference",
@@ -93,6 +98,7 @@ __all__ = [
     "bootstrap_diff",
     "cannibalisation",
     "collect",
+    "conditional_estimate",
     "confidence_sequence",
     "crossing_probabilities",
     "cupac_predictions",
@@ -105,6 +111,8 @@ __all__ = [
     "fit_prior",
     "funnel",
     "funnel_counts",
+    "gatekeeping",
+    "graphical_test",
     "group_sequential_bounds",
     "heterogeneity_test",
     "infer",
@@ -115,6 +123,7 @@ __all__ = [
     "permutation_test",
     "posterior_of",
     "power_curve",
+    "project_impact",
     "proxy_across",
     "proxy_analysis",
     "runtime_days",
@@ -123,6 +132,7 @@ __all__ = [
     "scan_segments",
     "sequential_sample_ratio",
     "shrink_effects",
+    "shrink_winners",
     "simulate_aa",
     "simulate_bayes",
     "simulate_peeking",
