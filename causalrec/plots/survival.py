@@ -164,7 +164,7 @@ def plot_retention(result: RetentionResult, *, ax: Any = None) -> Any:
     ax.set_xticks(place, [_day_words(result, day, len(arms)) for day in days])
     if len(arms) == 2:
         level = format_level(result.confidence_level)
-        ax.set_xlabel(f"below: {short(arms[1], 18)} − {short(arms[0], 18)} in percentage points, {level} interval")
+        ax.set_xlabel(f"{short(arms[1], 18)} − {short(arms[0], 18)} in percentage points, {level} interval")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set(ylabel="still there")
     found = "; ".join(f"{arm} {_series(result.retention[result.arm == arm])}" for arm in arms)
