@@ -30,8 +30,6 @@ from causalrec.pipelines.abtest_verdict import (
     banner_of,
     decided,
     posterior_metrics,
-    posteriors_of,
-    verdict_of,
     verdict_text,
 )
 from causalrec.pipelines.data import SERVICE_FILE
@@ -199,7 +197,7 @@ def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Linea
         sections(results, figures, decided=_decided(results, config)),
         confidence_level=config.confidence_level,
         caption="Every metric and arm against control",
-        banner=banner_of(verdict_of(results.experiment)),
+        banner=banner_of(results.experiment.verdict),
         alarms=tuple(alarms(results)),
         findings=answers(results.experiment),
         checks=checks(results.experiment),
@@ -213,14 +211,14 @@ def _save(command: Command, stage: Stage, results: ABTestResults, lineage: Linea
     run.write_info(info)
     command.tracker.top.log_artifact(run.path / REPORT)
     command.tracker.top.log_text("\n".join(command.notes) or "none", "notes.txt")
-    if (verdict := verdict_of(results.experiment)) is not None:
+    if (verdict := results.experiment.verdict) is not None:
         command.tracker.top.set_tags({"verdict": verdict.verdict} | ({"arm": verdict.arm} if verdict.arm else {}))
         command.tracker.top.log_text(verdict_text(verdict), "verdict.txt")
-    command.tracker.top.log_metrics(posterior_metrics(posteriors_of(results.experiment)))
+    command.tracker.top.log_metrics(posterior_metrics(results.experiment.posteriors))
 
 
 def _decided(results: ABTestResults, config: ExperimentConfig) -> Section:
-    rule, verdict = config.rule(), verdict_of(results.experiment)
+    rule, verdict = config.rule(), results.experiment.verdict
     words = () if rule is None else rule.in_words()
     return decided(results.experiment, (*words, *(() if verdict is None else (verdict.method,))))
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from causalrec.abtest.multiplicity import adjust_pvalues
-from causalrec.pipelines.abtest_verdict import beliefs, by_role, posteriors_of, with_roles
+from causalrec.pipelines.abtest_verdict import beliefs, by_role, with_roles
 from causalrec.plots import plot_aa, plot_ab, plot_distribution, plot_forest, plot_rates, plot_trend
 from causalrec.report import Section
 from causalrec.results import (
@@ -184,7 +184,7 @@ def sections(results: ABTestResults, figures: Mapping[str, Any], *, decided: Sec
     found = results.experiment
     parts = (
         _effects(found, figures),
-        beliefs(posteriors_of(found), _named(figures, "posterior_")),
+        beliefs(found.posteriors, _named(figures, "posterior_")),
         _segments(found, figures),
         decided,
         _trends(found, figures),

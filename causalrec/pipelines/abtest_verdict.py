@@ -21,16 +21,6 @@ _WAYS = {
 }
 
 
-def verdict_of(result: ExperimentResult) -> VerdictResult | None:
-    """The verdict, where something was decided."""
-    return result.verdict
-
-
-def posteriors_of(result: ExperimentResult) -> tuple[PosteriorResult, ...]:
-    """The beliefs, where the inference is Bayesian."""
-    return result.posteriors
-
-
 def banner_of(verdict: VerdictResult | None) -> Banner | None:
     """The banner of a verdict, if there is one."""
     if verdict is None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from causalrec._validation import list_some
-from causalrec.pipelines.abtest_verdict import verdict_of, verdict_title
+from causalrec.pipelines.abtest_verdict import verdict_title
 from causalrec.report import summary_header
 from causalrec.results.base import short_pvalue
 from causalrec.results.scorecard import (
@@ -129,7 +129,7 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
     """The verdict, the scorecard, the checks, whether effects differ between segments, and where everything is."""
     found = summary.results.experiment
     console.print()
-    if (verdict := verdict_of(found)) is not None:
+    if (verdict := found.verdict) is not None:
         console.print(f"[bold reverse] {escape(verdict_title(verdict))} [/bold reverse]")
         for reason in verdict.reasons:
             _print_text(f"  {reason}", console)

@@ -399,3 +399,26 @@ def test_spark_gives_the_same(
         json.loads((s.path / "results.json").read_text(encoding="utf-8"))["outliers"] for s in (found, summary)
     )
     assert [(o["n"], o["n_outside"]) for o in first] == [(o["n"], o["n_outside"]) for o in second]
+
+
+def test_the_run_says_its_verdict_everywhere(summary: ABTestSummary, page: str, place: Path) -> None:
+    verdict = summary.results.experiment.verdict
+    assert verdict is not None
+    word = verdict.verdict.upper().replace("'", "&#39;")
+    assert page.index(word) < page.index("<table")
+    mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
+    parents = mlflow.search_runs(search_all_experiments=True, filter_string="tags.verdict != ''")
+    assert parents["tags.verdict"].unique().tolist() == [verdict.verdict]
+
+
+def test_beliefs_are_in_the_page_and_the_terminal(place: Path, table: Path) -> None:
+    found = run_abtest(small(place, inference={"kind": "bayesian"}), table)
+    html = found.report.read_text(encoding="utf-8")
+    posterior = found.results.experiment.posteriors[0]
+    assert posterior.answer.split(";")[0] in html
+    assert "Beliefs" in html
+    out = io.StringIO()
+    print_abtest(found, Console(file=out, width=110))
+    header = next(line for line in out.getvalue().splitlines() if "metric" in line)
+    assert "difference" in header
+    assert " p " not in header
