@@ -67,12 +67,13 @@ def cox_effect(
     entry : array-like of shape (n,), optional
         When each came under observation.
     weights : array-like of shape (n,), optional
-        Positive; of any kind with ``robust``, else counts.
+        Positive; of any kind with ``robust``, else counts. Results count rows as units all the same.
     robust : bool
         Sandwich standard errors (Lin and Wei 1989), right also where the ratio is not the same at all times; always so
         with ``clusters``.
     proportional_hazards : bool
-        Test that it is the same: Schoenfeld residuals against 1 - S(t), as R's ``cox.zph`` did before survival 3.0.
+        Test that it is the same: Schoenfeld residuals against 1 - S(t), as R's ``cox.zph`` did before survival 3.0;
+        not with late entries. It takes most of the time.
     confidence_level : float
 
     Returns

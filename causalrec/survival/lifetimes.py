@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec._validation import check_length, check_not_empty, check_treatment, check_vector, list_some
@@ -151,12 +152,10 @@ def _check_arms(treatment: Any, control: object, n_rows: int, need_arms: bool) -
             raise CausalRecError("treatment is None; expected the arm of each row, to compare arms.")
         return np.zeros(n_rows, dtype=np.int64), ("all",)
     if control is None and not need_arms:
-        values = np.asarray(treatment, dtype=object)
-        check_length(len(values), n_rows, name="treatment")
-        known = sorted({v for v in values.tolist() if v == v and v is not None}, key=lambda v: (str(type(v)), v))
-        if len(known) == 1:
-            treatment_is_known = all(v == known[0] for v in values.tolist())
-            if treatment_is_known:
-                return np.zeros(n_rows, dtype=np.int64), (known[0],)
-        control = known[0] if known else None  # of no meaning for curves but the order
+        column = pd.Series(treatment).reset_index(drop=True)
+        check_length(len(column), n_rows, name="treatment")
+        known = sorted(column.dropna().unique().tolist(), key=lambda arm: (type(arm).__name__, arm))
+        if len(known) == 1 and column.notna().all():
+            return np.zeros(n_rows, dtype=np.int64), (known[0],)
+        control = known[0] if known else None  # a curve needs none; it only comes first
     return check_treatment(treatment, n_rows=n_rows, control=control)
