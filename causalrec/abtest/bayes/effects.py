@@ -65,8 +65,8 @@ def effect_quantile(pair: Pair, q: float) -> float:
 def ratio_quantile(pair: Pair, q: float) -> float:
     """Of treatment / control; of a control mean near zero it is far out, but finite."""
     (c, sd_c), (t, sd_t) = pair.control, pair.treatment
-    if c == 0:
-        return solve_quantile(pair.ratio_below, q, 0.0, sd_t / sd_c)
+    if abs(c) < sd_c:  # as a Cauchy law
+        return solve_quantile(pair.ratio_below, q, 0.0, math.hypot(t, sd_t) / sd_c)
     spread = pair.effect[1] / abs(c) + sd_c * abs(t - c) / c**2
     return solve_quantile(pair.ratio_below, q, t / c, spread)
 
@@ -138,6 +138,8 @@ class NormalPair:
         if abs(k) > _FAR:
             return float(special.ndtr(h if k < 0 else -h))
         rho = (self.covariance + (1 - r) * self.var_control) / (sd_c * sd_w)
+        if h == 0 and k == 0:
+            return 0.5 - math.asin(max(min(rho, 1.0), -1.0)) / math.pi
         root = math.sqrt(max(1 - rho**2, 1e-16))
         # Phi(h) + Phi(k) - 2 Phi2(h, k; rho), by Owen's (1956) T.
         opposite = 0.0 if h * k > 0 or (h * k == 0 and h + k >= 0) else 1.0
@@ -260,15 +262,20 @@ class EffectArms:
             return float(self.weight @ (density[leader - 1] * _without(low, leader - 1) * dx).sum(axis=1))
 
         mean, std = self.control if leader == 0 else self.of_arm(leader - 1).treatment
-        return first_reaching(reached, q, highest) if abs(mean) > 6 * std else math.nan
+        return first_reaching(reached, q, highest) if (mean if highest else -mean) > 6 * std else math.nan
 
     def _above(self, start: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Nodes from ``start`` up past every treatment, and their weights, of shape (m, n)."""
         end = np.maximum((self.mean + _FAR * self.std).max(axis=0), start)
-        n = int(np.clip(np.ceil(((end - start) / (2 * self.std.min(axis=0))).max()), 1, _MOST_INNER))
-        at = (np.arange(n)[:, None] + _UNIT).ravel() / n
-        weight = np.tile(_UNIT_WEIGHT, n) / n
-        return start[:, None] + (end - start)[:, None] * at, (end - start)[:, None] * weight
+        n = max(math.ceil(float(((end - start) / (2 * self.std.min(axis=0))).max())), 1)
+        breaks = start[:, None] + (end - start)[:, None] * (np.arange(min(n, _MOST_INNER) + 1) / n)
+        if n > _MOST_INNER:  # so far apart: small steps where an arm is, one across where none is
+            near = self.mean[:, :, None] + self.std[:, :, None] * np.arange(-_FAR, _FAR + 1, 2.0)
+            breaks = np.column_stack([start, *near, end]).clip(start[:, None], end[:, None])
+            breaks.sort(axis=1)
+        width = np.diff(breaks, axis=1)[:, :, None]
+        shape = (len(start), -1)
+        return (breaks[:, :-1, None] + width * _UNIT).reshape(shape), (width * _UNIT_WEIGHT).reshape(shape)
 
     def _laws(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Distribution function and density of every treatment, of shape (k, m, n)."""

@@ -299,7 +299,7 @@ def fit_beta_prior(successes: ArrayLike, n: ArrayLike, *, confidence_level: floa
 
     start = np.array([special.logit(np.clip(x.sum() / m.sum(), 1e-6, 1 - 1e-6)), math.log(10.0)])
     found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11})
-    if math.exp(found.x[1]) > _MOST_ALIKE or not 0 < x.sum() < m.sum():
+    if found.x[1] > math.log(_MOST_ALIKE) or not 0 < x.sum() < m.sum() or m.max() == 1:
         raise OutcomeError(
             f"the shares of the {len(x)} past experiments vary no more than by chance, so no prior of finite weight is "
             "likeliest. Give BetaPrior(a, b) one that you can defend."

@@ -160,8 +160,8 @@ def _check(
         "alpha": (settings.alpha, 0 < settings.alpha < 1, "a number in (0, 1)"),
         "std": (std, 0 < std < math.inf, "a finite number > 0"),
         "n_per_day": (n_per_day, n_per_day >= 1, "at least 1"),
-        "days": (days, days >= 1, "at least 1"),
-        "n_simulations": (n_simulations, n_simulations >= 1, "at least 1"),
+        "days": (days, days >= 1 and days % 1 == 0, "a whole number, at least 1"),
+        "n_simulations": (n_simulations, n_simulations >= 1 and n_simulations % 1 == 0, "a whole number, at least 1"),
         "min_days": (settings.min_days, 1 <= settings.min_days <= days, "between 1 and days"),
         "loss_threshold": (
             settings.loss_threshold, settings.loss_threshold is None or 0 < settings.loss_threshold < math.inf,
@@ -171,6 +171,8 @@ def _check(
     for name, (value, good, expected) in in_range.items():
         if not good:
             raise CausalRecError(f"{name} is {value}; expected {expected}.")
+    if not isinstance(effects, NormalPrior) and not np.size(np.asarray(effects)):
+        raise CausalRecError("effects is empty; expected true effects to draw from, or the law of them (NormalPrior).")
     for prior in (settings.prior, effects):
         if isinstance(prior, NormalPrior) and prior.scale == "relative":
             raise CausalRecError(

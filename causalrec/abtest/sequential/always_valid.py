@@ -216,7 +216,8 @@ def confidence_sequence(
         raise CausalRecError(f"confidence_level is {confidence_level}; for one side it must be above 0.5.")
     check_tuning(n_tuning)
     middle, spread, count = (np.asarray(v, dtype=np.float64) for v in (mean, std, n))
-    if not (np.isfinite(middle).all() and np.isfinite(spread).all() and (spread >= 0).all() and (count > 0).all()):
+    finite = all(np.isfinite(v).all() for v in (middle, spread, count))
+    if not (finite and (spread >= 0).all() and (count > 0).all()):
         raise OutcomeError(
             "confidence_sequence: expected finite means, finite standard deviations >= 0 and counts above 0. Leave out "
             "the looks before there are data."

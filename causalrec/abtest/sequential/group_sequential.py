@@ -65,8 +65,8 @@ class GroupSequential:
     -----
     The table behind the p-values is solved once for a plan and serves any number of metrics (a tenth of a second for 20
     looks, half a second for 50); with it bounds are within 1e-6 of the exact ones. A p-value above 0.6 (two-sided) or
-    0.93 is given as 1, and one below 4e-8 is an upper bound by Bonferroni's inequality, which is close there; at the
-    first look all are exact.
+    0.93 (0.3 with a binding bound for futility) is given as 1, and one below 4e-8 is an upper bound by Bonferroni's
+    inequality, which is close there; at the first look all are exact.
 
     Examples
     --------
@@ -267,7 +267,7 @@ def _size_of(plan: GroupSequential, z: float, two_sided: bool) -> float:
         return 1.0
     main = _main(plan, two_sided)
     if z >= main.bound_high:
-        return min(_without_earlier_looks(plan, z), float(ndtr(-deepest)))
+        return _without_earlier_looks(plan, z, most=float(ndtr(-deepest)))
     piece = main
     if z <= main.bound_low:
         if two_sided or plan.binding:
@@ -278,17 +278,18 @@ def _size_of(plan: GroupSequential, z: float, two_sided: bool) -> float:
     return float(ndtr(-brentq(lambda x: piece(x) - z, piece.low, piece.high, xtol=1e-14)))
 
 
-def _without_earlier_looks(plan: GroupSequential, z: float) -> float:
+def _without_earlier_looks(plan: GroupSequential, z: float, most: float = 1 - 1e-12) -> float:
     """The size whose spending at this look is the normal tail beyond z: exact at the first look, else more than needed.
 
-    Found on the logarithm, from above: where spending is too small for a double the largest such size.
+    Found on the logarithm, from above: where spending is too small for a double the largest such size. It is at most
+    ``most``: of a later look spending falls again towards a size of 1, all of which is spent before.
     """
     tail = float(ndtr(-z))
     if plan.look == 1 and plan.ended:
         return tail
-    low, high = math.log(_SMALLEST), -1e-12
-    if _step(plan, math.exp(high)) <= tail:
-        return 1.0
+    low, high = math.log(_SMALLEST), math.log(most)
+    if _step(plan, most) <= tail:
+        return 1.0 if plan.look == 1 else most
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (low, middle) if _step(plan, math.exp(middle)) > tail else (middle, high)

@@ -53,6 +53,16 @@ def test_pvalues_fall_from_one_to_nothing(two_sided):
         assert found[0] <= 1
 
 
+@pytest.mark.parametrize("looks", [(0.3, 0.6, 1.0), (0.2, 0.5, 0.8)])
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_tiny_pvalues_go_with_their_bounds(looks, two_sided):
+    plan = GroupSequential(looks)
+    for size in (1e-8, 1e-10, 1e-14):  # beyond the table
+        bound = plan.critical(Z, size, two_sided=two_sided)
+        assert plan.pvalue(Z, bound, two_sided=two_sided) == pytest.approx(size, rel=1e-6)
+    assert plan.pvalue(Z, 30.0, two_sided=two_sided) < 1e-100
+
+
 def test_one_look_at_the_end_is_the_fixed_test():
     plan = GroupSequential([1.0])
     t = Estimate(10.0, 10.6, 0.02, 0.02, 0.0, 12.0, 7, 7, "t")
