@@ -26,9 +26,9 @@ from causalrec.abtest import (
     Quantile,
     Ratio,
     SampleRatio,
+    project_impact,
+    shrink_winners,
 )
-from causalrec.abtest.decisions.impact import project_impact
-from causalrec.abtest.decisions.shrinkage import shrink_winners
 from causalrec.exceptions import CausalRecError
 from causalrec.plots import plot_forest, plot_intervals_over_time
 from causalrec.report import SummaryRow
@@ -254,17 +254,18 @@ def _forest(scenario: Scenario, names: Sequence[str], title: str) -> Any:
     truth = scenario.truth.loc[list(names)]
     axes.plot(truth["difference"] / truth["control"], np.arange(len(names))[::-1], "D", color="black", markersize=4.5,
               label="truth", zorder=5)  # fmt: skip
-    axes.legend(loc="best", frameon=False, fontsize="small")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize="small")
     return axes
 
 
 def _over_time(found: Recommendation) -> Any:
-    axes = plot_intervals_over_time(found.monitor, "revenue", by="label", xlabel="days of customers complete",
+    axes = plot_intervals_over_time(found.monitor, "revenue", by="label", xlabel="day",
                                     title="Revenue per customer, read every day")  # fmt: skip
     truth = float(found.built.truth.loc["revenue", "difference"])
     axes.axhline(truth, color="black", linestyle=":", linewidth=1)
     axes.annotate("truth", (0.99, truth), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                   ha="right", fontsize="small")  # fmt: skip
+    axes.set_xlabel("days of customers whose fortnight is over")
     axes.set_ylabel("personalised − top sellers, EUR in 14 days, 95%")
     return axes
 
@@ -381,7 +382,7 @@ def main(arguments: Sequence[str] | None = None, *, n_days: int = N_DAYS, per_da
     study = Study(
         "Recommendations: personalised or top sellers",
         f"Does a personalised ranking sell more than top sellers, and is it fast enough? {n_days * per_day:,} "
-        f"customers of a simulated shop, each followed for {DAYS_FOLLOWED} days, {DAYS_BEFORE} days before as covariate.",
+        f"customers of a simulated shop, each followed for {DAYS_FOLLOWED} days; {DAYS_BEFORE} days before are known.",
     )
     found = study_shop(n_days, per_day)
     _tell(study, found)
