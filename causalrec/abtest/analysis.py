@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from causalrec._validation import list_some, nearest
 from causalrec.abtest import notes
 from causalrec.abtest.aggregates import ALL, TREND, UNTRIGGERED, Aggregates, Cell
 from causalrec.abtest.bayes.arms import arms_of_comparisons, arms_of_counts, rises, text_arms
 from causalrec.abtest.bayes.bayesian import Bayesian
 from causalrec.abtest.bayes.posterior import ArmSummary, posterior_of
 from causalrec.abtest.checks import heterogeneity_test
+from causalrec.abtest.collected import check_collected, checked_arms
 from causalrec.abtest.comparisons import (
     CellPair,
     Question,
     compare,
     covariate_cells,
     covariates_of,
-    moment_names,
     pair_cells,
 )
 from causalrec.abtest.decisions.verdict import decide_experiment
@@ -35,7 +34,7 @@ from causalrec.abtest.inferences import as_inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.proportions import two_proportion_test
 from causalrec.abtest.sample_ratio import sample_ratio_by, sample_ratio_test
-from causalrec.exceptions import BalanceWarning, CausalRecError, OutcomeError, TreatmentError
+from causalrec.exceptions import BalanceWarning, OutcomeError
 from causalrec.results import (
     NAN,
     ABResult,
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from causalrec.abtest.experiment import Experiment
 
 _EMPTY = Cell(0)
-_COLLECT_ANEW = "Collect them with this experiment: experiment.collect(table)."
 _MISSING = "missing"  # the group of units without a value
 _Check: TypeAlias = tuple[int, int, str]  # units of control, of treatment, the statistic
 _SUSPICIOUS = 0.001  # a check with a smaller p-value is said aloud, as of a sample ratio
@@ -69,7 +67,7 @@ def analyze(experiment: Experiment, aggregates: Aggregates) -> ExperimentResult:
     CausalRecError
         For aggregates that lack what the experiment asks for, or were collected for another one.
     """
-    _check_collected(experiment, aggregates)
+    check_collected(experiment, aggregates)
     analysis = _Analysis(experiment, aggregates)
     ratios, segment_ratios = analysis.sample_ratios(), analysis.segment_ratios()
     effects = tuple(
@@ -109,7 +107,7 @@ class _Analysis:
         )
         self.notes: list[str] = []
         # Arms by how they are written; results hold text.
-        self._labels: dict[str, Hashable] = {str(arm): arm for arm in _checked_arms(experiment, aggregates)}
+        self._labels: dict[str, Hashable] = {str(arm): arm for arm in checked_arms(experiment, aggregates)}
 
     @property
     def bayesian(self) -> Bayesian | None:
@@ -343,58 +341,3 @@ class _Analysis:
             with suppress(OutcomeError):  # a day on which too few came
                 found[float(day)] = compare(metric, names, [(None, control, treatment)], question)  # type: ignore[arg-type]
         return sorted(found), [found[day] for day in sorted(found)]
-
-
-def _check_collected(experiment: Experiment, aggregates: Aggregates) -> None:
-    """Aggregates may come from elsewhere: they must hold this experiment's groups and columns."""
-    wanted = [ALL, *experiment.segments]
-    wanted += [UNTRIGGERED] if experiment.trigger else []
-    wanted += [str(experiment.day), TREND] if experiment.day else []
-    lacking = [dimension for dimension in wanted if dimension not in aggregates.cells]
-    if lacking:
-        raise CausalRecError(f"the aggregates have no cells for {list_some(lacking)}. {_COLLECT_ANEW}")
-    if aggregates.clustered != (experiment.cluster is not None):
-        kind = "clusters" if aggregates.clustered else "rows"
-        raise CausalRecError(f"the aggregates are of {kind}, but cluster is {experiment.cluster!r}. {_COLLECT_ANEW}")
-    if (experiment.strata == ()) != all(group is None for _, group in aggregates.cells[ALL]):
-        raise CausalRecError(
-            f"the groups of the aggregates do not go with strata={list(experiment.strata)}. {_COLLECT_ANEW}"
-        )
-    for name, metric in experiment.metrics.items():
-        for (arm, _), cell in aggregates.cells[ALL].items():
-            if isinstance(metric, Quantile) and name not in cell.quantiles:
-                raise CausalRecError(f"the aggregates have no quantile {name!r} of arm {arm!r}. {_COLLECT_ANEW}")
-            if isinstance(metric, Metric) and not isinstance(metric, Quantile):
-                found = cell.moments[name].names if name in cell.moments else ()
-                expected = moment_names(metric, clustered=aggregates.clustered)
-                if found != expected:
-                    raise CausalRecError(
-                        f"{name}: the aggregates of arm {arm!r} have the columns {list_some(found) or 'none'}; "
-                        f"expected {list_some(expected)}. {_COLLECT_ANEW}"
-                    )
-
-
-def _checked_arms(experiment: Experiment, aggregates: Aggregates) -> list[Hashable]:
-    """The arms, control first."""
-    arms = list(aggregates.arms)
-    control = experiment.control
-    for arm in dict.fromkeys(arm for arm, _ in aggregates.cells.get(UNTRIGGERED, {})):
-        if arm not in arms:
-            raise TreatmentError(
-                f"no unit of arm {arm!r} triggered, so it cannot be compared. Check the trigger "
-                f"{experiment.trigger!r}, or leave it out: its effect is then on all units."
-            )
-    if control not in arms:
-        alike = [arm for arm in arms if str(arm) == str(control)]
-        hint = f" Write control={alike[0]!r}." if alike else nearest(str(control), map(str, arms))
-        raise TreatmentError(f"control {control!r} is not among the arms {list_some(arms)}.{hint}")
-    if len(arms) < 2:
-        raise TreatmentError(f"found only the arm {control!r}; a comparison needs two. Check the filter or the split.")
-    written = [str(arm) for arm in arms]
-    alike = [arm for arm, text in zip(arms, written, strict=True) if written.count(text) > 1]
-    if alike:
-        raise TreatmentError(
-            f"the arms {list_some(alike)} are written alike, so results could not tell them apart. "
-            "Give each its own name."
-        )
-    return sorted(arms, key=lambda arm: arm != control)

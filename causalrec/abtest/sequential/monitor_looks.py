@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from causalrec._validation import list_some
 from causalrec.abtest.aggregates import ALL, UNTRIGGERED, Aggregates
-from causalrec.abtest.analysis import _check_collected, _checked_arms
+from causalrec.abtest.collected import check_collected, checked_arms
 from causalrec.abtest.comparisons import Question, compare, pair_cells
 from causalrec.abtest.estimation.scores import Names
 from causalrec.abtest.inference import FixedHorizon, Inference, upper_tail
@@ -89,8 +89,8 @@ def look_at(
         a group-sequential plan that has ended.
     """
     experiment = rules.experiment
-    _check_collected(experiment, aggregates)
-    labels = {str(arm): arm for arm in _checked_arms(experiment, aggregates)}
+    check_collected(experiment, aggregates)
+    labels = {str(arm): arm for arm in checked_arms(experiment, aggregates)}
     control, *seen = labels
     keys = _comparisons(rules, seen, before)
     n = sum(units_by_arm(aggregates).values())
