@@ -22,14 +22,20 @@ _WIDTH = 110
 _Effect = TypeVar("_Effect", bound=EffectResult)
 
 
-def study_arguments(name: str, description: str | None, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """``output``, a directory that is made if need be, and ``data_dir``, ``None`` for where causalrec looks itself."""
+def study_arguments(
+    name: str, description: str | None, arguments: Sequence[str] | None = None, *, module: str = "run"
+) -> argparse.Namespace:
+    """``output``, a directory that is made if need be, and ``data_dir``, ``None`` for where causalrec looks itself.
+
+    A ``module`` other than ``run`` is a further part of the study, with a directory of its own.
+    """
     parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{name}.run", description=description, formatter_class=argparse.RawTextHelpFormatter
+        prog=f"python -m experiments.{name}.{module}",
+        description=description,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs") / "experiments" / name, help="directory of figures and page"
-    )
+    output = Path("runs") / "experiments" / (name if module == "run" else f"{name}_{module}")
+    parser.add_argument("--output", type=Path, default=output, help="directory of figures and page")
     parser.add_argument("--data-dir", type=Path, help="directory of the public data sets; CAUSALREC_DATA_DIR if absent")
     return parser.parse_args(arguments)
 
@@ -93,11 +99,13 @@ class Study:
         return path
 
 
-def how_made(name: str = "", *, data: Sequence[str] = (), data_dir: Path | None = None, seeds: str = "") -> str:
+def how_made(
+    name: str = "", *, module: str = "run", data: Sequence[str] = (), data_dir: Path | None = None, seeds: str = ""
+) -> str:
     """What it takes to get the page again: command, code, packages, data sets by content digest, seeds."""
     versions = {"python": platform.python_version(), **package_versions()}
     lines = {
-        "command": f"python -m experiments.{name}.run" if name else "",
+        "command": f"python -m experiments.{name}.{module}" if name else "",
         "commit": git_commit() or "unknown",
         "versions": textwrap.fill(", ".join(f"{k} {v}" for k, v in versions.items()), _WIDTH),
         "data by sha256": "\n".join(f"{load_dataset(d, data_dir).digest}  {d}" for d in data),
