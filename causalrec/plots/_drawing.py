@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from causalrec._typing import AnyArray
 from causalrec._validation import optional_import
 from causalrec.exceptions import CausalRecError
 
@@ -83,6 +84,22 @@ def draw_intervals(
         if open_end.any():  # markers without a place, which are not clipped either, would confuse the layout
             xy = (end[open_end], at[known][open_end])
             ax.plot(*(xy if across else xy[::-1]), marker, color=colour, clip_on=False)
+
+
+def spread(heights: ArrayLike, apart: float, lowest: float = 0.0) -> AnyArray:
+    """The same heights, moved up where names beside them would overlap; NaN stays."""
+    placed = np.array(heights, dtype=np.float64)
+    floor = lowest + apart / 2
+    for k in np.argsort(placed):
+        placed[k] = max(placed[k], floor)
+        floor = placed[k] + apart if np.isfinite(placed[k]) else floor
+    return placed
+
+
+def name_beside(ax: Any, text: str, x: float, y: float, colour: str) -> None:
+    """A name to the right of a point, in its colour."""
+    ax.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", ha="left", color=colour,
+                fontsize="small", annotation_clip=False)  # fmt: skip
 
 
 def percent(value: float) -> str:

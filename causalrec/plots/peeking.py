@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from causalrec._typing import FloatArray
-from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, finish, new_axes, short
+from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, finish, name_beside, new_axes, short, spread
 from causalrec.results import PeekingResult, format_number
 
 _COLOURS = (ORANGE, BLUE, GREEN, "#CC79A7", "#56B4E9")
@@ -21,14 +20,14 @@ def plot_peeking(result: PeekingResult, *, ax: Any = None) -> Any:
     ax.axhline(result.alpha, color=GREY, linewidth=1.0, linestyle=":")
     ax.set_ylim(0, top)
     rates = result.false_alarm_rate
-    heights = _spread(np.append(rates[:, -1], result.alpha), _APART * top)
+    heights = spread(np.append(rates[:, -1], result.alpha), _APART * top)
     for k, method in enumerate(result.methods):
         colour = _COLOURS[k % len(_COLOURS)]
         ax.fill_between(result.looks, result.ci_low[k], result.ci_high[k], color=colour, alpha=0.15, linewidth=0)
         ax.plot(result.looks, rates[k], color=colour, linewidth=1.8, linestyle="-" if k < len(_COLOURS) else "--",
                 marker="o" if result.n_looks == 1 else None)  # fmt: skip
-        _name(ax, f"{short(method, 24)} {rates[k, -1]:.1%}", result.n_obs, heights[k], colour)
-    _name(ax, f"alpha = {format_number(result.alpha)}", result.n_obs, heights[-1], GREY)
+        name_beside(ax, f"{short(method, 24)} {rates[k, -1]:.1%}", result.n_obs, heights[k], colour)
+    name_beside(ax, f"alpha = {format_number(result.alpha)}", result.n_obs, heights[-1], GREY)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set_xlim(0 if result.n_looks > 1 else None, result.n_obs)
@@ -37,20 +36,3 @@ def plot_peeking(result: PeekingResult, *, ax: Any = None) -> Any:
     looks = "one look" if result.n_looks == 1 else f"{result.n_looks:,} looks"
     return finish(ax, f"What does looking {looks.replace(' looks', ' times')} cost? {short(result.metric)}",
                   f"False alarms in {result.n_simulations:,} experiments without an effect: {found}.")  # fmt: skip
-
-
-def _name(ax: Any, text: str, x: float, y: float, colour: str) -> None:
-    ax.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", ha="left", color=colour,
-                fontsize="small", annotation_clip=False)  # fmt: skip
-
-
-def _spread(heights: FloatArray, apart: float) -> FloatArray:
-    """The same heights, moved up where names would overlap."""
-    order = np.argsort(heights)
-    placed = heights[order].astype(np.float64)
-    placed[0] = max(placed[0], apart / 2)
-    for k in range(1, len(placed)):
-        placed[k] = max(placed[k], placed[k - 1] + apart)
-    result = np.empty_like(placed)
-    result[order] = placed
-    return result

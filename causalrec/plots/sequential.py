@@ -10,8 +10,18 @@ import numpy as np
 
 from causalrec._typing import FloatArray
 from causalrec.exceptions import CausalRecError
-from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, check_known, finish, limits, new_axes
-from causalrec.plots.peeking import _name, _spread
+from causalrec.plots._drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    check_known,
+    finish,
+    limits,
+    name_beside,
+    new_axes,
+    spread,
+)
 from causalrec.results import ABResult, MonitorResult, TimeSavedResult, format_interval, format_level, format_number
 from causalrec.results.answers import margins
 
@@ -206,11 +216,11 @@ def plot_stops(result: TimeSavedResult, *, title: str | None = None, ax: Any = N
     share = np.array([[np.mean(at / result.duration <= g) for g in grid] for at in result.stopped_at])
     top = 1.15 * max(float(share.max()), 0.05)
     ax.set_ylim(0, top)
-    heights = _spread(share[:, -1], 0.055 * top)
+    heights = spread(share[:, -1], 0.055 * top)
     for k, method in enumerate(result.methods):
         colour = _METHODS[k % len(_METHODS)]
         ax.plot(100 * grid, share[k], color=colour, linewidth=1.8, drawstyle="steps-post")
-        _name(ax, f"{method} {share[k, -1]:.0%}", 100, heights[k], colour)
+        name_beside(ax, f"{method} {share[k, -1]:.0%}", 100, heights[k], colour)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.set_xlim(0, 100)

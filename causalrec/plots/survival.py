@@ -6,8 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from causalrec._typing import AnyArray, ArrayLike, FloatArray
-from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, check_known, draw_intervals, finish, new_axes, short
+from causalrec._typing import AnyArray, FloatArray
+from causalrec.plots._drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    check_known,
+    draw_intervals,
+    finish,
+    new_axes,
+    short,
+    spread,
+)
 from causalrec.results import (
     ChurnResult,
     RetentionResult,
@@ -51,7 +62,7 @@ def plot_survival(result: SurvivalResult, *, unit: str = "days", ax: Any = None)
     for k, curve in enumerate(result.curves):
         _draw_curve(ax, curve, _COLOURS[k % len(_COLOURS)])
     ends = np.array([c.survival[-1] for c in result.curves])
-    for k, height in enumerate(_spread(ends, _APART * (1 - bottom), bottom)):
+    for k, height in enumerate(spread(ends, _APART * (1 - bottom), bottom)):
         x = float(result.curves[k].time[-1])
         at = (last, height) if x > 0.8 * last else (x, ends[k])
         ax.annotate(names[k], at, (5, 0), textcoords="offset points", va="center", ha="left", annotation_clip=False,
@@ -118,7 +129,7 @@ def plot_hazards(result: ChurnResult, *, unit: str = "days", ax: Any = None) -> 
         ax.plot(x, result.hazard[rows], "o-", color=colour, linewidth=1.0, markersize=4.5)
         known = np.flatnonzero(np.isfinite(result.hazard[rows]))
         ends[k], last[k] = (result.hazard[rows][known[-1]], x[known[-1]]) if len(known) else (np.nan, np.nan)
-    for k, height in enumerate(_spread(ends, _APART * top, 0.0)):
+    for k, height in enumerate(spread(ends, _APART * top, 0.0)):
         if np.isfinite(height):
             ax.annotate(short(arms[k], 18), (np.nanmax(last) + 0.12, height), (4, 0), textcoords="offset points",
                         va="center", color=_COLOURS[k % len(_COLOURS)], fontsize="small",
@@ -186,14 +197,3 @@ def _series(values: AnyArray) -> str:
 
 def _beside(k: int, n: int, apart: float) -> float:
     return (k - (n - 1) / 2) * min(apart, 0.6 / n)
-
-
-def _spread(heights: ArrayLike, apart: float, lowest: float) -> FloatArray:
-    """The same heights, moved up where names would overlap."""
-    placed = np.array(heights, dtype=np.float64)
-    order = np.argsort(placed)
-    floor = lowest + apart / 2
-    for k in order:
-        placed[k] = max(placed[k], floor)
-        floor = placed[k] + apart if np.isfinite(placed[k]) else floor
-    return placed
