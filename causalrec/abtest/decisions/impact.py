@@ -82,8 +82,8 @@ def project_impact(
     factor = per_year * value_per_unit * rollout * left
     ends = sorted((low * factor - cost, high * factor - cost))
     yearly, spread = value * factor - cost, error * abs(factor)
-    distance = -yearly / spread if spread > 0 else math.nan
-    below = ndtr(distance) if math.isinf(effect.df) else stdtr(effect.df, distance)
+    distance = _distance(effect, relative, cost / factor) * math.copysign(1.0, factor)
+    below = ndtr(-distance) if math.isinf(effect.df) else stdtr(effect.df, -distance)
     return ImpactResult(
         estimate=yearly, std_error=spread, ci_low=ends[0], ci_high=ends[1], pvalue=effect.pvalue,
         confidence_level=effect.interval_level, n_obs=effect.n_obs, method=_method(effect, relative),
@@ -140,6 +140,16 @@ def effect_on_scale(effect: ABResult, relative: bool) -> tuple[float, float, flo
     variance = given.var_treatment + theta**2 * given.var_control - 2 * theta * given.covariance
     error = math.sqrt(max(variance, 0.0)) / abs(given.control) if given.control else math.nan
     return effect.relative_effect, error, effect.relative_ci_low, effect.relative_ci_high
+
+
+def _distance(effect: ABResult, relative: bool, null: float) -> float:
+    """From an effect that is worth nothing, in standard errors of their difference; no delta method is needed."""
+    if not relative:
+        return (effect.estimate - null) / effect.std_error if effect.std_error > 0 else math.nan
+    given, theta = estimate_of(effect), 1 + null
+    variance = given.var_treatment + theta**2 * given.var_control - 2 * theta * given.covariance
+    away = (given.treatment - theta * given.control) * math.copysign(1.0, given.control)
+    return away / math.sqrt(variance) if variance > 0 else math.nan
 
 
 def _method(effect: ABResult, relative: bool) -> str:
