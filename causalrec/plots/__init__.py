@@ -10,6 +10,7 @@ from causalrec.plots.abtest import (
     plot_resampling,
     plot_trend,
 )
+from causalrec.plots.bayes import plot_bayes_stopping, plot_posterior, plot_prob_best
 from causalrec.plots.figures import (
     plot_balance,
     plot_curve,
@@ -30,6 +31,7 @@ __all__ = [
     "plot_aa",
     "plot_ab",
     "plot_balance",
+    "plot_bayes_stopping",
     "plot_bounds",
     "plot_curve",
     "plot_distribution",
@@ -41,7 +43,9 @@ __all__ = [
     "plot_overlap",
     "plot_peeking",
     "plot_placebo",
+    "plot_posterior",
     "plot_power_curve",
+    "plot_prob_best",
     "plot_ranking",
     "plot_rates",
     "plot_resampling",

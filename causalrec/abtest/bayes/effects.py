@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
-from scipy import special
+from scipy import interpolate, special
 
 from causalrec._typing import FloatArray
 from causalrec.abtest.bayes.priors import NormalPrior
@@ -165,6 +165,8 @@ class EffectArms:
         Nodes of the control mean and their probabilities, which add up to one.
     mean, std : arrays of shape (k, m)
         Of the k treatments, given the control mean.
+    density : array of shape (m,)
+        Of the control mean.
 
     Examples
     --------
@@ -177,22 +179,23 @@ class EffectArms:
     weight: FloatArray
     mean: FloatArray
     std: FloatArray
+    density: FloatArray
 
     @classmethod
     def of(cls, control: float, var_control: float, treated: Sequence[Observed], prior: NormalPrior) -> Self:
         """Given c, a treatment's estimate is one of it with what the estimate of control tells taken out."""
         given = _Given(control, var_control, treated, prior)
-        c, weight = given.nodes()
+        c, weight, density = given.nodes()
         mean, std = given.treatments(c)
-        return cls(c, weight, mean, std)
+        return cls(c, weight, mean, std, density)
 
     def of_arm(self, j: int) -> EffectArms:
         """Control and one treatment."""
-        return EffectArms(self.c, self.weight, self.mean[j : j + 1], self.std[j : j + 1])
+        return EffectArms(self.c, self.weight, self.mean[j : j + 1], self.std[j : j + 1], self.density)
 
     def mirrored(self) -> EffectArms:
         """The arms with their signs changed, so that low is high."""
-        return EffectArms(-self.c, self.weight, -self.mean, self.std)
+        return EffectArms(-self.c, self.weight, -self.mean, self.std, self.density)
 
     def _moments(self, mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
         average = float(self.weight @ mean)
@@ -221,9 +224,14 @@ class EffectArms:
         """See :class:`Pair`."""
         return float(self.weight @ special.ndtr(np.sign(self.c) * (r * self.c - self.mean[0]) / self.std[0]))
 
-    def control_below(self, x: float) -> float:
-        """P(control <= x), by lines between the nodes."""
-        return float(np.interp(x, self.c, np.cumsum(self.weight) - self.weight / 2))
+    def control_law(self) -> tuple[Callable[[float], float], Callable[[FloatArray], FloatArray]]:
+        """Distribution function and density of control, by a cubic spline of the density at its nodes."""
+        curve = interpolate.CubicSpline(self.c, self.density, extrapolate=False)
+        area, low, high = curve.antiderivative(), self.c[0], self.c[-1]
+        return (
+            lambda x: float(area(np.clip(x, low, high)) / area(high)),
+            lambda x: np.nan_to_num(np.maximum(curve(x), 0.0)),
+        )
 
     def prob_best(self) -> FloatArray:
         """P(highest) of control and each treatment, of shape (k + 1,)."""
@@ -328,8 +336,8 @@ class _Given(NamedTuple):
         density: FloatArray = others.sum(axis=0) - 0.5 * (c - self.control) ** 2 / self.var_control
         return density
 
-    def nodes(self) -> tuple[FloatArray, FloatArray]:
-        """Nodes where c is, so close that no treatment's law is missed between them."""
+    def nodes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Nodes of c, probabilities and densities, so close that no treatment's law is missed between them."""
         means = np.array([t.mean for t in self.treated])
         relative = self.prior.scale == "relative" and self.prior.mean != -1
         implied = means / (1 + self.prior.mean) if relative else means - self.prior.mean
@@ -351,5 +359,6 @@ class _Given(NamedTuple):
             breaks = np.unique([*breaks, 0.0])
         found, weight = panels(breaks)
         logs = self.log_density(found)
-        weight = weight * np.exp(logs - logs.max())
-        return found, weight / weight.sum()
+        density = np.exp(logs - logs.max())
+        total = float(density @ weight)
+        return found, density * weight / total, density / total

@@ -217,7 +217,8 @@ def _tied(arms: Sequence[ArmSummary], prior: NormalPrior | None, asked: _Asked) 
         ratios.append([ratio_quantile(pair, q) - 1 for q in (0.5, *asked.tails)])
         within.append(NAN if math.isnan(asked.rope) else pair.below(1.0, asked.rope) - pair.below(1.0, -asked.rope))
     places = np.array([pairs[0].control, *(pair.treatment for pair in pairs)])
-    laws = [joint.control_below, *((lambda x, pair=pair: pair.below(0.0, x)) for pair in pairs)]
+    control_below, control_density = joint.control_law()
+    laws = [control_below, *((lambda x, pair=pair: pair.below(0.0, x)) for pair in pairs)]
     ends = np.array([[solve_quantile(law, q, *place) for q in (*asked.tails, 5e-4, 1 - 5e-4)]
                      for law, place in zip(laws, places, strict=True)])  # fmt: skip
     value = np.linspace(ends[:, 2], ends[:, 3], _DRAWN).T
@@ -225,7 +226,8 @@ def _tied(arms: Sequence[ArmSummary], prior: NormalPrior | None, asked: _Asked) 
     return _Views(
         places[:, 0], places[:, 1], ends[:, :2], way.prob_best(), way.expected_loss(), np.array(beats),
         np.array(effects), np.array(ratios), np.array(within),
-        lambda leader: way.value_remaining(leader, highest=asked.highest), value, _densities(laws, value),
+        lambda leader: way.value_remaining(leader, highest=asked.highest), value,
+        np.vstack([control_density(value[0]), _densities(laws[1:], value[1:])]),
     )  # fmt: skip
 
 
