@@ -11,6 +11,7 @@ from causalrec.plots.abtest import (
     plot_trend,
 )
 from causalrec.plots.bayes import plot_bayes_stopping, plot_posterior, plot_prob_best
+from causalrec.plots.decisions import plot_impact, plot_shrinkage
 from causalrec.plots.figures import (
     plot_balance,
     plot_curve,
@@ -39,6 +40,7 @@ __all__ = [
     "plot_forest",
     "plot_funnel_sankey",
     "plot_hazards",
+    "plot_impact",
     "plot_intervals_over_time",
     "plot_overlap",
     "plot_peeking",
@@ -51,6 +53,7 @@ __all__ = [
     "plot_resampling",
     "plot_retention",
     "plot_segment_scan",
+    "plot_shrinkage",
     "plot_spending",
     "plot_stops",
     "plot_survival",

@@ -22,6 +22,7 @@ from causalrec.results.base import (
 )
 from causalrec.results.effects import EffectResult
 
+PLANNED_END = "the planned end"
 _HEADLINES = {"ship": "Ship", "don't ship": "Don't ship", "keep running": "Keep running", "broken": "Broken"}
 
 
@@ -133,7 +134,11 @@ class VerdictResult(Result):
             return ""
         if math.isfinite(self.more_days):
             return f"about {self.more_days:,.0f} more day{'s' * (self.more_days != 1)}"
-        return f"about {self.more_units:,.0f} more units" if math.isfinite(self.more_units) else ""
+        if not math.isfinite(self.more_units):
+            return ""
+        if self.assumed == PLANNED_END:
+            return f"{self.more_units:,.0f} more units"
+        return f"about {two_digits(self.more_units)} more units"
 
     def to_frame(self) -> pd.DataFrame:
         """A row per metric and arm."""
@@ -153,6 +158,17 @@ class VerdictResult(Result):
     def _repr_html_(self) -> str:
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
         return f"<p><b>{escape(self.headline)}</b></p><ul>{reasons}</ul>{super()._repr_html_()}"
+
+
+def two_digits(value: float) -> str:
+    """A number that is estimated: two digits of it.
+
+    Examples
+    --------
+    >>> two_digits(100_395), two_digits(7.4)
+    ('100,000', '7')
+    """
+    return f"{float(f'{value:.1e}'):,.0f}"
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -255,25 +271,26 @@ class ImpactResult(EffectResult):
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
-        ends = " to ".join(_money(v) for v in (self.ci_low, self.ci_high))
+        ends = " to ".join(format_money(v) for v in (self.ci_low, self.ci_high))
         lines = [
-            f"{self.metric}: {self.treatment} instead of {self.control} is worth {_money(self.estimate)}{unit} a year "
+            f"{self.metric}: {self.treatment} instead of {self.control} is worth {format_money(self.estimate)}{unit} a year "
             f"({format_level(self.confidence_level)} interval {ends}); the probability of a loss is "
-            f"{_chance(self.prob_loss)}",
+            f"{format_chance(self.prob_loss)}",
             *(f"  - {caveat}" for caveat in self.caveats),
             f"  {self.method}",
         ]
         return "\n".join(lines)
 
 
-def _money(value: float) -> str:
+def format_money(value: float) -> str:
     """A value for a manager: whole numbers from 100 on."""
     if math.isnan(value) or math.isinf(value):
         return format_number(value)
     return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
 
 
-def _chance(p: float) -> str:
+def format_chance(p: float) -> str:
+    """A probability for a manager."""
     if math.isnan(p):
         return "not known"
     return "below 0.1%" if p < 0.001 else "above 99.9%" if p > 0.999 else f"{p:.1%}"

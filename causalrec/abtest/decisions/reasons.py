@@ -11,6 +11,7 @@ from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.results import format_number
 from causalrec.results.answers import margins, relative_margins
 from causalrec.results.base import pvalue_text, written_interval
+from causalrec.results.decisions import two_digits
 
 
 def wins(arm: Sequence[Reading]) -> Iterator[str]:
@@ -90,7 +91,7 @@ def how_long(wait: Wait, units: float, days: float, clock: Clock) -> Iterator[st
             "effect of interest is given (mde)."
         )
         return
-    more = f"{units:,.0f} more units"
+    more = f"{two_digits(units)} more units"
     long = more if math.isnan(days) else f"about {days:,.0f} more days ({more} at {clock.per_day})"
     if wait.assumed == WIDTH:
         yield (

@@ -16,6 +16,7 @@ from causalrec.abtest.decisions.rule import DecisionRule, correction_name
 from causalrec.abtest.decisions.trust import faults
 from causalrec.exceptions import CausalRecError
 from causalrec.results import NAN, AAResult, ExperimentResult, PosteriorResult, VerdictResult
+from causalrec.results.decisions import PLANNED_END
 
 _FIXED = "fixed horizon"
 
@@ -130,7 +131,7 @@ def _early(case: _Case) -> _Call:
         "group-sequential inference may be looked at earlier.",
         *reasons.harm(case.readings, early=True),
     )
-    return _Call("keep running", said, units=units, days=days, assumed="the planned end")
+    return _Call("keep running", said, units=units, days=days, assumed=PLANNED_END)
 
 
 def _decided(case: _Case) -> _Call:
