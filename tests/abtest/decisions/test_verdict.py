@@ -10,6 +10,8 @@ import pytest
 from scipy.stats import norm
 
 from causalrec.abtest import (
+    ArmSummary,
+    Bayesian,
     DecisionRule,
     Equivalence,
     Experiment,
@@ -17,6 +19,7 @@ from causalrec.abtest import (
     NonInferiority,
     Superiority,
     decide_experiment,
+    posterior_of,
     sample_ratio_test,
     solve_power,
     welch_test,
@@ -325,3 +328,51 @@ def test_false_ships_are_as_rare_as_the_level_says():
 def test_a_proven_welch_effect_reads_the_same():
     found = welch_test(30.0, 400.0, 9_000, 31.2, 400.0, 9_000, metric="minutes")
     assert decide_experiment(experiment(found), DecisionRule("minutes")).rows[0].pvalue == found.pvalue
+
+
+def believed(lift, *, threshold=None, hypothesis=None, sd=2.0):
+    """An effect and the posterior of its arms, by beliefs."""
+    how = Bayesian(loss_threshold=threshold)
+    var = sd**2 / 5_000
+    estimate = Estimate(10.0, 10 * (1 + lift), var, var, 0.0, math.inf, 5_000, 5_000, "z")
+    found = how.infer(estimate, metric="minutes", control="A", treatment="B", hypothesis=hypothesis or Superiority(),
+                      confidence_level=0.95, relative="fieller", segment="")  # fmt: skip
+    arms = [ArmSummary("A", 10.0, math.sqrt(var)), ArmSummary("B", 10 * (1 + lift), math.sqrt(var))]
+    return found, posterior_of("minutes", "mean", arms, how, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("lift", "status", "verdict"),
+    [(0.05, "win", "ship"), (-0.05, "loss", "don't ship"), (0.0, "undecided", "keep running")],
+)
+def test_beliefs_decide_by_their_interval_without_a_threshold(lift, status, verdict):
+    effect_, posterior = believed(lift)
+    found = decide_experiment(experiment(effect_), DecisionRule("minutes"), posteriors=[posterior])
+    assert (found.rows[0].status, found.verdict) == (status, verdict)
+    assert "Stopping early by beliefs" in found.method
+
+
+def test_beliefs_decide_by_loss_where_a_threshold_is_given():
+    # The interval holds zero, but choosing B is expected to cost less than one cares about.
+    effect_, posterior = believed(0.005, threshold=0.02)
+    assert effect_.ci_low < 0 < effect_.ci_high
+    assert posterior.loss < 0.02
+    assert decide_experiment(experiment(effect_), DecisionRule("minutes"), posteriors=[posterior]).verdict == "ship"
+    worse, about_it = believed(-0.005, threshold=0.02)
+    assert decide_experiment(experiment(worse), DecisionRule("minutes"), posteriors=[about_it]).verdict == "don't ship"
+    unsure, about_it = believed(0.0, threshold=0.001)
+    assert (
+        decide_experiment(experiment(unsure), DecisionRule("minutes"), posteriors=[about_it]).verdict == "keep running"
+    )
+    with pytest.raises(CausalRecError, match="lower_is_better"):
+        decide_experiment(
+            experiment(effect_), DecisionRule("minutes", lower_is_better="minutes"), posteriors=[posterior]
+        )
+
+
+def test_a_guardrail_by_beliefs():
+    for lift, status in ((0.0, "no harm shown"), (-0.06, "harm"), (-0.02, "undecided")):
+        guard, _ = believed(lift, hypothesis=NO_WORSE)
+        win = replace(believed(0.05)[0], metric="plays")
+        rows = decide_experiment(experiment(win, guard), DecisionRule("plays", guardrails="minutes")).rows
+        assert rows[1].status == status
