@@ -13,7 +13,7 @@ from scipy import stats
 
 from causalrec.abtest.multiplicity import adjust_pvalues
 from causalrec.pipelines.abtest_verdict import beliefs, by_role, with_roles
-from causalrec.plots import plot_aa, plot_ab, plot_distribution, plot_forest, plot_rates, plot_trend
+from causalrec.plots import plot_aa, plot_ab, plot_distribution, plot_forest, plot_posterior, plot_rates, plot_trend
 from causalrec.report import Section
 from causalrec.results import (
     AAResult,
@@ -162,6 +162,7 @@ def draw_figures(results: ABTestResults, *, shares: Collection[str] = ()) -> dic
         of_arm = [e for e in _of(found.segments, effect.metric) if e.treatment == effect.treatment]
         if of_arm:
             figures[f"segments_{effect.metric}_{effect.treatment}"] = plot_forest([effect, *of_arm])
+    figures |= {f"posterior_{p.metric}": plot_posterior(p, as_percent=p.metric in shares) for p in found.posteriors}
     figures |= {f"trend_{t.metric}_{t.treatment}": plot_trend(t) for t in found.trends}
     figures |= {f"distribution_{d.metric}": plot_distribution(d) for d in _each_once(results.distributions)}
     return figures | {f"aa_{a.metric}": plot_aa(a) for a in results.aa}
