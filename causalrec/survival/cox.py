@@ -28,6 +28,7 @@ from causalrec.survival.sandwich import influences, robust_errors
 from causalrec.survival.tables import RiskTable
 
 _DURATION, _EVENT, _ENTRY, _WEIGHT = "_duration", "_event", "_entry", "_weight"
+_ROUNDING = 1e-8
 _NO_ENTRY = "not tested: lifelines has no residuals with late entries"
 _SCHOENFELD = "Grambsch and Therneau, against 1 - Kaplan-Meier"
 
@@ -247,7 +248,10 @@ def _result(
 ) -> CoxResult:  # fmt: skip
     estimate = model.params_.reindex(layout.terms).to_numpy(dtype=np.float64)
     robust = robust or layout.clusters is not None
-    error = layout.robust_errors(model) if robust else model.standard_errors_.reindex(layout.terms).to_numpy()
+    error = model.standard_errors_.reindex(layout.terms).to_numpy(dtype=np.float64)
+    if robust:  # NaN where no unit moves the estimate, as where all leave at one time
+        moved = layout.robust_errors(model)
+        error = np.where(moved > _ROUNDING * error, moved, NAN)
     z = stats.norm.isf((1 - level) / 2)
     low, high = estimate - z * error, estimate + z * error
     pvalue = 2 * stats.norm.sf(np.abs(estimate / error))
@@ -267,8 +271,11 @@ def _result(
         )
         for k in range(len(layout.arms))
     )  # fmt: skip
-    with _quiet():
-        concordance = float(model.concordance_index_)
+    try:
+        with _quiet():
+            concordance = float(model.concordance_index_)
+    except ZeroDivisionError:  # no two units left at different times
+        concordance = NAN
     return CoxResult(
         n_obs=len(layout.frame), n_events=times.n_events, n_clusters=layout.n_clusters, n_strata=_n_strata(layout),
         log_likelihood=float(model.log_likelihood_), concordance=concordance, confidence_level=level, method=method,

@@ -18,8 +18,8 @@ _SECONDS_A_DAY = 86_400.0
 def durations_of(first: Any, last: Any, *, as_of: Any, inactive_for: float = 0.0) -> pd.DataFrame:
     """Turn first and last activity into days until churn, and whether it was seen.
 
-    A user churned if ``inactive_for`` days or more passed without activity until ``as_of``; the churn is dated at the
-    last activity. Whoever was active later than ``inactive_for`` days before ``as_of`` cannot be judged yet: such a
+    A user churned if more than ``inactive_for`` days passed without activity until ``as_of``; the churn is dated at the
+    last activity. Whoever was active in the last ``inactive_for`` days before ``as_of`` cannot be judged yet: such a
     user is censored at that moment, when they were still there. The usual shortcuts are biased: to censor those not yet
     judged at their last activity, or at ``as_of``, understates churn, since many have just left; to take all for
     churned at their last activity overstates it.

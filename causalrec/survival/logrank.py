@@ -177,6 +177,8 @@ def _chi_square(score: FloatArray, variance: FloatArray, arms: tuple[str, ...]) 
             f"no two of the arms {', '.join(arms)} are at risk together at an event, so they cannot be compared. "
             "Check durations, entry and strata."
         )
-    kept = np.flatnonzero(known)[1:]  # the scores add up to zero
-    part = score[kept]
-    return float(part @ np.linalg.solve(variance[np.ix_(kept, kept)], part)), len(kept)
+    # The scores add up to zero: over all arms, or over each set of arms that meet only among themselves, as in strata.
+    values, vectors = np.linalg.eigh(variance[np.ix_(known, known)])
+    free = values > 1e-10 * values[-1]
+    part = score[known] @ vectors[:, free]
+    return float((part**2 / values[free]).sum()), int(free.sum())

@@ -10,7 +10,7 @@ from scipy import stats
 
 from causalrec._validation import check_confidence_level
 from causalrec.exceptions import CausalRecError
-from causalrec.results.base import format_number
+from causalrec.results.base import NAN, format_number
 from causalrec.results.survival import RestrictedMeanResult
 from causalrec.survival.effects import arm_effect
 from causalrec.survival.lifetimes import check_lifetimes
@@ -51,7 +51,8 @@ def rmst_difference(
     Returns
     -------
     RestrictedMeanResult
-        A mean per arm, and an ``ABResult`` per arm against control: the difference, and the ratio less one.
+        A mean per arm, and an ``ABResult`` per arm against control: the difference, and the ratio less one. Errors are
+        NaN where nobody left an arm before the horizon, or all at one time.
 
     Raises
     ------
@@ -78,6 +79,7 @@ def rmst_difference(
     tables = [RiskTable.of(arm) for arm in arms]
     until = _check_horizon(horizon, tables, lifetimes.arms)
     means, errors = (np.array(v) for v in zip(*[restricted_mean(table, until) for table in tables], strict=True))
+    errors = np.where(errors > 0, errors, NAN)  # nobody left, or all at one time: there is no error to be had
     estimates = list(zip(lifetimes.arms, [arm.n for arm in arms], means.tolist(), errors.tolist(), strict=True))
     metric = f"mean time until {format_number(until)}"
     effects = tuple(

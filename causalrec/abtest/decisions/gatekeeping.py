@@ -115,6 +115,8 @@ def graphical_test(
     {'minutes': 0.02, 'revenue': 0.04, 'visits': 0.024, 'orders': 1.0}
     """
     names = list(pvalues)
+    if not names:
+        raise CausalRecError("pvalues is empty; expected a p-value for each hypothesis of the graph.")
     p, w, g = _checked_graph(names, pvalues, weights, transitions)
     adjusted = np.ones(len(names))
     left, worst = np.ones(len(names), dtype=bool), 0.0

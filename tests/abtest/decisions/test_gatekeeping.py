@@ -155,6 +155,7 @@ def test_false_rejections_are_as_rare_as_the_level_says(correlation):
         (lambda: gatekeeping([{"a": math.nan}, {"b": 0.2}]), ["'a'", "no p-value"]),
         (lambda: gatekeeping([{"a": 0.1}], "bh"), ["'bh'", "family-wise"]),
         (lambda: gatekeeping([{"a": 0.1}], ["holm", "holm"]), ["2 methods for 1"]),
+        (lambda: graphical_test({}, {}, {}), ["pvalues is empty"]),
         (lambda: graphical_test({"a": 0.1}, {"b": 1}, {}), ["'b'", "no p-value"]),
         (lambda: graphical_test({"a": 0.1, "b": 0.1}, {"a": 0.7, "b": 0.7}, {}), ["weights", "1.4"]),
         (lambda: graphical_test({"a": 0.1, "b": 0.1}, {"a": 1}, {"a": {"a": 1}}), ["to itself"]),
