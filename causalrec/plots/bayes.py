@@ -195,7 +195,10 @@ def plot_bayes_stopping(result: BayesStoppingResult, *, axes: Sequence[Any] | No
 def _draw_steps(ax: Any, result: BayesStoppingResult, shares: FloatArray, names: Sequence[str], top: float) -> None:
     """Shares by day, a line per rule with its name at the end."""
     days = np.append(result.day, result.days + 0.6)  # so that what comes on the last day is seen
-    ends = _spread_out(shares[:, -1] / top, _APART) * top
+    last = shares[:, -1]
+    if np.ptp(last) == 0 and shares.shape[1] > 1:  # all at the top: they are told apart the day before
+        last = shares[:, -2]
+    ends = _spread_out(last / top, _APART) * top
     for k, name in enumerate(names):
         colour = _COLOURS[k % len(_COLOURS)]
         ax.step(days, np.append(shares[k], shares[k, -1]), where="post", color=colour, linewidth=1.8)

@@ -138,10 +138,13 @@ class PosteriorResult(Result):
 
     @property
     def _how(self) -> str:
-        remaining = (
-            "" if math.isnan(self.value_remaining)
-            else f"; with 95% probability no arm is better than {self.best} by more than {self.value_remaining:.2%}"
-        )  # fmt: skip
+        remaining = ""
+        if self.value_remaining == 0:
+            remaining = f"; with at least 95% probability no arm is better than {self.best}"
+        elif not math.isnan(self.value_remaining):
+            remaining = (
+                f"; with 95% probability no arm is better than {self.best} by more than {self.value_remaining:.2%}"
+            )
         return f"{format_level(self.confidence_level)} credible intervals{remaining} ({self.method})"
 
 
