@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from causalrec.abtest.decisions.reading import Reading, critical, smallest
 from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.power.power import runtime_days
+from causalrec.exceptions import CausalRecError
 from causalrec.results import NAN
 from causalrec.results.answers import margins
 
@@ -92,9 +93,16 @@ class Clock:
     rule : DecisionRule
     days_run : float, optional
         Otherwise as many days as the units took to come at the rule's rate.
+
+    Raises
+    ------
+    CausalRecError
+        For days that are missing, infinite or negative.
     """
 
     def __init__(self, n_obs: int, rule: DecisionRule, days_run: float | None) -> None:
+        if days_run is not None and not 0 <= days_run < math.inf:
+            raise CausalRecError(f"days_run is {days_run}; expected the days so far, a number >= 0, or None.")
         self.n_obs, self.rule = n_obs, rule
         rate = rule.units_per_day
         if rate is None and days_run:

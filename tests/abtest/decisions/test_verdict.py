@@ -376,3 +376,9 @@ def test_a_guardrail_by_beliefs():
         win = replace(believed(0.05)[0], metric="plays")
         rows = decide_experiment(experiment(win, guard), DecisionRule("plays", guardrails="minutes")).rows
         assert rows[1].status == status
+
+
+@pytest.mark.parametrize("days", [math.nan, math.inf, -1.0])
+def test_days_that_cannot_be(days):
+    with pytest.raises(CausalRecError, match="days_run"):
+        decide_experiment(experiment(effect("minutes", 0.0)), DecisionRule("minutes", max_days=5), days_run=days)
