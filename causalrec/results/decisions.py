@@ -273,8 +273,8 @@ class ImpactResult(EffectResult):
         unit = f" {self.unit}" if self.unit else ""
         ends = " to ".join(format_money(v) for v in (self.ci_low, self.ci_high))
         lines = [
-            f"{self.metric}: {self.treatment} instead of {self.control} is worth {format_money(self.estimate)}{unit} a year "
-            f"({format_level(self.confidence_level)} interval {ends}); the probability of a loss is "
+            f"{self.metric}: {self.treatment} instead of {self.control} is worth {format_money(self.estimate)}{unit} "
+            f"a year ({format_level(self.confidence_level)} interval {ends}); the probability of a loss is "
             f"{format_chance(self.prob_loss)}",
             *(f"  - {caveat}" for caveat in self.caveats),
             f"  {self.method}",
