@@ -110,7 +110,7 @@ def test_shrunk_winners_are_right_on_average_and_raw_ones_are_not():
     # The best of 40 experiments, again and again: its estimate is too large, the shrunk one is not.
     rng = np.random.default_rng(8)
     raw, shrunk, covered = [], [], []
-    for _ in range(60):
+    for _ in range(30):
         truth, s = rng.normal(0.0, 0.01, 40), rng.uniform(0.005, 0.02, 40)
         y = rng.normal(truth, s)
         found = shrink_winners(y, s)
@@ -120,7 +120,7 @@ def test_shrunk_winners_are_right_on_average_and_raw_ones_are_not():
         covered.append(found.ci_low[top] <= truth[top] <= found.ci_high[top])
     assert np.mean(raw) > 0.01
     assert abs(np.mean(shrunk)) < 0.2 * np.mean(raw)  # 2,000 such draws: -0.0006 +- 0.0002 against +0.025
-    assert np.mean(covered) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 60)
+    assert np.mean(covered) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 30)
 
 
 def test_shrinkage_of_results():
