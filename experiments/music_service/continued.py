@@ -75,10 +75,11 @@ RULE = DecisionRule("minutes", guardrails=["revenue", "music"], n_planned=N_USER
 FOR_REVENUE = DecisionRule("revenue", secondary=["minutes"], mde={"revenue": {"relative": MARGIN}}, n_planned=N_USERS)
 
 
-def with_revenue(hypothesis: Superiority | Equivalence) -> Experiment:
-    """The experiment with another question about revenue."""
-    revenue = Mean("revenue", covariates=["minutes_pre"], hypothesis=hypothesis)
-    return replace(EXPERIMENT, metrics={**EXPERIMENT.metrics, "revenue": revenue})
+def asking(revenue: Superiority | Equivalence) -> Experiment:
+    """The experiment with another question about revenue, and what music loses in both directions."""
+    others = {"revenue": Mean("revenue", covariates=["minutes_pre"], hypothesis=revenue),
+              "music": Mean("music", covariates=["minutes_pre"])}  # fmt: skip
+    return replace(EXPERIMENT, metrics={**EXPERIMENT.metrics, **others})
 
 
 def moments_of(frame: pd.DataFrame) -> tuple[Moments, Moments]:
@@ -219,8 +220,10 @@ def tell_decision(study: Study, frame: pd.DataFrame, truth: ShelfTruth) -> dict[
     aggregates = EXPERIMENT.collect(frame)
     result = EXPERIMENT.analyze(aggregates)
     verdict = decide_experiment(result, replace(RULE, n_planned=len(frame)))
-    flat = with_revenue(Equivalence(MARGIN, relative=True)).analyze(aggregates)["revenue"]
-    plain = with_revenue(Superiority()).analyze(aggregates)
+    within = asking(Equivalence(MARGIN, relative=True)).analyze(aggregates)
+    flat = within["revenue"]
+    drawn = tuple(e for e in within.effects if e.metric != "podcasts")  # ten times the others: they would be dots
+    plain = asking(Superiority()).analyze(aggregates)
     other = decide_experiment(plain, replace(FOR_REVENUE, n_planned=len(frame)))
     table = pd.DataFrame([
         {"metric": e.metric, "question": e.hypothesis, "estimate": e.estimate, "low": e.ci_low, "high": e.ci_high,
@@ -233,12 +236,12 @@ def tell_decision(study: Study, frame: pd.DataFrame, truth: ShelfTruth) -> dict[
         f"within ±{MARGIN:.0%} (p = {format_pvalue(flat.pvalue)}), different "
         f"(p = {format_pvalue(plain['revenue'].pvalue)}). Only the second can show that it is flat: a large p of the "
         "third says that nothing was seen, and a small test never sees anything.",
-        tables={"Treatment against control": table}, figures={"effects": plot_ab(plain)},
+        tables={"Treatment against control": table}, figures={"effects": plot_ab(replace(within, effects=drawn))},
     )  # fmt: skip
     for title, rule, found in (("The rule that was fixed", RULE, verdict),
                                ("The same data, had the shelf been meant to earn", FOR_REVENUE, other)):  # fmt: skip
         study.add(title, *rule.in_words(), f"Verdict: {found.headline}.", *found.reasons)
-    return {"result": result, "verdict": verdict, "flat": flat, "revenue": plain["revenue"], "other": other}
+    return {"result": result, "verdict": verdict, "flat": flat, "plain": plain, "other": other}
 
 
 def _planted(metric: str, truth: ShelfTruth) -> float:
@@ -251,17 +254,14 @@ def written_decision(
     told: dict[str, Any], steps: FunnelResult, proxies: dict[str, ProxyResult], taken: CannibalisationResult
 ) -> list[str]:
     """What to do, from what was found; nothing here looks at what was planted."""
-    result, verdict, flat = told["result"], told["verdict"], told["flat"]
-    revenue: ABResult = told["revenue"]
-    is_flat = flat.pvalue < 1 - flat.confidence_level
-    shown = "shown" if is_flat else "not shown"
-    use = "Flat is an answer here and not a lack of data" if is_flat else "That is a lack of data: do not call it flat"
+    result, verdict = told["result"], told["verdict"]
+    flat: ABResult = told["flat"]
+    revenue: ABResult = told["plain"]["revenue"]
     paid, proxy = steps.step.index("paid"), proxies["revenue"]
     lesson = " Do not take minutes for revenue in the next test." if proxy.remainder_pvalue < 0.05 else ""
     return [
         f"{verdict.headline}. {' '.join(verdict.reasons[:2])}",
-        f"Revenue is {shown} to lie within ±{MARGIN:.0%} (p = {format_pvalue(flat.pvalue)}): {_percent(revenue)}. "
-        f"{use}; book no revenue for the shelf.",
+        _of_revenue(revenue, flat),
         f"Had the shelf been meant to earn, the same data would say: {told['other'].headline.lower()}. What a change "
         "is for has to be said before.",
         f"There after 30 days: {_points(result['retained_30d'])}. Payers: {100 * steps.effect[1, paid]:+.2f} points "
@@ -273,6 +273,24 @@ def written_decision(
         f"{taken.share_taken_ci_high:.0%}] is music's loss ({taken.verdict}). If a minute of music is worth more than "
         "one of podcasts, do that sum before the shelf grows.",
     ]  # fmt: skip
+
+
+def _of_revenue(revenue: ABResult, flat: ABResult) -> str:
+    """Flat, moved or not known: of the two-sided question and of that for equivalence."""
+    size = 1 - flat.confidence_level
+    if flat.pvalue < size:
+        return (
+            f"Revenue is shown to lie within ±{MARGIN:.0%} (p = {format_pvalue(flat.pvalue)}): {_percent(revenue)}. "
+            "Flat is an answer here and not a lack of data; book no revenue for the shelf."
+        )
+    if revenue.pvalue < size:
+        moved = "higher" if revenue.estimate > 0 else "lower"
+        return f"Revenue is not flat, but {moved} (p = {format_pvalue(revenue.pvalue)}): {_percent(revenue)}."
+    return (
+        f"Revenue is not shown to differ (p = {format_pvalue(revenue.pvalue)}), nor to lie within ±{MARGIN:.0%} "
+        f"(p = {format_pvalue(flat.pvalue)}): {_percent(revenue)}. That is a lack of data: do not call it flat, and "
+        "book no revenue for the shelf."
+    )
 
 
 def _points(effect: ABResult) -> str:
@@ -328,8 +346,7 @@ def answers(
 
 def repeat(seeds: Sequence[int], n_users: int) -> pd.DataFrame:
     """How often the interval of each answer covers the truth, on other users."""
-    experiment = with_revenue(Superiority())
-    experiment = replace(experiment, metrics={**experiment.metrics, "music": Mean("music", covariates=["minutes_pre"])})
+    experiment = asking(Superiority())
     rows: list[dict[str, object]] = []
     for seed in seeds:
         frame, truth = simulate_shelf(n_users, random_state=seed)
@@ -372,8 +389,7 @@ def main(arguments: Sequence[str] | None = None, *, n_users: int = N_USERS, repe
     taken = tell_cannibalisation(study, frame, truth)
     repeated = tell_repeats(study, n_users, repeats)
     decision = written_decision(told, steps, proxies, taken)
-    effects = [told["result"][name] for name in ("minutes", "podcasts", "retained_30d")]
-    rows = answers([*effects, told["revenue"]], steps, kept, month, proxies, taken, truth)
+    rows = answers(told["plain"].effects, steps, kept, month, proxies, taken, truth)
     study.finish(
         options.output, conclusions=decision, caveats=CAVEATS, summary=rows,
         made=how_made("music_service", module="continued",
