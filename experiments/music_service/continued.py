@@ -235,7 +235,7 @@ def tell_decision(study: Study, frame: pd.DataFrame, truth: ShelfTruth) -> dict[
         f"Revenue is asked in three ways: not worse by {MARGIN:.0%} (p = {format_pvalue(result['revenue'].pvalue)}), "
         f"within ±{MARGIN:.0%} (p = {format_pvalue(flat.pvalue)}), different "
         f"(p = {format_pvalue(plain['revenue'].pvalue)}). Only the second can show that it is flat: a large p of the "
-        "third says that nothing was seen, and a small test never sees anything.",
+        "third says that nothing was seen, as a small test would say of almost anything.",
         tables={"Treatment against control": table}, figures={"effects": plot_ab(replace(within, effects=drawn))},
     )  # fmt: skip
     for title, rule, found in (("The rule that was fixed", RULE, verdict),
