@@ -99,7 +99,7 @@ def decide_experiment(
     'Ship treatment'
     """
     rule.check({e.metric: e.hypothesis for e in result.effects})
-    beliefs = getattr(result, "posteriors", ()) if posteriors is None else posteriors
+    beliefs = result.posteriors if posteriors is None else posteriors
     inferences = list(dict.fromkeys(e.inference for e in result.effects if rule.role(e.metric)))
     if len(inferences) != 1:
         raise CausalRecError(
