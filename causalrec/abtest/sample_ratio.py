@@ -68,7 +68,7 @@ def sample_ratio_test(
     counts, weights = _by_arm(counts, "counts"), None if weights is None else _by_arm(weights, "weights")
     arms = list(dict.fromkeys([*counts, *(weights or ())]))
     observed = np.array([counts.get(arm, 0) for arm in arms], dtype=np.float64)
-    share = _designed_shares(arms, weights)
+    share = designed_shares(arms, weights)
     _check_counts(arms, observed)
     used = share > 0
     if used.sum() != 2 and (method == "exact" or correction):
@@ -139,7 +139,14 @@ def _ratio_pvalue(
     return statistic, float(chdtrc(df, statistic)), name
 
 
-def _designed_shares(arms: list[Hashable], weights: Mapping[Any, float] | None) -> FloatArray:
+def designed_shares(arms: Sequence[Any], weights: Mapping[Any, float] | None) -> FloatArray:
+    """The shares of the arms, which sum to one; equal ones without weights.
+
+    Raises
+    ------
+    TreatmentError
+        For an arm without a weight, or weights that are negative or all zero.
+    """
     if weights is None:
         return np.full(len(arms), 1 / max(len(arms), 1))
     unknown = [arm for arm in arms if arm not in weights]

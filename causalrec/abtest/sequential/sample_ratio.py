@@ -10,7 +10,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from causalrec._typing import FloatArray
-from causalrec._validation import list_some, nearest
+from causalrec._validation import list_some
+from causalrec.abtest.sample_ratio import designed_shares
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.results import SampleRatioResult
 
@@ -69,7 +70,7 @@ def sequential_sample_ratio(
         raise CausalRecError(f"concentration is {concentration}; expected a number above 0, such as 10_000.")
     arms = list(dict.fromkeys([*counts, *(weights if weights is not None else ())]))
     looks = _looks(counts, arms)
-    share = _shares(arms, weights)
+    share = designed_shares(arms, weights)
     evidence = _log_bayes_factors(looks, share, float(concentration))
     n = looks[-1].sum()
     pvalue = float(np.exp(-max(float(evidence.max()), 0.0)))
@@ -110,18 +111,3 @@ def _looks(counts: Mapping[Any, Any], arms: list[Any]) -> FloatArray:
             "Give the units of each arm so far."
         )
     return looks
-
-
-def _shares(arms: list[Any], weights: Mapping[Any, float] | None) -> FloatArray:
-    if weights is None:
-        return np.full(len(arms), 1 / len(arms))
-    unknown = [arm for arm in arms if arm not in weights]
-    if unknown:
-        raise TreatmentError(
-            f"arm {unknown[0]!r} has no weight; weights are given for {list_some(weights)}."
-            f"{nearest(str(unknown[0]), map(str, weights))}"
-        )
-    values = np.array([weights[arm] for arm in arms], dtype=np.float64)
-    if not (np.isfinite(values) & (values >= 0)).all() or not values.any():
-        raise TreatmentError(f"weights are {list_some(values.tolist())}; expected weights >= 0 with a positive sum.")
-    return np.asarray(values / values.sum())
