@@ -585,7 +585,7 @@ def _as(kind, frame, request):
 
 @pytest.mark.parametrize(
     "kind",
-    ["polars", "lazy", "arrow", "duckdb", "parquet", "csv",
+    ["polars", "arrow", "parquet", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("lazy", "duckdb", "csv")),
      pytest.param("spark", marks=[pytest.mark.spark, pytest.mark.slow])],
 )  # fmt: skip
 @pytest.mark.parametrize("design", DESIGNS)

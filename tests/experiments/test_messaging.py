@@ -71,6 +71,7 @@ def test_the_sample_is_clean_and_has_its_known_rates(found: tuple[Messaging, Pat
 
 @pytest.mark.data
 @pytest.mark.spark
+@pytest.mark.slow
 def test_spark_says_the_same_of_the_sample(data_dir: Path, spark_session, found: tuple[Messaging, Path]) -> None:
     cleaned, result = analyse_sample(data_dir, "spark")
     assert not isinstance(cleaned.table, pd.DataFrame)

@@ -122,6 +122,7 @@ def test_champion_changes_only_for_a_better_model(tmp_path: Path) -> None:
     assert scores["1"] == scores["3"] != scores["2"]
 
 
+@pytest.mark.slow
 def test_champion_of_other_data_is_scored_on_the_new_rows(tmp_path: Path) -> None:
     first = small_marketplace(tmp_path, average_effect={"enabled": False}, ranker={"enabled": False})
     evaluate(RunDirectory(train(first).path))

@@ -237,6 +237,7 @@ def test_only_the_features_that_are_named(shop: Shop) -> None:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_the_same_on_spark(shop: Shop, spark_session: object) -> None:
     shop.done("materialize", *SPAN)
     shop.done("materialize", *SPAN, "--engine", "spark", "--root", "sparks")
