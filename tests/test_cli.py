@@ -20,7 +20,7 @@ import causalrec
 from causalrec import cli
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-COMMANDS = ("train", "evaluate", "infer", "abtest", "pipeline", "ui", "data", "features")
+COMMANDS = ("train", "evaluate", "infer", "abtest", "pipeline", "ui", "data", "design", "features")
 DATA = ("synth", "service", "real")
 FEATURES = ("materialize", "list", "show", "load", "diff", "frame")
 
