@@ -71,8 +71,7 @@ def cannibalisation(
         raise CausalRecError(
             f"rest is {rest!r} and total {total!r}; expected one of them: the other follows from it and the target."
         )
-    other = rest if total is None else total
-    assert other is not None  # for the type checker
+    other = str(rest if total is None else total)
     joint = joint_effects(control, treatment, [target, other], size=size, names=names)
     of_rest = (0.0, 1.0) if total is None else (-1.0, 1.0)
     whole = (1.0, 1.0) if total is None else (0.0, 1.0)
