@@ -62,6 +62,7 @@ from causalrec.results import (
     TimeSavedResult,
     TrendResult,
     UpliftBinsResult,
+    UpliftIntervalsResult,
     VerdictResult,
     dump_results,
     format_interval,
@@ -208,6 +209,8 @@ EXAMPLES = [
     CoxResult(7, 4, 7, 1, -1e300, 0.5, 0.95, "Cox <t>", "not tested", (HAZARD,), NAMES, *[F] * 7),
     ChurnResult(7.0, 2, 7, 0.95, "A", "<t>", NAMES, *[F] * 11),
     RetentionResult(7, 0.95, "A", "<t>", (AB,), NAMES, F, F, F, F, F, F, NAMES),
+    UpliftIntervalsResult("A", ("B",), 0.95, 7, "bootstrap <t>", "the ü", F, F, F, F),
+    UpliftIntervalsResult("A", ("B", "ü"), 0.95, 7, "forest <t>", "the ü", *[F.reshape(2, 2)] * 4),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

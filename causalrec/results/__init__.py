@@ -69,7 +69,7 @@ from causalrec.results.survival import (
     SurvivalCurveResult,
     SurvivalResult,
 )
-from causalrec.results.uplift import CurveResult, UpliftBinsResult
+from causalrec.results.uplift import CurveResult, UpliftBinsResult, UpliftIntervalsResult
 
 __all__ = [
     "NAN",
@@ -122,6 +122,7 @@ __all__ = [
     "TimeSavedResult",
     "TrendResult",
     "UpliftBinsResult",
+    "UpliftIntervalsResult",
     "VerdictResult",
     "dump_results",
     "format_interval",

@@ -1,13 +1,14 @@
-"""Curves and groups of predicted uplift."""
+"""Curves and groups of predicted uplift, and intervals at single points."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.results.base import Result
+from causalrec.results.base import Result, format_level, format_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +62,53 @@ class UpliftBinsResult(Result):
         """A row per group."""
         names = ("bin", "n", "predicted", "effect", "ci_low", "ci_high")
         return pd.DataFrame({name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class UpliftIntervalsResult(Result):
+    """Effects at single points with pointwise intervals: each holds for its own point, not for all at once.
+
+    Attributes
+    ----------
+    control : str
+        The arm that effects are measured against.
+    arms : tuple of str
+        The other arms, in the order of the columns.
+    n_obs : int
+        Rows that were fitted on.
+    method : str
+        Where the errors come from.
+    covers : str
+        What lies inside with probability ``confidence_level``; more than the method can promise is not claimed.
+    estimate, std_error, ci_low, ci_high : arrays of shape (m,) for two arms, (m, k - 1) for k
+    """
+
+    control: str
+    arms: tuple[str, ...]
+    confidence_level: float
+    n_obs: int
+    method: str
+    covers: str
+    estimate: FloatArray = field(repr=False)
+    std_error: FloatArray = field(repr=False)
+    ci_low: FloatArray = field(repr=False)
+    ci_high: FloatArray = field(repr=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per point and arm; ``point`` counts the rows of the covariates from 0."""
+        names, n_points = ("estimate", "std_error", "ci_low", "ci_high"), len(self.estimate)
+        head = {"point": np.repeat(np.arange(n_points), len(self.arms)), "arm": list(self.arms) * n_points}
+        return pd.DataFrame(head | {name: np.ravel(getattr(self, name)) for name in names})
+
+    def __str__(self) -> str:
+        frame, lines = self.to_frame(), []
+        for arm in self.arms:
+            part = frame[frame["arm"] == arm]
+            width = (part["ci_high"] - part["ci_low"]).median() / 2
+            lines.append(
+                f"effect of {arm} against {self.control} at {len(part):,} points: {(part['ci_low'] > 0).sum():,} above "
+                f"zero, {(part['ci_high'] < 0).sum():,} below; median {format_number(part['estimate'].median())} ± "
+                f"{format_number(width)}"
+            )
+        level = format_level(self.confidence_level)
+        return "\n".join([*lines, f"pointwise {level} intervals for {self.covers}, n = {self.n_obs:,} ({self.method})"])
