@@ -49,6 +49,12 @@ from causalrec.results.effects import (
     RefutationResult,
 )
 from causalrec.results.group_sequential import GroupBoundsResult, GroupDesignResult, StagewiseResult
+from causalrec.results.heterogeneity import (
+    CalibrationResult,
+    GroupEffectsResult,
+    LearnerComparisonResult,
+    ProjectionResult,
+)
 from causalrec.results.mechanisms import (
     CannibalisationResult,
     FunnelResult,
@@ -77,6 +83,7 @@ __all__ = [
     "ABResult",
     "BalanceResult",
     "BayesStoppingResult",
+    "CalibrationResult",
     "CannibalisationResult",
     "ChurnResult",
     "ConditionalResult",
@@ -88,10 +95,12 @@ __all__ = [
     "FunnelResult",
     "GroupBoundsResult",
     "GroupDesignResult",
+    "GroupEffectsResult",
     "HazardRatioResult",
     "HeterogeneityResult",
     "IdentificationResult",
     "ImpactResult",
+    "LearnerComparisonResult",
     "LogrankResult",
     "MonitorResult",
     "MultiplicityResult",
@@ -102,6 +111,7 @@ __all__ = [
     "PowerCurveResult",
     "PowerResult",
     "PriorResult",
+    "ProjectionResult",
     "ProxyAcrossResult",
     "ProxyResult",
     "RankingResult",
