@@ -1,5 +1,6 @@
 """Average effects from logs and experiments."""
 
+from causalrec.nuisance import overlap
 from causalrec.observational.effects import (
     EffectStudy,
     average_effect,
@@ -7,7 +8,7 @@ from causalrec.observational.effects import (
     placebo_treatment,
     study_effect,
 )
-from causalrec.observational.matching import balance_table, design_matrix, fit_propensity, match_nearest, overlap
+from causalrec.observational.matching import balance_table, design_matrix, fit_propensity, match_nearest
 
 __all__ = [
     "EffectStudy",

@@ -23,6 +23,7 @@ from causalrec._validation import (
     nearest,
 )
 from causalrec.exceptions import CausalRecError, ColumnError, OverlapError, TreatmentError
+from causalrec.nuisance import overlap
 from causalrec.observational.matching import (
     balance_table,
     check_estimand,
@@ -31,7 +32,6 @@ from causalrec.observational.matching import (
     fit_propensity,
     match_nearest,
     one_thread,
-    overlap,
     regressors,
 )
 from causalrec.results import BalanceResult, EffectResult, IdentificationResult, OverlapResult, RefutationResult
@@ -199,7 +199,10 @@ def study_effect(
         else:
             effect = _matching_effect(matched, estimand, level)
             refuted = effect.estimate
-        balance, support = _after_matching(data, matched, estimand), overlap(matched.propensity_, t)
+        balance, support = (
+            _after_matching(data, matched, estimand),
+            overlap(matched.propensity_, t, method="logistic propensity"),
+        )
         Z = regressors(matched.X_)
         work = Z.size * Z.shape[1]
 
@@ -254,7 +257,7 @@ def _as_they_are(
     X, names = design_matrix(data[list(covariates)], all_levels=True)
     balance = balance_table(X, names, t, None, estimand="ate", method="no adjustment")
     try:
-        return balance, overlap(fit_propensity(X, t), t)
+        return balance, overlap(fit_propensity(X, t), t, method="logistic propensity")
     except OverlapError:
         return balance, None
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_length, check_vector, list_some, nearest
 from causalrec.exceptions import CausalRecError, ColumnError, OverlapError, TreatmentError
-from causalrec.results import BalanceResult, OverlapResult
+from causalrec.results import BalanceResult
 
 ESTIMANDS = ("ate", "att", "atc")
 BALANCE_THRESHOLD = 0.1
@@ -315,24 +315,4 @@ def _arm_moments(X: FloatArray, binary: AnyArray, arm: AnyArray, w: FloatArray) 
     return mean, np.where(binary, mean * (1 - mean), unbiased)
 
 
-def overlap(propensity: FloatArray, treatment: IntArray) -> OverlapResult:
-    """Histograms of the propensity by arm, and the share of units outside the range that both arms share.
-
-    Examples
-    --------
-    >>> overlap(np.array([0.1, 0.4, 0.3, 0.9]), np.array([0, 0, 1, 1])).share_outside_common_support
-    0.5
-    """
-    _check_arms(treatment)
-    edges = np.linspace(0, 1, 41)
-    arms = [propensity[treatment == arm] for arm in (0, 1)]
-    low, high = max(a.min() for a in arms), min(a.max() for a in arms)
-    shares = [np.histogram(a, edges)[0] / len(a) for a in arms]
-    return OverlapResult(
-        n_obs=len(propensity), min_propensity=float(propensity.min()), max_propensity=float(propensity.max()),
-        share_outside_common_support=float(((propensity < low) | (propensity > high)).mean()),
-        method="logistic propensity", edges=edges, treated=shares[1], control=shares[0],
-    )  # fmt: skip
-
-
-__all__ = ["Match", "balance_table", "design_matrix", "fit_propensity", "match_nearest", "overlap"]
+__all__ = ["Match", "balance_table", "design_matrix", "fit_propensity", "match_nearest"]

@@ -1,0 +1,22 @@
+"""Outcome and propensity models, cross-fitted once and shared by learners, effects, losses and policies."""
+
+from causalrec.nuisance.boosting import BoostedClassifier, BoostedRegressor
+from causalrec.nuisance.fit import fit_nuisances
+from causalrec.nuisance.folds import make_folds
+from causalrec.nuisance.losses import dr_loss, r_loss
+from causalrec.nuisance.nuisances import Nuisances
+from causalrec.nuisance.propensity import known_propensity, overlap
+from causalrec.nuisance.scores import aipw_scores
+
+__all__ = [
+    "BoostedClassifier",
+    "BoostedRegressor",
+    "Nuisances",
+    "aipw_scores",
+    "dr_loss",
+    "fit_nuisances",
+    "known_propensity",
+    "make_folds",
+    "overlap",
+    "r_loss",
+]
