@@ -1,0 +1,335 @@
+"""Boosted trees of ``xgboost.spark``, trained where the rows are, as the base models that the learners have locally."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone, is_classifier
+
+from causalrec._validation import CovariateForm, optional_import
+from causalrec.exceptions import CausalRecError, EngineError
+from causalrec.nuisance.boosting import Curve, Task, is_boosted
+from causalrec.nuisance.fitting import Constant
+from causalrec.uplift._spark_batches import BatchFunction, fit_start, fit_whole, in_one_task, start_margin, with_columns
+from causalrec.uplift._spark_rows import Rows
+from causalrec.uplift.slearner import _names
+
+_ROWS_PER_WORKER = 10_000
+_NOT_FOR_WORKERS = ("n_jobs", "nthread", "enable_categorical", "feature_types", "missing", "n_estimators", "verbosity")
+_SLOPE_ROWS = 200_000
+
+
+def check_boosted(base: Any) -> None:
+    """Raise where a base learner cannot be trained on Spark."""
+    if not is_boosted(base):
+        raise CausalRecError(
+            f"{type(base).__name__} cannot be trained on Spark; expected BoostedRegressor, BoostedClassifier, or "
+            "xgboost's XGBRegressor or XGBClassifier. Fit any other learner on a sample in memory, and score the whole "
+            "frame with score_spark."
+        )
+
+
+def check_workers(session: Any, n_workers: int | None, n_rows: int) -> int:
+    """Tasks that train one model together: as asked, else one per 10,000 rows, at most what run at once.
+
+    Raises
+    ------
+    EngineError
+        For more tasks than run at once: they wait for one another, so none would ever start.
+    """
+    slots = _slots(session)
+    if n_workers is None:
+        return max(1, min(slots, n_rows // _ROWS_PER_WORKER))
+    if not isinstance(n_workers, int | np.integer) or isinstance(n_workers, bool) or n_workers < 1:
+        raise CausalRecError(f"n_workers is {n_workers!r}; expected a whole number of 1 or more.")
+    if n_workers > slots:
+        raise EngineError(
+            f"n_workers is {n_workers}, but this Spark runs {slots} tasks at once, and those that train a model must "
+            f"run together. Pass n_workers={slots} or less, or start Spark with more executors or cores."
+        )
+    return int(n_workers)
+
+
+def _slots(session: Any) -> int:
+    """Tasks that Spark runs at once now."""
+    context = session.sparkContext._jsc.sc()
+    profile = context.resourceProfileManager().resourceProfileFromId(0)
+    return max(1, int(context.maxNumConcurrentTasks(profile)))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the rows that a model is trained on."""
+
+    n: int
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    weight: float  # the mean weight
+
+
+class Trainer:
+    """Trains base models on the rows of one frame, which executors keep until the end of its context.
+
+    Parameters
+    ----------
+    rows : Rows
+    n_workers : int
+        Tasks that train a model together.
+    """
+
+    def __init__(self, rows: Rows, n_workers: int) -> None:
+        self.rows = rows
+        self.n_workers = n_workers
+        self._kept: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._keep(self.rows.frame)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._kept:
+            self._kept.pop().unpersist()
+
+    def _keep(self, frame: Any) -> Any:
+        self._kept.append(frame.persist())
+        return frame
+
+    def stage(self, outputs: Sequence[str], model: Any, function: BatchFunction) -> Any:
+        """The rows with the columns that ``function(model, table)`` makes of each batch."""
+        with running(self.rows.frame.sparkSession, "training failed"):
+            return self._keep(with_columns(self.rows.frame, outputs, model, function))
+
+    def fit(
+        self,
+        base: Any,
+        target: str,
+        *,
+        frame: Any = None,
+        where: str = "true",
+        weight: str | None = None,
+        arms: bool = False,
+    ) -> Any:
+        """A fitted clone of ``base``.
+
+        Parameters
+        ----------
+        base : boosted regressor or classifier
+        target : str
+            The outcome of training, in Spark's SQL.
+        frame : Spark DataFrame, optional
+            The rows, maybe with more columns; those of ``rows`` by default.
+        where : str
+            The rows to train on, in Spark's SQL.
+        weight : str, optional
+            In Spark's SQL; multiplied with the rows' own weights.
+        arms : bool
+            Whether an indicator of each arm but control stands behind the covariates, as the S-learner has it.
+        """
+        rows, form = self.rows, _with_arms(self.rows) if arms else self.rows.form
+        own = ["weight"] if rows.weighted else []
+        parts = [*own, f"({weight})"] if weight is not None else own
+        p, codes = len(rows.features), range(1, len(rows.labels)) if arms else ()
+        columns = [
+            *rows.features, *(f"CAST(IF(arm = {code}, 1, 0) AS FLOAT) AS x{p + code - 1}" for code in codes),
+            f"CAST({target} AS DOUBLE) AS label", *([f"{' * '.join(parts)} AS weight"] if parts else []), "held",
+        ]  # fmt: skip
+        data = (rows.frame if frame is None else frame).where(where).selectExpr(*columns)
+        with running(data.sparkSession, "training failed"):
+            facts = _facts(data, weighted=bool(parts))
+            if is_classifier(base) and facts.low == facts.high:
+                return Constant(facts.low)
+            if not hasattr(base, "_fit_bins"):
+                return self._xgboost(base, data, form)
+            if facts.n <= base.small or facts.low == facts.high:
+                return in_one_task(data, partial(fit_whole, base, form))
+            return self._boosted(base, data, form, facts)
+
+    def _xgboost(self, base: Any, data: Any, form: CovariateForm) -> Any:
+        """XGBoost's own estimators: trees alone."""
+        settings = _settings(base)
+        early = settings.get("early_stopping_rounds") is not None
+        booster = self._train(data, form, {**settings, "validation_indicator_col": "held" if early else None})[0]
+        model = clone(base)
+        model.load_model(booster.save_raw("ubj"))
+        return model
+
+    def _boosted(self, base: Any, data: Any, form: CovariateForm, facts: Facts) -> Any:
+        """Ours on many rows: slopes from a sample, trees on what they miss until rows held out say stop."""
+        binary = is_classifier(base)
+        centre, scale = (0.0, 1.0) if binary else (facts.mean, facts.deviation)
+        share = min(1.0, _SLOPE_ROWS / facts.n)
+        sample = data.sample(fraction=share, seed=base.random_state) if share < 1 else data
+        slopes = in_one_task(sample, partial(fit_start, base, form, centre, scale))
+        scaled = with_columns(data, ["margin"], (slopes, form), start_margin)
+        others = [c for c in scaled.columns if c not in ("label", "weight")]
+        scaled = scaled.selectExpr(
+            *others, f"(label - {centre!r}D) / {scale!r}D AS label",
+            *([f"weight / {facts.weight!r}D AS weight"] if "weight" in scaled.columns else []),
+        )  # fmt: skip
+        ends = [0.0, 1.0] if binary else [-1.0, 1.0]
+        share_of_ones = np.array([1 - facts.mean, facts.mean]) if binary else np.ones(2)
+        task = Task(np.array(ends), share_of_ones, binary)
+        depth = 6 if base.max_depth == "auto" else int(base.max_depth)
+        params = {k: v for k, v in base._params(task, depth, facts.n, small=False).items() if k not in _NOT_FOR_WORKERS}
+        settings = {
+            **params, "n_estimators": base._rounds(False), "base_margin_col": "margin",
+            "validation_indicator_col": "held", "eval_metric": "logloss" if binary else "rmse",
+            "early_stopping_rounds": base._wait() if base.early_stopping else None,
+        }  # fmt: skip
+        scaled.persist()
+        try:
+            booster, history = self._train(scaled, form, settings)
+            first = _start_loss(scaled, binary=binary)
+        finally:
+            scaled.unpersist()
+        return _assembled(base, form, (centre, scale), slopes, booster, _curve(history, first), depth, task)
+
+    def _train(self, data: Any, form: CovariateForm, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """A booster, with the losses of every round."""
+        spark = optional_import("xgboost.spark", extra="spark")
+        names = list(form.columns or ())
+        estimator = spark.SparkXGBRegressor(
+            features_col=[f"x{i}" for i in range(len(names))], label_col="label",
+            weight_col="weight" if "weight" in data.columns else None,
+            feature_types=["c" if name in form.categories else "q" for name in names],
+            num_workers=self.n_workers, force_repartition=True, verbose=False,
+            **{name: value for name, value in settings.items() if value is not None},
+        )  # fmt: skip
+        model = estimator.fit(data)
+        booster, summary = model.get_booster(), model.training_summary
+        booster.feature_names = names
+        return booster, {"train": summary.train_objective_history, "held": summary.validation_objective_history}
+
+
+def _with_arms(rows: Rows) -> CovariateForm:
+    """The form of the covariates with the S-learner's indicators behind them."""
+    names = list(rows.form.columns or ())
+    names += _names(pd.DataFrame(columns=names), len(rows.labels))
+    return CovariateForm(len(names), tuple(names), rows.form.categories)
+
+
+def _facts(data: Any, *, weighted: bool) -> Facts:
+    """Number of rows, range and moments of the labels that have weight."""
+    w, seen = ("weight", "IF(weight > 0, label, NULL)") if weighted else ("1", "label")
+    row = data.selectExpr(
+        "COUNT(*) AS n", f"MIN({seen}) AS low", f"MAX({seen}) AS high", f"SUM({w} * label) / SUM({w}) AS mean",
+        f"AVG({w}) AS weight",
+    ).toArrow().to_pylist()[0]  # fmt: skip
+    square = f"SUM({w} * power(label - {row['mean']!r}D, 2)) / SUM({w}) AS square"
+    variance = data.selectExpr(square).toArrow().to_pylist()[0]["square"]
+    return Facts(**row, deviation=math.sqrt(variance))
+
+
+def _start_loss(data: Any, *, binary: bool) -> tuple[float, float]:
+    """Loss before the first tree, of rows trained on and of rows held out, as XGBoost measures it."""
+    w = "weight" if "weight" in data.columns else "1"
+    loss = "ln(1 + exp(-abs(margin))) + greatest(margin, 0D) - label * margin" if binary else "power(label - margin, 2)"
+    parts = [
+        f"SUM(IF({rows}, {w} * ({loss}), 0D)) / SUM(IF({rows}, {w}, 0)) AS {name}"
+        for name, rows in (("train", "NOT held"), ("held", "held"))
+    ]
+    row = data.selectExpr(*parts).toArrow().to_pylist()[0]
+    found = (float(row["train"]), float(row["held"]))
+    return found if binary else (math.sqrt(found[0]), math.sqrt(found[1]))
+
+
+def _curve(history: dict[str, Any], first: tuple[float, float]) -> Curve:
+    """Mean losses from no round on; the root of a mean square is squared."""
+    found = []
+    for start, part in zip(first, ("train", "held"), strict=True):
+        ((metric, values),) = history[part].items()
+        losses = [start, *values]
+        found.append([v**2 for v in losses] if metric == "rmse" else losses)
+    return Curve(*found)
+
+
+def _assembled(
+    base: Any, form: CovariateForm, moments: tuple[float, float], slopes: Any, booster: Any, curve: Curve, depth: int,
+    task: Task,
+) -> Any:  # fmt: skip
+    """The fitted estimator that ``base`` would have become in memory."""
+    model = clone(base)
+    model._form, model.n_features_in_, model.feature_names_in_ = form, form.n_columns, form.names
+    model._centre, model._scale = moments
+    model._slopes, model._booster = slopes, None
+    if is_classifier(base):
+        model.classes_ = np.array([0, 1])
+    rounds = curve.best if base.early_stopping else len(curve.train) - 1
+    model._keep(curve, rounds, depth, replace(task, scale=moments[1]))
+    if rounds:
+        model._booster = booster[:rounds]
+    return model
+
+
+def _settings(base: Any) -> dict[str, Any]:
+    """The settings of XGBoost's estimators as those of ``xgboost.spark``."""
+    found = {k: v for k, v in base.get_xgb_params().items() if k not in _NOT_FOR_WORKERS and v is not None}
+    for name in ("n_estimators", "early_stopping_rounds", "eval_metric"):
+        if (value := getattr(base, name, None)) is not None:
+            found[name] = value
+    if is_classifier(base):
+        found["objective"] = "binary:logistic"  # SparkXGBClassifier is this, after a look for more classes
+    return found
+
+
+@contextmanager
+def running(session: Any, what: str) -> Iterator[None]:
+    """Run Python on executors: by this Python where they are on this machine, quietly, with short errors."""
+    try:
+        with _local_python(session.sparkContext), _quiet():
+            yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("pyspark.", "py4j.")):
+            raise
+        raise EngineError(f"{what}: {short(error)}") from error
+
+
+@contextmanager
+def _local_python(context: Any) -> Iterator[None]:
+    """Executors on this machine run the Python that has our packages, which need not be the first on PATH."""
+    before = context.pythonExec
+    if context.master.startswith("local"):
+        context.pythonExec = sys.executable
+    try:
+        yield
+    finally:
+        context.pythonExec = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ``xgboost.spark`` from writing its settings, and PySpark from warning of a pandas that it can use."""
+    loggers = [logging.getLogger(name) for name in ("XGBoost-PySpark", "SparkXGBRegressor")]
+    before = [(log.level, list(log.handlers)) for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="PySpark does not yet fully support pandas", category=FutureWarning
+            )
+            yield
+    finally:
+        for log, (level, handlers) in zip(loggers, before, strict=True):
+            log.setLevel(level)
+            log.handlers[:] = handlers
+
+
+def short(error: Exception) -> str:
+    """What went wrong, without the traces of Java and Python."""
+    text = str(error)
+    lines = [line.strip() for line in text.split("\tat ")[0].splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line.split(":")[0] and ": " in line and not line.startswith("File")]
+    return (named[-1] if named else lines[0] if lines else text)[:2000]

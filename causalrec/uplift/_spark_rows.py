@@ -1,0 +1,369 @@
+"""Rows of a Spark DataFrame, checked in one scan and brought into the columns that models are trained on.
+
+The columns are ``arm`` (0 is control), ``outcome``, ``weight`` where there are weights, ``e0``, ``e1``, … (P(arm given
+X)) where they are known, ``x0``, ``x1``, … (covariates as numbers, categories as codes), ``fold`` and ``held``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrec._validation import CovariateForm, check_columns, check_not_empty, check_treatment, list_some
+from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, OverlapError, TreatmentError
+from causalrec.nuisance.propensity import known_propensity
+
+_MOST_ARMS = 100
+_MOST_CATEGORIES = 10_000
+_NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean")
+_MIN_ARM_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The columns that the caller named."""
+
+    outcome: str
+    treatment: str
+    covariates: tuple[str, ...]
+    propensity: float | str | Mapping[Any, float | str] | None = None
+    sample_weight: str | None = None
+    groups: str | None = None
+
+    @property
+    def propensities(self) -> list[float | str]:
+        """Known propensities: of the second of two arms, or one an arm."""
+        if isinstance(self.propensity, Mapping):
+            return list(self.propensity.values())
+        return [] if self.propensity is None else [self.propensity]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows ready for training.
+
+    Attributes
+    ----------
+    frame : Spark DataFrame
+    labels : tuple of k arms, control first
+    form : CovariateForm
+        Names, and the categories of text.
+    kinds : list of str
+        XGBoost's type of each covariate: ``"q"`` a number, ``"c"`` a category.
+    n_rows : list of int
+        Of every arm.
+    binary : bool
+        Whether every outcome is 0 or 1.
+    weighted, known : bool
+        Whether there are weights and a known propensity.
+    """
+
+    frame: Any
+    labels: tuple[Any, ...]
+    form: CovariateForm
+    kinds: list[str]
+    n_rows: list[int]
+    binary: bool
+    weighted: bool
+    known: bool
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the columns of covariates."""
+        return [f"x{i}" for i in range(len(self.kinds))]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that targets are computed from."""
+        shares = [f"e{code}" for code in range(len(self.labels))] if self.known else []
+        return ["fold", "arm", "outcome", *shares, *self.features]
+
+
+def check_folds(n_folds: Any) -> int:
+    """A whole number of folds, 2 or more."""
+    if not isinstance(n_folds, int | np.integer) or isinstance(n_folds, bool) or n_folds < 2:
+        raise CausalRecError(f"n_folds is {n_folds!r}; cross-fitting needs a whole number of 2 or more.")
+    return int(n_folds)
+
+
+def check_fold_rows(rows: Rows, n_folds: int) -> None:
+    """Raise where an arm has fewer than two rows with weight outside a fold."""
+    counted = "COUNT_IF(weight > 0)" if rows.weighted else "COUNT(*)"
+    query = f"SELECT arm, fold, {counted} AS n FROM {{rows}} GROUP BY arm, fold"
+    table = np.zeros((len(rows.labels), n_folds), dtype=np.int64)
+    for row in rows.frame.sparkSession.sql(query, rows=rows.frame).toArrow().to_pylist():
+        table[row["arm"], row["fold"]] = row["n"]
+    outside = table.sum(axis=1, keepdims=True) - table
+    if (outside < _MIN_ARM_ROWS).any():
+        arm = int(np.argmin(outside.min(axis=1)))
+        raise TreatmentError(
+            f"arm {rows.labels[arm]!r} has {int(table[arm].sum())} rows, of which {int(outside[arm].min())} lie "
+            f"outside one of {n_folds} folds; the models need {_MIN_ARM_ROWS} there. Collect more, drop the arm, or "
+            "use a learner without cross-fitting, such as the T-learner."
+        )
+
+
+def quoted(name: str) -> str:
+    """A column's name in Spark's SQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def read_rows(frame: Any, asked: Asked, *, control: Any, n_folds: int = 1, random_state: int = 0) -> Rows:
+    """Check the rows, which takes one scan (two with text among the covariates), and prepare them.
+
+    Raises
+    ------
+    ColumnError
+        For columns that are missing, named twice, or of a type that cannot be used.
+    TreatmentError, OutcomeError, OverlapError, EmptyTableError, CausalRecError
+        As the learners on arrays do.
+    """
+    types = _check_frame(frame, asked)
+    plain = frame.selectExpr(*_plain(asked, types))
+    text = [i for i, name in enumerate(asked.covariates) if types[name] == "string"]
+    found = _scan(plain, asked, text)
+    labels = _check_scan(found, asked, text, control)
+    categories = {i: _categories(plain, i) for i in text}
+    form = CovariateForm(
+        len(asked.covariates), asked.covariates,
+        {asked.covariates[i]: pd.CategoricalDtype(values) for i, values in categories.items()},
+    )  # fmt: skip
+    by_code = _by_code(found, labels)
+    return Rows(
+        frame=_coded(plain, asked, labels, categories, n_folds, random_state),
+        labels=labels,
+        form=form,
+        kinds=["c" if i in categories else "q" for i in range(len(asked.covariates))],
+        n_rows=[int(row["n"]) for row in by_code],
+        binary=not sum(row["odd"] for row in found),
+        weighted=asked.sample_weight is not None,
+        known=asked.propensity is not None,
+    )
+
+
+def _by_code(found: list[dict[str, Any]], labels: tuple[Any, ...]) -> list[dict[str, Any]]:
+    codes = {label: code for code, label in enumerate(labels)}
+    return sorted(found, key=lambda row: codes[row["treatment"]])
+
+
+def _check_frame(frame: Any, asked: Asked) -> dict[str, str]:
+    """The type of every column, after a look at names and types alone."""
+    if not hasattr(frame, "sparkSession"):
+        raise CausalRecError(
+            f"found a {type(frame).__name__}; expected a Spark DataFrame. For rows in memory use the learners of "
+            "causalrec.uplift."
+        )
+    columns = [name for name in asked.propensities if isinstance(name, str)]
+    single = [asked.outcome, asked.treatment, *filter(None, [asked.sample_weight, asked.groups])]
+    check_columns(frame.columns, [*single, *columns, *asked.covariates], where="frame")
+    if not asked.covariates:
+        raise ColumnError("covariates is empty; name at least one column.")
+    check_columns(asked.covariates, [], where="covariates")
+    roles = [asked.outcome, asked.treatment, *filter(None, [asked.sample_weight])]
+    if both := [name for name in roles if name in asked.covariates]:
+        raise ColumnError(
+            f"covariates hold {list_some(both)}, which is also the outcome, the treatment or the weight. Leave it out: "
+            "a covariate is known before the treatment."
+        )
+    types = {name: kind.split("(")[0] for name, kind in frame.dtypes}
+    for name in (asked.outcome, asked.sample_weight, *columns):
+        if name is not None and types[name] not in _NUMBERS:
+            raise OutcomeError(
+                f"column {name!r} is of type {types[name]}; expected numbers or booleans. Cast it first."
+            )
+    if strange := [name for name in asked.covariates if types[name] not in (*_NUMBERS, "string")]:
+        raise ColumnError(
+            f"frame: column{'s' * (len(strange) > 1)} {list_some(strange)} of type {types[strange[0]]}; a base learner "
+            "on Spark takes numbers, booleans and text, which are categories. Cast it, or leave it out."
+        )
+    return types
+
+
+def _plain(asked: Asked, types: Mapping[str, str]) -> list[str]:
+    """The columns under our names; covariates in the 4 bytes a number that XGBoost keeps."""
+    columns = [f"{quoted(asked.treatment)} AS treatment", f"CAST({quoted(asked.outcome)} AS DOUBLE) AS outcome"]
+    if asked.sample_weight is not None:
+        columns.append(f"CAST({quoted(asked.sample_weight)} AS DOUBLE) AS weight")
+    if asked.groups is not None:
+        columns.append(f"{quoted(asked.groups)} AS groups")
+    for i, value in enumerate(asked.propensities):
+        columns.append(f"CAST({quoted(value) if isinstance(value, str) else repr(float(value))} AS DOUBLE) AS p{i}")
+    for i, name in enumerate(asked.covariates):
+        columns.append(f"{quoted(name) if types[name] == 'string' else f'CAST({quoted(name)} AS FLOAT)'} AS x{i}")
+    return columns
+
+
+def _infinite(column: str) -> str:
+    return f"COALESCE(NOT (abs({column}) < double('infinity')), true)"
+
+
+def _scan(plain: Any, asked: Asked, text: Sequence[int]) -> list[dict[str, Any]]:
+    """A row of counts for every arm."""
+    weight = "weight" if asked.sample_weight is not None else "1"
+    columns = [
+        "treatment", "COUNT(*) AS n", f"COUNT_IF({_infinite('outcome')}) AS bad",
+        "COUNT_IF(outcome NOT IN (0, 1)) AS odd", "MIN_BY(outcome, outcome IN (0, 1)) AS example",
+        f"COUNT_IF({_infinite(weight)}) AS bad_weight", f"COUNT_IF({weight} < 0) AS negative",
+        f"COUNT_IF({weight} > 0) AS weighty",
+    ]  # fmt: skip
+    if asked.groups is not None:
+        columns.append("COUNT_IF(groups IS NULL) AS no_group")
+    shares = [f"p{i}" for i in range(len(asked.propensities))]
+    columns += [f"COUNT_IF(NOT COALESCE({p} > 0 AND {p} < 1, false)) AS bad_{p}" for p in shares]
+    if len(shares) > 1:
+        columns.append(f"COUNT_IF(abs({' + '.join(shares)} - 1) > 1e-6) AS off")
+    for i in range(len(asked.covariates)):
+        # A float that is not missing and as far as infinity; NaN counts as the largest number in Spark.
+        finite = f"COUNT_IF(abs(x{i}) = float('infinity')) AS infinite{i}"
+        columns.append(f"approx_count_distinct(x{i}) AS distinct{i}" if i in text else finite)
+    query = f"SELECT {', '.join(columns)} FROM {{rows}} GROUP BY treatment ORDER BY n DESC LIMIT {_MOST_ARMS + 1}"
+    found: list[dict[str, Any]] = plain.sparkSession.sql(query, rows=plain).toArrow().to_pylist()
+    return found
+
+
+def _check_scan(found: list[dict[str, Any]], asked: Asked, text: Sequence[int], control: Any) -> tuple[Any, ...]:
+    """The arms, control first, after all checks of values."""
+    total = (
+        {name: sum(row[name] for row in found) for name in found[0] if name not in ("treatment", "example")}
+        if found
+        else {}
+    )
+    n = total.get("n", 0)
+    check_not_empty(n, where="frame")
+    labels = _check_arms(found, n, asked.treatment, control)
+    if total["bad"]:
+        raise OutcomeError(
+            f"outcome {asked.outcome!r}: {total['bad']} of {n} values are missing or infinite. "
+            "Drop those rows or fill them in a way that you can defend; causalrec does not guess."
+        )
+    _check_weights(found, total, n, asked)
+    _check_shares(total, n, asked, labels)
+    if total.get("no_group"):
+        raise CausalRecError(
+            f"groups: {total['no_group']} of {n} values are missing. Every row belongs to a group, such as its user; "
+            "give rows without one a value of their own."
+        )
+    for i, name in enumerate(asked.covariates):
+        if i in text and max(row[f"distinct{i}"] for row in found) > _MOST_CATEGORIES:
+            raise ColumnError(
+                f"covariate {name!r} holds text of more than {_MOST_CATEGORIES:,} values, too many for categories. "
+                "Leave it out if it is a name or a key; else group its rare values."
+            )
+        if i not in text and total[f"infinite{i}"]:
+            raise CausalRecError(
+                f"covariate {name!r}: {total[f'infinite{i}']} of {n} values are infinite as 4-byte floats, which "
+                "XGBoost cannot split. Make them missing (null), or bound them."
+            )
+    return labels
+
+
+def _check_arms(found: list[dict[str, Any]], n: int, treatment: str, control: Any) -> tuple[Any, ...]:
+    arms = [row["treatment"] for row in found]
+    if missing := sum(row["n"] for row in found if pd.isna(row["treatment"])):
+        raise TreatmentError(f"treatment: {missing} of {n} values are missing. Drop those rows first.")
+    if len(arms) > _MOST_ARMS:
+        raise TreatmentError(
+            f"treatment: column {treatment!r} holds more than {_MOST_ARMS} values, such as {list_some(arms, 3)}; "
+            "expected 0/1 or a few arms. Check the column."
+        )
+    if len(arms) == 1:
+        raise TreatmentError(
+            f"treatment: found only {arms[0]!r} in {n} rows; an effect needs two arms. Check the filter or the split."
+        )
+    _, labels = check_treatment(arms, control=control)
+    for row in found:
+        if row["n"] < _MIN_ARM_ROWS:
+            raise TreatmentError(
+                f"arm {row['treatment']!r} has {row['n']} row; a model needs at least {_MIN_ARM_ROWS}. Drop the arm, "
+                "or collect more."
+            )
+    return labels
+
+
+def _check_weights(found: list[dict[str, Any]], total: Mapping[str, int], n: int, asked: Asked) -> None:
+    if total["bad_weight"]:
+        raise OutcomeError(
+            f"sample_weight {asked.sample_weight!r}: {total['bad_weight']} of {n} values are missing or infinite. Drop "
+            "those rows, or give them a weight."
+        )
+    if total["negative"]:
+        raise CausalRecError(f"sample_weight has {total['negative']} negative values; weights must be >= 0.")
+    for row in found:
+        if not row["weighty"]:
+            raise TreatmentError(
+                f"arm {row['treatment']!r} has no weight in any of its {row['n']} rows; check sample_weight."
+            )
+
+
+def _check_shares(total: Mapping[str, int], n: int, asked: Asked, labels: tuple[Any, ...]) -> None:
+    if asked.propensity is None:
+        return
+    # What is no number stands for itself as an even share, so that names and shapes are checked as on arrays.
+    if isinstance(asked.propensity, Mapping):
+        columns = any(isinstance(value, str) for value in asked.propensity.values())
+        share = {arm: 1 / len(labels) if columns else value for arm, value in asked.propensity.items()}
+        known_propensity(share, labels, n_rows=1)
+    else:
+        known_propensity(0.5 if isinstance(asked.propensity, str) else asked.propensity, labels, n_rows=1)
+    bad = max(total[f"bad_p{i}"] for i in range(len(asked.propensities)))
+    if bad:
+        raise OverlapError(
+            f"propensity: {bad} of {n} values are not strictly between 0 and 1. A unit that is certain to be "
+            "(un)treated has no comparison; drop those rows and say so, or pass the design's true probability."
+        )
+    if total.get("off"):
+        raise CausalRecError(
+            f"propensity: the probabilities of {total['off']} of {n} rows do not sum to 1 over the arms. Pass P(arm "
+            "given X) of every arm."
+        )
+
+
+def _categories(plain: Any, i: int) -> list[str]:
+    """The values of a text covariate in order, as pandas orders categories."""
+    found = plain.selectExpr(f"x{i}").distinct().toArrow().column(0).to_pylist()
+    return sorted(value for value in found if value is not None)
+
+
+def _coded(
+    plain: Any, asked: Asked, labels: tuple[Any, ...], categories: Mapping[int, list[str]], n_folds: int, seed: int
+) -> Any:
+    """The rows with arms and categories as codes and with folds, by one query of hash joins."""
+    import pyarrow as pa
+
+    session = plain.sparkSession
+    arm = "CASE treatment " + " ".join(f"WHEN :arm{i} THEN {i}" for i in range(len(labels))) + " END"
+    columns = [f"{arm} AS arm", "outcome", *_shares(asked, labels), *_parts(asked, n_folds, seed)]
+    if asked.sample_weight is not None:
+        columns.append("weight")
+    joins, tables = [], {}
+    for i in range(len(asked.covariates)):
+        columns.append(f"c{i}.code AS x{i}" if i in categories else f"x{i}")
+    for i, values in categories.items():
+        codes = pa.array(np.arange(len(values), dtype=np.float32))
+        tables[f"c{i}"] = session.createDataFrame(pa.table({f"value{i}": pa.array(values, pa.string()), "code": codes}))
+        joins.append(f"LEFT JOIN {{c{i}}} AS c{i} ON x{i} = value{i}")
+    hint = f"/*+ BROADCAST({', '.join(tables)}) */" if tables else ""
+    arms = {f"arm{i}": label for i, label in enumerate(labels)}
+    query = f"SELECT {hint} {', '.join(columns)} FROM {{rows}} {' '.join(joins)}"
+    return session.sql(query, args=arms, rows=plain, **tables)
+
+
+def _shares(asked: Asked, labels: tuple[Any, ...]) -> list[str]:
+    """P(arm given X) of every arm."""
+    if isinstance(asked.propensity, Mapping):
+        place = {arm: i for i, arm in enumerate(asked.propensity)}
+        return [f"p{place[label]} AS e{code}" for code, label in enumerate(labels)]
+    return [] if asked.propensity is None else ["1 - p0 AS e0", "p0 AS e1"]
+
+
+def _parts(asked: Asked, n_folds: int, seed: int) -> list[str]:
+    """A fold, and a tenth that early stopping looks at: by a seeded hash of the group, or at random."""
+    if asked.groups is not None:
+        fold, held = (f"pmod(xxhash64(groups, {seed + shift}L), {n})" for shift, n in ((0, n_folds), (1, 10)))
+    else:
+        fold, held = (f"floor({n} * rand({seed + shift}))" for shift, n in ((0, n_folds), (1, 10)))
+    return [f"CAST({fold} AS INT) AS fold", f"{held} = 0 AS held"]
