@@ -11,6 +11,7 @@ from causalrec.plots.abtest import (
     plot_trend,
 )
 from causalrec.plots.bayes import plot_bayes_stopping, plot_posterior, plot_prob_best
+from causalrec.plots.boosting import plot_boosting, plot_importances
 from causalrec.plots.decisions import plot_impact, plot_shrinkage
 from causalrec.plots.figures import (
     plot_balance,
@@ -23,6 +24,7 @@ from causalrec.plots.figures import (
 )
 from causalrec.plots.funnel import plot_funnel_sankey
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
+from causalrec.plots.heterogeneity import plot_group_effects, plot_learners, plot_projection
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
@@ -33,21 +35,26 @@ __all__ = [
     "plot_ab",
     "plot_balance",
     "plot_bayes_stopping",
+    "plot_boosting",
     "plot_bounds",
     "plot_curve",
     "plot_distribution",
     "plot_effects",
     "plot_forest",
     "plot_funnel_sankey",
+    "plot_group_effects",
     "plot_hazards",
     "plot_impact",
+    "plot_importances",
     "plot_intervals_over_time",
+    "plot_learners",
     "plot_overlap",
     "plot_peeking",
     "plot_placebo",
     "plot_posterior",
     "plot_power_curve",
     "plot_prob_best",
+    "plot_projection",
     "plot_ranking",
     "plot_rates",
     "plot_resampling",

@@ -43,6 +43,8 @@ from causalrec.results import (
 )
 
 from . import abtest_results as found
+from . import boosting_results as boosted
+from . import heterogeneity_results as hetero
 from . import sequel_results as later
 
 NAN, INF = float("nan"), float("inf")
@@ -148,6 +150,8 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_aa", lambda ax=None: plot_aa(found.aa(), ax=ax)),
     ("plot_distribution", lambda ax=None: plot_distribution(found.distribution(), ax=ax)),
     ("plot_trend", lambda ax=None: plot_trend(found.trend(), ax=ax)),
+    ("plot_boosting", lambda ax=None: plots.plot_boosting(boosted.boosting(), ax=ax)),
+    ("plot_importances", lambda ax=None: plots.plot_importances(boosted.importances(), ax=ax)),
     ("plot_bounds", lambda ax=None: plots.plot_bounds(later.design(), observed=[1.0, 2.0], ax=ax)),
     ("plot_spending", lambda ax=None: plots.plot_spending(later.design(), ax=ax)),
     ("plot_peeking", lambda ax=None: plots.plot_peeking(later.peeking(), ax=ax)),
@@ -163,6 +167,9 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_survival", lambda ax=None: plots.plot_survival(later.curves(), ax=ax)),
     ("plot_hazards", lambda ax=None: plots.plot_hazards(later.churn(), ax=ax)),
     ("plot_retention", lambda ax=None: plots.plot_retention(later.kept(), ax=ax)),
+    ("plot_group_effects", lambda ax=None: plots.plot_group_effects(hetero.groups(), ax=ax)),
+    ("plot_projection", lambda ax=None: plots.plot_projection(hetero.projection(), ax=ax)),
+    ("plot_learners", lambda ax=None: plots.plot_learners(hetero.learners(), ax=ax)),
 ]
 OF_TWO_AXES = {"plot_bayes_stopping"}
 
