@@ -18,6 +18,7 @@ from causalrec.results import (
     ABResult,
     BalanceResult,
     BayesStoppingResult,
+    BoostingCurveResult,
     CalibrationResult,
     CannibalisationResult,
     ChurnResult,
@@ -35,6 +36,7 @@ from causalrec.results import (
     HeterogeneityResult,
     IdentificationResult,
     ImpactResult,
+    ImportanceResult,
     LearnerComparisonResult,
     LogrankResult,
     MonitorResult,
@@ -67,6 +69,7 @@ from causalrec.results import (
     TrendResult,
     UpliftBinsResult,
     UpliftIntervalsResult,
+    UpliftLossResult,
     VerdictResult,
     dump_results,
     format_interval,
@@ -242,6 +245,11 @@ EXAMPLES = [
     ProjectionResult("A", "B", 3.5, 1e-300, INF, 0.95, 7, "HC3 <t>", NAMES, *[F] * 6),
     CalibrationResult("A", "B", 0.9, 0.1, 0.7, 1.1, 1e-300, NAN, NAN, NAN, NAN, NAN, 0.95, 7, "HC3 <t>"),
     LearnerComparisonResult("A", 2, 4, 7, 0.95, "paired <t>", (EffectResult(*EFFECT),), NAMES, *[F] * 12),
+    BoostingCurveResult(
+        "T <t>", 4, 1.5, 2, NAMES, NAMES, NAMES, np.array([0, 1, 2, 3]), I * 0, F, F, F, I * 0, I, F, F
+    ),
+    ImportanceResult("T <t>", "effect", "gain", 4, 1, NAMES, np.array([0.7, 0.3, 0.0, NAN])),
+    UpliftLossResult("T <t>", 0.1, 0.2, 0.1, NAN, INF, -INF, 7, "known <t>"),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -24,6 +24,7 @@ from causalrec.results.base import (
     format_pvalue,
 )
 from causalrec.results.bayes import BayesStoppingResult, PosteriorResult, PriorResult
+from causalrec.results.boosting import BoostingCurveResult, ImportanceResult, UpliftLossResult
 from causalrec.results.checks import (
     AAResult,
     DistributionResult,
@@ -83,6 +84,7 @@ __all__ = [
     "ABResult",
     "BalanceResult",
     "BayesStoppingResult",
+    "BoostingCurveResult",
     "CalibrationResult",
     "CannibalisationResult",
     "ChurnResult",
@@ -100,6 +102,7 @@ __all__ = [
     "HeterogeneityResult",
     "IdentificationResult",
     "ImpactResult",
+    "ImportanceResult",
     "LearnerComparisonResult",
     "LogrankResult",
     "MonitorResult",
@@ -133,6 +136,7 @@ __all__ = [
     "TrendResult",
     "UpliftBinsResult",
     "UpliftIntervalsResult",
+    "UpliftLossResult",
     "VerdictResult",
     "dump_results",
     "format_interval",
