@@ -118,6 +118,7 @@ def plot_learners(result: LearnerComparisonResult, *, loss: str = "r", ax: Any =
     names = [str(name) for name in result.learner[order]]
     ax = new_axes(ax, height=forest_height(len(names)))
     draw_forest(ax, names, gap, low, high, lambda value: f"+{format_number(value)}" if value > 0 else "lowest")
+    ax.locator_params(axis="x", nbins=5)
     kind = _LOSSES[loss]
     level = format_level(result.confidence_level)
     best = f"{short(names[0], 26)} ({format_number(total[0])})"

@@ -1,10 +1,26 @@
 """Uplift learners: for whom does it work?"""
 
 from causalrec.uplift.class_transformation import ClassTransformation
+from causalrec.uplift.comparison import compare_effects, compare_learners
 from causalrec.uplift.drlearner import DRLearner
+from causalrec.uplift.heterogeneity import best_linear_projection, calibration_test, group_average_effects
 from causalrec.uplift.rlearner import RLearner
 from causalrec.uplift.slearner import SLearner
+from causalrec.uplift.stacking import StackedLearner
 from causalrec.uplift.tlearner import TLearner
 from causalrec.uplift.xlearner import XLearner
 
-__all__ = ["ClassTransformation", "DRLearner", "RLearner", "SLearner", "TLearner", "XLearner"]
+__all__ = [
+    "ClassTransformation",
+    "DRLearner",
+    "RLearner",
+    "SLearner",
+    "StackedLearner",
+    "TLearner",
+    "XLearner",
+    "best_linear_projection",
+    "calibration_test",
+    "compare_effects",
+    "compare_learners",
+    "group_average_effects",
+]
