@@ -8,7 +8,7 @@ import numpy as np
 from scipy import linalg, sparse, stats
 
 from causalrec._typing import BoolArray, FloatArray, IntArray
-from causalrec.exceptions import CausalRecError
+from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.results import NAN
 
 _BLOCK = 2**22  # numbers of the outer products that are held at once
@@ -90,8 +90,10 @@ def least_squares(
 
     Raises
     ------
+    ColumnError
+        For columns that depend on one another.
     CausalRecError
-        For columns that depend on one another, or a row or cluster without which they would.
+        For a row or cluster without which they would.
     """
     n, p = X.shape
     root = np.sqrt(weight)
@@ -100,7 +102,7 @@ def least_squares(
     Q, R = np.linalg.qr(X * root[:, None] / np.where(dependent, 1.0, scale))
     dependent |= np.abs(np.diag(R)) < _SINGULAR if n >= p else np.ones(p, dtype=bool)
     if dependent.any():
-        raise CausalRecError(_dependent_message(names, dependent, n))
+        raise ColumnError(_dependent_message(names, dependent, n))
     beta = linalg.solve_triangular(R, Q.T @ (root * y))
     residual = root * y - Q @ (R @ beta)
     lone: FloatArray | None
