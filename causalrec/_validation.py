@@ -250,7 +250,10 @@ def check_covariates(X: Any) -> Any:
     else:
         X = np.asarray(X)
         if X.ndim != 2:
-            raise CausalRecError(f"X has shape {X.shape}; expected two dimensions, (n_rows, n_covariates).")
+            raise CausalRecError(
+                f"X has shape {X.shape}; expected two dimensions, (n_rows, n_covariates). Reshape your data: "
+                "X.reshape(-1, 1) if it is one covariate."
+            )
     check_not_empty(X.shape[0], where="X")
     if X.shape[1] == 0:
         raise ColumnError("X has no columns; pass at least one covariate.")
