@@ -1,0 +1,41 @@
+"""Why a learner loses: the base learner or the rest, told apart by giving each the other's base."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from experiments.uplift_benchmark.columns import OURS
+from experiments.uplift_benchmark.tables import paired, short
+
+_REASONS: dict[tuple[str, str], str] = {}
+
+
+def explain(errors: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The losses with what was measured about them."""
+    rows = []
+    for loss in found.to_dict("records"):
+        part = errors[errors["set"] == loss["set"]]
+        rows.append({
+            "set": loss["set"], "learner": loss["learner"], "to": loss["to"], "error, of the peer's": short(loss["ratio"]),
+            "difference": f"{short(loss['difference'])} ± {short(loss['standard error'])}",
+            "why": _why(part, loss["learner"], loss["to"]) + _REASONS.get((loss["set"], loss["learner"]), ""),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _why(part: pd.DataFrame, learner: str, peer: str) -> str:
+    """Ratios of errors with the base learners exchanged."""
+    told = []
+    package, _, base = peer.partition(", ")
+    same = _ratio(part, f"{OURS}, {base}", peer, learner)
+    if np.isfinite(same):
+        told.append(f"with {base}'s defaults as base it has {short(same)} times the peer's error")
+    swapped = _ratio(part, OURS, f"{package}, causalrec's base", learner)
+    if np.isfinite(swapped):
+        told.append(f"with causalrec's base in both, {short(swapped)} times")
+    return "; ".join(told) + ". " if told else ""
+
+
+def _ratio(part: pd.DataFrame, one: str, other: str, learner: str) -> float:
+    return paired(part, one, other, learner)[2]
