@@ -1,8 +1,10 @@
 """Uplift learners: for whom does it work?"""
 
+from causalrec.uplift.bootstrap import bootstrap_intervals
 from causalrec.uplift.class_transformation import ClassTransformation
 from causalrec.uplift.comparison import compare_effects, compare_learners
 from causalrec.uplift.drlearner import DRLearner
+from causalrec.uplift.econml_adapter import EconMLLearner
 from causalrec.uplift.heterogeneity import best_linear_projection, calibration_test, group_average_effects
 from causalrec.uplift.rlearner import RLearner
 from causalrec.uplift.slearner import SLearner
@@ -13,12 +15,14 @@ from causalrec.uplift.xlearner import XLearner
 __all__ = [
     "ClassTransformation",
     "DRLearner",
+    "EconMLLearner",
     "RLearner",
     "SLearner",
     "StackedLearner",
     "TLearner",
     "XLearner",
     "best_linear_projection",
+    "bootstrap_intervals",
     "calibration_test",
     "compare_effects",
     "compare_learners",
