@@ -55,7 +55,8 @@ def stack_effects(
     weights = np.zeros(arms * m)
     if usable.any():
         # The triangle of a QR decomposition has the same sums of squares in few rows.
-        R = np.linalg.qr(np.column_stack([apart[:, usable] / room[usable], target - Q @ (Q.T @ target)]), mode="r")
+        both = np.column_stack([apart[:, usable] / room[usable], target - Q @ (Q.T @ target)])
+        R = np.asarray(np.linalg.qr(both, mode="r"))
         weights[usable] = nnls(R[:, :-1], R[:, -1])[0] / room[usable]
     constants = np.linalg.lstsq(free, target - columns @ weights)[0][1:]
     return constants, weights.reshape(arms, m).T
@@ -223,6 +224,8 @@ class StackedLearner(UpliftLearner):
                 own = clone(learner)
                 kept = settings(own, shared)
                 models[name] = own.fit(training.shared.source, training.y, treatment=_labelled(training), **kept)
+                if hasattr(own, "nuisance_"):
+                    own.nuisance_ = None  # this learner keeps them, once
         return models
 
     def _effects(self, models: dict[str, Any], view: View, n_arms: int) -> FloatArray:
