@@ -145,7 +145,8 @@ def _cluster_shifts(Q: FloatArray, residual: FloatArray, clusters: IntArray) -> 
         values, vectors = np.linalg.eigh(own)
         if values.max() > 1 - _SINGULAR:
             return total, vectors[int(values[:, -1].argmax()), :, -1]
-        moved = np.linalg.solve(np.eye(p) - own, scores[:, :, None])[:, :, 0]
+        along = np.einsum("cij,ci->cj", vectors, scores) / (1 - values)
+        moved = np.einsum("cij,cj->ci", vectors, along)
         total += moved.T @ moved
         first = last
     return total, None
