@@ -26,6 +26,7 @@ from causalrec.exceptions import CausalRecError
 
 # Bins of subsets that are kept hold at most so many times the rows of X: five folds of two arms fit.
 _KEPT_ROWS = 4
+_CHUNK_CELLS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class BinSettings:
     enable_categorical: bool = True
     missing: float = np.nan
     feature_types: tuple[str, ...] | None = None
+    names: bool = True  # a frame's own, some of which XGBoost refuses, or numbers
 
     @property
-    def _key(self) -> tuple[Any, ...]:
-        return (self.max_bin, self.enable_categorical, str(float(self.missing)), self.feature_types)
+    def key(self) -> tuple[Any, ...]:
+        """What equal bins share; NaN does not equal itself."""
+        return (self.max_bin, self.enable_categorical, str(float(self.missing)), self.feature_types, self.names)
 
 
 class Bins:
@@ -120,11 +123,21 @@ class Bins:
         return self._fit_xgboost(model, target, index, weight)
 
     def predict(self, model: Any, rows: Any = None) -> FloatArray:
-        """Expected outcome of the rows, shape (m,): ``predict_proba[:, 1]`` of a classifier."""
-        X = self.take(rows)
-        if is_classifier(model):
-            return np.asarray(model.predict_proba(X)[:, 1], dtype=np.float64)
-        return np.asarray(model.predict(X), dtype=np.float64)
+        """Expected outcome of the rows, shape (m,): ``predict``, or ``predict_proba[:, 1]`` of a classifier."""
+        return np.concatenate([_expected(model, X) for X in self.chunks(rows)])
+
+    def chunks(self, rows: AnyArray | None = None) -> Iterator[Any]:
+        """The covariates of some rows in parts of bounded size, so that no copy of all is made."""
+        if rows is None and not isinstance(self.X, pd.DataFrame):
+            yield self.X
+            return
+        step = max(1, _CHUNK_CELLS // self.X.shape[1])
+        n = self.n_rows if rows is None else len(rows)
+        for start in range(0, max(n, 1), step):
+            if rows is not None:
+                yield self.take(rows[start : start + step])
+            else:
+                yield self.X.iloc[start : start + step] if n > step else self.X
 
     def take(self, rows: Any = None) -> Any:
         """The covariates of some rows: a copy, or ``X`` itself for ``None``."""
@@ -144,7 +157,7 @@ class Bins:
             yield matrix
 
     def _find(self, settings: BinSettings, rows: AnyArray | None, n_jobs: int | None) -> Any:
-        key = settings._key
+        key = settings.key
         if key not in self._full:
             self._full[key] = self._build(self.X, settings, None, n_jobs)
         if rows is None:
@@ -168,6 +181,7 @@ class Bins:
             return xgboost.QuantileDMatrix(
                 X, ref=ref, max_bin=settings.max_bin, missing=settings.missing, nthread=n_jobs,
                 enable_categorical=settings.enable_categorical,
+                feature_names=None if settings.names else [f"f{j}" for j in range(X.shape[1])],
                 feature_types=None if settings.feature_types is None else list(settings.feature_types),
             )  # fmt: skip
         except xgboost.core.XGBoostError as error:
@@ -188,9 +202,9 @@ class Bins:
             target = target.astype(np.int64)
         with self.matrix(settings, rows, n_jobs=model.n_jobs) as matrix:
 
-            def ours(ref: Any = None, *, label: Any, weight: Any, **_: Any) -> Any:
+            def ours(*, label: Any, weight: Any, **_: Any) -> Any:
                 matrix.set_label(label)
-                set_weight(matrix, weight)
+                matrix.set_weight(np.empty(0, dtype=np.float32) if weight is None else weight)
                 return matrix
 
             model._create_dmatrix = ours
@@ -201,9 +215,12 @@ class Bins:
         return model
 
 
-def set_weight(matrix: Any, weight: Any) -> None:
-    """Swap the weights of a matrix; ``None`` takes them away."""
-    matrix.set_weight(np.empty(0, dtype=np.float32) if weight is None else weight)
+def _expected(model: Any, X: Any) -> FloatArray:
+    if hasattr(model, "_expect"):
+        return np.asarray(model._expect(X))
+    if is_classifier(model):
+        return np.asarray(model.predict_proba(X)[:, 1], dtype=np.float64)
+    return np.asarray(model.predict(X), dtype=np.float64)
 
 
 def takes_bins(base: Any) -> bool:

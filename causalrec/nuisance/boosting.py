@@ -7,7 +7,7 @@ to learn. A second stage that regresses a noisy score of an effect on covariates
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -20,12 +20,18 @@ from causalrec._validation import CovariateForm, check_length, check_vector, che
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.nuisance.bins import Bins, BinSettings, takes_bins
 from causalrec.nuisance.linear_start import Slopes, fit_slopes, sample_rows
+from causalrec.nuisance.rounds import Curve, Task, assign_folds, cross_validate, train, train_until
 
-__all__ = ["Bins", "BoostedClassifier", "BoostedRegressor", "is_boosted"]
+__all__ = ["Bins", "BoostedClassifier", "BoostedRegressor", "Curve", "Task", "assign_folds", "is_boosted"]
 
-_SLOPE_ROWS = 200_000
-_HELD_OUT_ROWS = 50_000
+_SLOPE_ROWS = 50_000  # of many rows, for the slopes
+_HELD_OUT = (10_000, 50_000)  # rows held out of many: about, and at most
+_REFIT_ROWS = 100_000  # up to here, a share of the rows is too much to leave out of the model
+_CV_ROWS = 20_000  # folds are tried until about so many rows have been trained on
+_TREE_ROWS = 50  # fewer cannot tell whether trees help
+_STEP = 3  # trees between two looks at the loss, on few rows
 _ONE_THREAD_CELLS = 200_000
+_DEPTHS = ((1_000, 2), (20_000, 3), (50_000, 4), (200_000, 5))  # up to so many rows; 6 beyond
 
 
 def is_boosted(base: Any) -> bool:
@@ -40,44 +46,8 @@ def is_boosted(base: Any) -> bool:
     return isinstance(base, _Boosted) or takes_bins(base)
 
 
-@dataclass(frozen=True)
-class Task:
-    """One fit: standardised targets, weights of mean 1, and the loss."""
-
-    y: FloatArray
-    weight: FloatArray
-    binary: bool
-    centre: float = 0.0
-    scale: float = 1.0
-
-    def loss(self, margin: FloatArray, rows: AnyArray) -> float:
-        """Weighted sum of squared errors, or of log-losses, of some rows."""
-        m, y = margin[rows], self.y[rows]
-        each = np.logaddexp(0.0, m) - y * m if self.binary else (y - m) ** 2
-        return float(self.weight[rows] @ each)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Mean loss after every round, from none, on the rows of training and on rows left out."""
-
-    train: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-
-    @property
-    def best(self) -> int:
-        """The number of rounds with the least loss on rows left out."""
-        return int(np.argmin(self.validation))
-
-    def waited(self, patience: int) -> bool:
-        """Whether the last rounds brought nothing."""
-        return len(self.validation) - 1 - self.best >= patience
-
-
 class _Boosted(BaseEstimator):
     """What the regressor and the classifier share."""
-
-    _binary = False
 
     def __init__(
         self,
@@ -90,7 +60,7 @@ class _Boosted(BaseEstimator):
         max_bin: Any = "auto",
         linear_start: bool = True,
         early_stopping: bool = True,
-        patience: int = 10,
+        patience: int = 15,
         n_folds: int = 5,
         small: int = 20_000,
         validation_fraction: float = 0.1,
@@ -123,14 +93,16 @@ class _Boosted(BaseEstimator):
             May hold missing values and, in a frame, categories.
         y : array of shape (n,)
         sample_weight : array of shape (n,), optional
-            Weights of training and of the loss that chooses.
+            Weights in training and in the loss that chooses.
 
         Raises
         ------
         OutcomeError
             For missing or infinite targets, or a classifier and more than two classes.
         ColumnError
-            For text columns.
+            For columns that are neither numbers, booleans nor categories.
+        CausalRecError
+            For infinite covariates, weights that are negative or of another length, or settings out of range.
         """
         bins = Bins(X)
         target = np.asarray(y)
@@ -141,6 +113,7 @@ class _Boosted(BaseEstimator):
 
     def _fit_bins(self, bins: Bins, target: AnyArray, *, rows: AnyArray | None, weight: Any) -> Self:
         """Fit on some rows of shared bins."""
+        self._check_settings()
         task = self._task(target, None if weight is None else check_weights(weight, n_rows=len(target)))
         self._form = CovariateForm.of(bins.X)
         self.n_features_in_ = self._form.n_columns
@@ -150,25 +123,33 @@ class _Boosted(BaseEstimator):
         self._fit_task(task, bins, rows)
         return self
 
+    def _check_settings(self) -> None:
+        for name in ("n_estimators", "max_depth", "learning_rate", "min_child_weight", "max_bin"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not (number and value >= 0) and not (isinstance(value, str) and value == "auto"):
+                raise CausalRecError(f"{name} is {value!r}; expected a number of at least 0, or 'auto'.")
+        if self.n_folds < 2:
+            raise CausalRecError(f"n_folds is {self.n_folds}; expected 2 or more.")
+        if not 0 < self.validation_fraction < 1:
+            raise CausalRecError(f"validation_fraction is {self.validation_fraction}; expected a share in (0, 1).")
+
     def _task(self, target: AnyArray, weight: FloatArray | None) -> Task:
         y = check_vector(target, name="y")
         weight = np.ones(len(y)) if weight is None else weight / weight.mean()
         centre = float(weight @ y / weight.sum())
         scale = float(np.sqrt(weight @ (y - centre) ** 2 / weight.sum()))
-        if scale <= 1e-12 * max(1.0, abs(centre)):
+        if scale <= 1e-12 * max(1e-300, float(np.abs(y).max())):
             scale = 0.0
         return Task((y - centre) / (scale or 1.0), weight, False, centre, scale)
 
     def _fit_task(self, task: Task, bins: Bins, rows: AnyArray | None) -> None:
-        n = len(task.y)
-        rng = np.random.default_rng(self.random_state)
-        self._centre, self._scale = task.centre, task.scale
-        self._booster, self.best_n_estimators_, self.best_max_depth_ = None, 0, 0
-        self.evals_result_: dict[str, dict[str, list[float]]] = {}
-        share = float(task.weight @ task.y / task.weight.sum())
-        constant = logit(np.clip(share, 1e-12, 1 - 1e-12)) if task.binary else 0.0
-        self._slopes = Slopes.constant(float(constant))
-        if n < 2 * self.n_folds or (task.scale == 0.0 and not task.binary) or (task.binary and share in (0.0, 1.0)):
+        n, rng = len(task.y), np.random.default_rng(self.random_state)
+        self._centre, self._scale, self._booster = task.centre, task.scale, None
+        self._slopes = Slopes.constant(float(logit(np.clip(task.mean, 1e-12, 1 - 1e-12))) if task.binary else 0.0)
+        self._keep(Curve(), 0, 0, task)
+        constant = task.mean in (0.0, 1.0) if task.binary else task.scale == 0.0
+        if constant or n < 2 * self.n_folds:
             return
         if n <= self.small:
             self._fit_small(task, bins, rows, rng)
@@ -177,228 +158,258 @@ class _Boosted(BaseEstimator):
 
     def _fit_small(self, task: Task, bins: Bins, rows: AnyArray | None, rng: np.random.Generator) -> None:
         """Choose by cross-validation, then train on all rows."""
+        n = len(task.y)
         fold = assign_folds(task, self.n_folds, rng)
-        margins = self._start(task, bins, rows, fold)
-        with self._matrix(bins, rows, len(task.y), small=True) as matrix:
-            best: tuple[float, int, int, Curve] | None = None
-            for depth in (2, 4) if self.max_depth == "auto" else (int(self.max_depth),):
-                params = self._params(task, depth, len(task.y), small=True)
-                curve = cross_validate(matrix, task, margins, fold, params, self._rounds(True), self._wait())
-                rounds = curve.best if self.early_stopping else len(curve.validation) - 1
-                if best is None or curve.validation[rounds] < best[0]:
-                    best = (curve.validation[rounds], rounds, depth, curve)
-                if not self.early_stopping:
-                    break
-            assert best is not None
-            _, rounds, depth, curve = best
-            self._keep(curve, rounds, depth, task)
+        margins = self._start(task, bins, rows, fold)[: max(2, _CV_ROWS // n)]
+        depth, rounds = self._depth(n), self._rounds(True)
+        params = self._params(task, depth, n, small=True)
+        with self._matrix(bins, rows, n, small=True) as matrix:
+            curve = Curve()
+            if n < _TREE_ROWS:
+                rounds = 0
+            elif self.early_stopping:
+                curve = cross_validate(
+                    matrix, task, margins, fold, params, rounds=rounds, patience=self._wait(), step=_STEP
+                )
+                rounds = curve.best
             if rounds:
-                params = self._params(task, depth, len(task.y), small=True)
-                start = self._slopes.predict(bins.take(rows))
-                self._booster = train(matrix, task, task.weight, start, params, rounds)
+                start = np.concatenate([self._slopes.predict(X) for X in bins.chunks(rows)])
+                self._booster = train(matrix, task, start, params, rounds)
+        self._keep(curve, rounds, depth, task)
 
     def _fit_large(self, task: Task, bins: Bins, rows: AnyArray | None, rng: np.random.Generator) -> None:
-        """Train once; rows held out say when to stop."""
+        """Grow trees once; rows held out say when to stop."""
         n = len(task.y)
         some = sample_rows(n, _SLOPE_ROWS, rng)
         part = Task(task.y[some], task.weight[some], task.binary)
-        if part.weight.any():
+        if 0.0 < part.mean < 1.0 if task.binary else part.weight.any():
             self._start(part, bins, some if rows is None else rows[some], assign_folds(part, self.n_folds, rng))
-        start = self._slopes.predict(bins.take(rows))
+        start = np.concatenate([self._slopes.predict(X) for X in bins.chunks(rows)])
         held = np.zeros(n, dtype=bool)
         if self.early_stopping:
-            n_held = min(int(self.validation_fraction * n), _HELD_OUT_ROWS)
-            held[rng.choice(n, size=n_held, replace=False)] = True
-        depth = 6 if self.max_depth == "auto" else int(self.max_depth)
+            held[rng.choice(n, size=self._held_out(n), replace=False)] = True
+        depth, rounds = self._depth(n), self._rounds(False)
+        params = self._params(task, depth, n, small=False)
         with self._matrix(bins, rows, n, small=False) as matrix:
-            params = self._params(task, depth, n, small=False)
-            booster, curve = train_until(matrix, task, held, start, params, self._rounds(False), self._wait())
-        rounds = curve.best if self.early_stopping else len(curve.train) - 1
+            booster, curve = train_until(matrix, task, held, start, params, rounds=rounds, patience=self._wait())
+            if self.early_stopping:
+                rounds = curve.best
+            if rounds:
+                refit = self.early_stopping and n <= _REFIT_ROWS
+                self._booster = train(matrix, task, start, params, rounds) if refit else booster[:rounds]
         self._keep(curve, rounds, depth, task)
-        if rounds:
-            self._booster = booster[:rounds]
 
     def _start(self, task: Task, bins: Bins, rows: AnyArray | None, fold: IntArray) -> FloatArray:
-        """Slopes, and each row's linear predictor with every fold left out."""
-        if not self.linear_start:
-            margins = np.empty((int(fold.max()) + 1, len(fold)))
-            for k in range(len(margins)):
-                held_in = task.weight * (fold != k)
-                mean = held_in @ task.y / max(held_in.sum(), 1e-300)
-                margins[k] = logit(np.clip(mean, 1e-6, 1 - 1e-6)) if task.binary else mean
-            return margins
-        found = fit_slopes(bins.take(rows), task.y, task.weight, fold, binary=task.binary)
-        self._slopes = found.slopes
-        return found.margins
+        """Set the slopes; return each row's linear predictor with every fold left out, shape (n_folds, n)."""
+        if self.linear_start:
+            found = fit_slopes(bins.take(rows), task.y, task.weight, fold, binary=task.binary)
+            self._slopes = found.slopes
+            return found.margins
+        margins = np.empty((int(fold.max()) + 1, len(fold)))
+        for k in range(len(margins)):
+            held_in = task.weight * (fold != k)
+            mean = held_in @ task.y / max(held_in.sum(), 1e-300)
+            margins[k] = logit(np.clip(mean, 1e-6, 1 - 1e-6)) if task.binary else mean
+        return margins
 
     def _matrix(self, bins: Bins, rows: AnyArray | None, n: int, *, small: bool) -> Any:
-        return bins.matrix(BinSettings(self._max_bin(small)), rows, n_jobs=self._threads(n))
+        settings = BinSettings(self._max_bin(small), names=False)
+        return bins.matrix(settings, rows, n_jobs=self._threads(n))
 
     def _max_bin(self, small: bool) -> int:
-        return (64 if small else 256) if self.max_bin == "auto" else int(self.max_bin)
+        return (64 if small else 128) if self.max_bin == "auto" else int(self.max_bin)
 
     def _rounds(self, small: bool) -> int:
         return (300 if small else 150) if self.n_estimators == "auto" else int(self.n_estimators)
 
+    def _depth(self, n: int) -> int:
+        if self.max_depth != "auto":
+            return int(self.max_depth)
+        return next((depth for rows, depth in _DEPTHS if n <= rows), 6)
+
     def _wait(self) -> int:
-        return self.patience if self.early_stopping else 10**9
+        return int(self.patience)
+
+    def _held_out(self, n: int) -> int:
+        about, most = _HELD_OUT
+        return min(max(int(self.validation_fraction * n), min(about, n // 4)), most)
 
     def _threads(self, n: int) -> int | None:
         # Threads that wait for one another cost more than they save on few rows.
         return 1 if n * self.n_features_in_ < _ONE_THREAD_CELLS else self.n_jobs
 
     def _params(self, task: Task, depth: int, n: int, *, small: bool) -> dict[str, Any]:
-        share = float(task.weight @ task.y / task.weight.sum())
-        curvature = share * (1 - share) if task.binary else 1.0  # the weight of a row in XGBoost's Newton step
+        # In XGBoost's Newton step a row of a 0/1 outcome weighs p (1 - p), not 1.
+        curvature = max(task.mean * (1 - task.mean), 1e-6) if task.binary else 1.0
         leaf = (5.0 if small else 20.0) if self.min_child_weight == "auto" else float(self.min_child_weight)
         return {
-            "max_depth": depth, "eta": 0.1 if self.learning_rate == "auto" else float(self.learning_rate),
-            "min_child_weight": leaf * curvature, "reg_lambda": self.reg_lambda * curvature,
-            "tree_method": "hist", "max_bin": self._max_bin(small), "device": self.device, "verbosity": 0,
-            "nthread": self._threads(n), "seed": int(self.random_state),
+            "max_depth": depth, "eta": self._rate(), "min_child_weight": leaf * curvature,
+            "reg_lambda": self.reg_lambda * curvature, "tree_method": "hist", "max_bin": self._max_bin(small),
+            "device": self.device, "verbosity": 0, "nthread": self._threads(n), "seed": int(self.random_state),
             "objective": "binary:logistic" if task.binary else "reg:squarederror",
             "base_score": 0.5 if task.binary else 0.0,  # a margin of 0: the slopes hold the intercept
         }  # fmt: skip
 
+    def _rate(self) -> float:
+        return 0.1 if self.learning_rate == "auto" else float(self.learning_rate)
+
     def _keep(self, curve: Curve, rounds: int, depth: int, task: Task) -> None:
+        """The public record of what the data chose."""
         name, unit = ("logloss", 1.0) if task.binary else ("mse", task.scale**2)
         parts = {"train": curve.train, "validation": curve.validation}
         self.evals_result_ = {k: {name: [unit * v for v in values]} for k, values in parts.items() if values}
+        self.evals_rounds_ = curve.rounds
         self.best_n_estimators_, self.best_max_depth_ = rounds, depth if rounds else 0
-        self.best_penalty_ = self._slopes.penalty
+        self.best_degree_, self.best_penalty_ = self._slopes.degree, self._slopes.penalty
+        self._tree_unit = (2 * self._rate() - self._rate() ** 2) / len(task.y)
+        self._slope_unit = task.mean * (1 - task.mean) if task.binary else 1.0
 
     def _margin(self, X: Any) -> FloatArray:
-        if not hasattr(self, "_slopes"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first.")
-        X = self._form.apply(X)
+        """Slopes and trees, of covariates in the form of ``fit``."""
         margin = self._slopes.predict(X)
         if self._booster is not None:
-            margin = margin + self._booster.inplace_predict(X, predict_type="margin", validate_features=False)
+            margin += self._booster.inplace_predict(X, predict_type="margin", validate_features=False)
         return margin
+
+    def _margin_of(self, X: Any) -> FloatArray:
+        if not hasattr(self, "_slopes"):
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first.")
+        return self._margin(self._form.apply(X))
 
     @property
     def feature_importances_(self) -> FloatArray:
-        """What each covariate brought: the fall of the loss, shares that sum to 1; zeros where nothing was learned."""
-        shares = self._slopes.importances(self.n_features_in_)
-        total = shares.sum()
+        """The share of each covariate in the fall of the training loss, shape (p,); zeros where nothing was learned.
+
+        Slopes count with the variance that they explain, trees with their gain.
+        """
+        if not hasattr(self, "_slopes"):
+            raise AttributeError(f"this {type(self).__name__} has no importances before fit.")
+        shares = self._slopes.importances(self.n_features_in_) * self._slope_unit
+        for column, gain in self._gains():
+            shares[column] += gain * self._tree_unit
+        total = float(shares.sum())
         return shares / total if total > 0 else shares
+
+    def _gains(self) -> Iterator[tuple[int, float]]:
+        if self._booster is None:
+            return
+        names = self._booster.feature_names or [f"f{j}" for j in range(self.n_features_in_)]
+        place = {name: j for j, name in enumerate(names)}
+        for name, gain in self._booster.get_score(importance_type="total_gain").items():
+            yield place[name], float(gain)
 
 
 class BoostedRegressor(RegressorMixin, _Boosted):
-    """Boosted trees on a ridge regression, sized by the data."""
+    """Boosted trees on top of a ridge regression, both as large as the data ask for.
+
+    Parameters
+    ----------
+    n_estimators : int or "auto"
+        The most trees; 300 for few rows, 150 for many.
+    max_depth : int or "auto"
+        Between 2 below a thousand rows and 6 beyond 200,000.
+    learning_rate : float or "auto"
+        0.1.
+    min_child_weight : float or "auto"
+        The least rows of a leaf: 5, or 20 of many. Weights count as rows, scaled to a mean of 1; for a 0/1 outcome it
+        is scaled by p (1 - p), as XGBoost weighs rows there.
+    reg_lambda : float
+        XGBoost's penalty on leaves, scaled likewise.
+    max_bin : int or "auto"
+        Bins of a covariate: 64, or 128 of many rows.
+    linear_start : bool
+        Whether trees start from a ridge regression, with squares and products of the covariates where these help,
+        rather than from the mean. Its penalty is chosen by cross-validation and may leave no slope at all.
+    early_stopping : bool
+        Otherwise all ``n_estimators`` trees are taken.
+    patience : int
+        Trees without progress after which to stop.
+    n_folds : int
+        Of the cross-validation.
+    small : int
+        Up to so many rows the number of trees is cross-validated and the model trained on all of them; beyond, it is
+        grown once, until the loss on ``validation_fraction`` of the rows (50,000 at most) stops falling, and grown
+        anew on all rows up to 100,000.
+    validation_fraction : float
+    device : str
+        XGBoost's: ``"cpu"``, ``"cuda"``.
+    random_state : int
+    n_jobs : int, optional
+        Threads; one is taken where rows are few.
+
+    Attributes
+    ----------
+    best_n_estimators_, best_max_depth_ : int
+        As chosen; zeros where no tree was worth having.
+    best_degree_ : int
+        0 without slopes, 1 with, 2 with squares and products too.
+    best_penalty_ : float
+        Of the ridge regression, per unit of weight on standardised covariates; infinite without slopes.
+    evals_result_ : dict
+        ``{"train": {loss: values}, "validation": {loss: values}}``, the boosting curves; the loss is ``"mse"`` or
+        ``"logloss"``. Empty where there was nothing to try.
+    evals_rounds_ : list of int
+        The number of trees at every point of the curves.
+    feature_importances_ : array of shape (p,)
+    n_features_in_ : int
+    feature_names_in_ : array of str, only after ``fit`` on a frame whose column names are strings.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 3))
+    >>> signal = X[:, 0] + np.abs(X[:, 1])
+    >>> model = BoostedRegressor().fit(X, signal + rng.normal(size=500))
+    >>> bool(np.mean((model.predict(X) - signal) ** 2) < 0.1)
+    True
+    >>> noise = BoostedRegressor().fit(X, rng.normal(size=500))
+    >>> noise.best_n_estimators_
+    0
+    """
 
     def predict(self, X: Any) -> FloatArray:
         """Expected outcomes, shape (n,)."""
+        return self._centre + self._scale * self._margin_of(X)
+
+    def _expect(self, X: Any) -> FloatArray:
         return self._centre + self._scale * self._margin(X)
 
 
 class BoostedClassifier(ClassifierMixin, _Boosted):
-    """The same for two classes."""
+    """Boosted trees on top of a logistic ridge regression, both as large as the data ask for.
+
+    For two classes; of 0/1 outcomes one alone may be seen, which is then certain. Parameters and attributes are those
+    of :class:`BoostedRegressor`, and
+
+    Attributes
+    ----------
+    classes_ : array of shape (2,)
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 3))
+    >>> y = rng.random(500) < 1 / (1 + np.exp(-X[:, 0]))
+    >>> BoostedClassifier().fit(X, y).predict_proba(X).shape
+    (500, 2)
+    """
 
     def _task(self, target: AnyArray, weight: FloatArray | None) -> Task:
         classes = np.unique(target)
         if len(classes) > 2:
             raise OutcomeError(f"BoostedClassifier knows two classes; y holds {len(classes)}. Use BoostedRegressor.")
-        self.classes_ = np.array([0, 1]) if np.isin(classes, (0, 1)).all() else classes
+        self.classes_ = np.array([0, 1]) if set(classes.tolist()) <= {0, 1} else classes
         y = (target == self.classes_[-1]).astype(np.float64)
         return Task(y, np.ones(len(y)) if weight is None else weight / weight.mean(), True)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """P(class), shape (n, 2)."""
-        p = expit(self._margin(X))
-        return np.column_stack([1 - p, p])
+        p = expit(self._margin_of(X))
+        return np.column_stack([1 - p, p]) if len(self.classes_) == 2 else np.ones((len(p), 1))
 
     def predict(self, X: Any) -> AnyArray:
         """The likelier class, shape (n,)."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
-
-def assign_folds(task: Task, n_folds: int, rng: np.random.Generator) -> IntArray:
-    """A fold for every row, equal in size, and in the share of ones of a 0/1 target."""
-    n = len(task.y)
-    order = rng.permutation(n)
-    if task.binary:
-        order = order[np.argsort(task.y[order], kind="stable")]
-    fold = np.empty(n, dtype=np.int64)
-    fold[order] = np.arange(n) % min(n_folds, n)
-    return fold
-
-
-def cross_validate(
-    matrix: Any, task: Task, margins: FloatArray, fold: IntArray, params: dict[str, Any], rounds: int, patience: int
-) -> Curve:
-    """Grow one booster per fold side by side on one matrix, until their common loss out of fold stops falling.
-
-    A row left out weighs nothing. Every booster starts from its own margin.
-    """
-    import xgboost
-
-    boosters = [xgboost.Booster(params, [matrix]) for _ in margins]
-    held_in = [task.weight * (fold != k) for k in range(len(margins))]
-    out = [np.flatnonzero(fold == k) for k in range(len(margins))]
-    inside = [np.flatnonzero(fold != k) for k in range(len(margins))]
-    total = task.weight.sum()
-    curve = Curve()
-    now = margins
-    matrix.set_label(task.y)
-    for i in range(rounds + 1):
-        curve.validation.append(sum(task.loss(m, rows) for m, rows in zip(now, out, strict=True)) / total)
-        curve.train.append(
-            sum(task.loss(m, rows) for m, rows in zip(now, inside, strict=True)) / (total * (len(margins) - 1))
-        )
-        if i == rounds or curve.waited(patience):
-            break
-        now = []
-        for booster, weight, margin in zip(boosters, held_in, margins, strict=True):
-            matrix.set_weight(weight)
-            matrix.set_base_margin(margin)
-            booster.update(matrix, i)
-            now.append(booster.predict(matrix, output_margin=True))
-    _release(matrix)
-    return curve
-
-
-def train(matrix: Any, task: Task, weight: FloatArray, margin: FloatArray, params: dict[str, Any], rounds: int) -> Any:
-    """A booster of a given number of rounds on top of a margin."""
-    import xgboost
-
-    matrix.set_label(task.y)
-    matrix.set_weight(weight)
-    matrix.set_base_margin(margin)
-    booster = xgboost.train(params, matrix, rounds)
-    _release(matrix)
-    return booster
-
-
-def train_until(
-    matrix: Any, task: Task, held: AnyArray, margin: FloatArray, params: dict[str, Any], rounds: int, patience: int
-) -> tuple[Any, Curve]:
-    """A booster that stops when the loss of the rows held out stops falling."""
-    import xgboost
-
-    matrix.set_label(task.y)
-    matrix.set_weight(task.weight * ~held)
-    matrix.set_base_margin(margin)
-    booster = xgboost.Booster(params, [matrix])
-    curve, now = Curve(), margin
-    out = np.flatnonzero(held)
-    inside = np.flatnonzero(~held)
-    inside = inside[:: max(1, len(inside) // _HELD_OUT_ROWS)]
-    for i in range(rounds + 1):
-        curve.train.append(task.loss(now, inside) / max(task.weight[inside].sum(), 1e-300))
-        if len(out):
-            curve.validation.append(task.loss(now, out) / max(task.weight[out].sum(), 1e-300))
-            if curve.waited(patience):
-                break
-        if i == rounds:
-            break
-        booster.update(matrix, i)
-        now = booster.predict(matrix, output_margin=True)
-    _release(matrix)
-    return booster, curve
-
-
-def _release(matrix: Any) -> None:
-    none = np.empty(0, dtype=np.float32)
-    matrix.set_base_margin(none)
-    matrix.set_weight(none)
+    def _expect(self, X: Any) -> FloatArray:
+        return np.asarray(expit(self._margin(X)))

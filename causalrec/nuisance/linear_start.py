@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import threadpoolctl  # type: ignore[import-untyped]
 from scipy.special import expit, logit
 
 from causalrec._typing import AnyArray, FloatArray, IntArray
@@ -15,11 +17,14 @@ from causalrec._typing import AnyArray, FloatArray, IntArray
 PENALTIES = (0.0003, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, np.inf)
 _CHUNK_CELLS = 4_000_000
 _SMALLEST = 1e-7
+_MAX_PAIRS = 300  # more squares and products are not tried,
+_MAX_CELLS = 10_000_000  # nor those of so many rows
+_CLEAR = 0.5  # standard errors by which a larger model must be better than a smaller one
 
 
 @dataclass(frozen=True)
-class Slopes:
-    """A linear predictor of the numeric covariates, held at the ends of what training showed.
+class Terms:
+    """Numeric covariates, their squares and products, standardised and held at the ends of what training showed.
 
     A covariate beyond its range in training counts as the end of that range, so that nothing is extrapolated; a
     missing value counts as the mean; categories are left to the trees.
@@ -30,6 +35,65 @@ class Slopes:
     high: FloatArray
     mean: FloatArray
     scale: FloatArray
+    pairs: IntArray  # (n_pairs, 2): which standardised columns are multiplied
+    pair_mean: FloatArray
+    pair_scale: FloatArray
+
+    @classmethod
+    def of(cls, X: Any, weight: FloatArray, *, max_pairs: int = 0) -> Self:
+        """The terms of covariates; products only where there are at most ``max_pairs``."""
+        columns = numeric_columns(X)
+        values = _floats(X, columns)
+        seen = ~np.isnan(values)
+        filled = np.where(seen, values, 0.0)
+        total = np.maximum(weight @ seen, 1e-300)
+        mean = (weight @ filled) / total
+        deviation = np.sqrt(weight @ np.where(seen, (filled - mean) ** 2, 0.0) / total)
+        low = np.where(seen, values, np.inf).min(axis=0, initial=np.inf)
+        high = np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf)
+        use = (deviation > 1e-10 * (np.abs(mean) + 1e-300)) & (high > low)
+        none, no_pairs = np.empty(0), np.empty((0, 2), dtype=np.int64)
+        plain = cls(columns[use], low[use], high[use], mean[use], deviation[use], no_pairs, none, none)
+        q = int(use.sum())
+        if not 0 < q * (q + 1) // 2 <= max_pairs:
+            return plain
+        i, j = np.triu_indices(q)
+        Z = plain.design(X)
+        products = Z[:, i] * Z[:, j]
+        mean_of = weight @ products / weight.sum()
+        spread = np.sqrt(weight @ (products - mean_of) ** 2 / weight.sum())
+        keep = spread > 1e-8  # the square of a covariate of two values says nothing new
+        return replace(plain, pairs=np.column_stack([i, j])[keep], pair_mean=mean_of[keep], pair_scale=spread[keep])
+
+    @property
+    def n_terms(self) -> int:
+        """Columns of the design."""
+        return len(self.columns) + len(self.pairs)
+
+    def design(self, X: Any) -> FloatArray:
+        """Standardised terms, shape (n, n_terms)."""
+        Z = _floats(X, self.columns)
+        np.clip(Z, self.low, self.high, out=Z)
+        Z -= self.mean
+        Z /= self.scale
+        Z[np.isnan(Z)] = 0.0
+        if not len(self.pairs):
+            return Z
+        products = Z[:, self.pairs[:, 0]] * Z[:, self.pairs[:, 1]]
+        products -= self.pair_mean
+        products /= self.pair_scale
+        return np.concatenate([Z, products], axis=1)
+
+    def without_pairs(self) -> Self:
+        """The covariates alone."""
+        return replace(self, pairs=self.pairs[:0], pair_mean=self.pair_mean[:0], pair_scale=self.pair_scale[:0])
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """A linear predictor in terms of the covariates."""
+
+    terms: Terms | None
     coef: FloatArray
     intercept: float
     penalty: float
@@ -37,46 +101,32 @@ class Slopes:
     @classmethod
     def constant(cls, intercept: float) -> Self:
         """No slopes."""
-        none = np.empty(0)
-        return cls(np.empty(0, dtype=np.int64), none, none, none, none, none, intercept, np.inf)
+        return cls(None, np.empty(0), intercept, np.inf)
 
-    @classmethod
-    def scales(cls, X: Any, weight: FloatArray) -> Self:
-        """Ranges, means and deviations of the numeric covariates, with no slope yet."""
-        columns = numeric_columns(X)
-        values = _floats(X, columns)
-        seen = np.isfinite(values)
-        filled = np.where(seen, values, 0.0)
-        total = np.maximum(weight @ seen, 1e-300)
-        mean = (weight @ filled) / total
-        deviation = np.sqrt(weight @ np.where(seen, (filled - mean) ** 2, 0.0) / total)
-        low = np.where(seen, values, np.inf).min(axis=0)
-        high = np.where(seen, values, -np.inf).max(axis=0)
-        use = (deviation > 1e-10 * (np.abs(mean) + 1e-300)) & (high > low)
-        none = np.zeros(int(use.sum()))
-        return cls(columns[use], low[use], high[use], mean[use], deviation[use], none, 0.0, np.inf)
-
-    def design(self, X: Any) -> FloatArray:
-        """Standardised covariates, shape (n, q)."""
-        values = _floats(X, self.columns)
-        np.clip(values, self.low, self.high, out=values)
-        values -= self.mean
-        values /= self.scale
-        return np.where(np.isnan(values), 0.0, values)
+    @property
+    def degree(self) -> int:
+        """0 for a constant, 1 for slopes, 2 with squares and products."""
+        if self.terms is None or not self.coef.any():
+            return 0
+        return 2 if len(self.terms.pairs) else 1
 
     def predict(self, X: Any) -> FloatArray:
         """The linear predictor, shape (n,)."""
         n = int(X.shape[0])
-        if not self.coef.any():
+        if self.terms is None or not self.coef.any():
             return np.full(n, self.intercept)
-        step = max(1, _CHUNK_CELLS // max(1, len(self.columns)))
-        parts = [self.design(_slice(X, start, start + step)) @ self.coef for start in range(0, n, step)]
+        step = max(1, _CHUNK_CELLS // self.terms.n_terms)
+        parts = [self.terms.design(_slice(X, start, start + step)) @ self.coef for start in range(0, n, step)]
         return np.concatenate(parts) + self.intercept
 
     def importances(self, n_features: int) -> FloatArray:
-        """The variance that each covariate's slope explains, shape (n_features,)."""
+        """The variance that each covariate's terms explain, those of products shared, shape (n_features,)."""
         shares = np.zeros(n_features)
-        shares[self.columns] = self.coef**2
+        if self.terms is not None:
+            q = len(self.terms.columns)
+            np.add.at(shares, self.terms.columns, self.coef[:q] ** 2)
+            for side in (0, 1):
+                np.add.at(shares, self.terms.columns[self.terms.pairs[:, side]], self.coef[q:] ** 2 / 2)
         return shares
 
 
@@ -86,7 +136,6 @@ class FoldSlopes:
 
     slopes: Slopes
     margins: FloatArray  # (n_folds, n)
-    losses: FloatArray  # mean squared error out of fold for every penalty of PENALTIES
 
 
 def fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, binary: bool) -> FoldSlopes:
@@ -101,23 +150,54 @@ def fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, bin
     fold : int array of shape (n,)
         The fold in which a row is left out.
     """
-    base = Slopes.scales(X, weight)
-    Z = base.design(X)
-    n_folds = int(fold.max()) + 1
-    losses, _ = ridge_path(Z, y, weight, fold)
-    penalty = PENALTIES[int(np.argmin(losses))]
+    with _blas().limit(limits=1, user_api="blas"):  # matrices of a few columns: threads would wait for one another
+        return _fit_slopes(X, y, weight, fold, binary=binary)
+
+
+@cache
+def _blas() -> Any:
+    return threadpoolctl.ThreadpoolController()
+
+
+def _fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, binary: bool) -> FoldSlopes:
+    terms = Terms.of(X, weight, max_pairs=min(_MAX_PAIRS, _MAX_CELLS // len(y)))
+    Z, q = terms.design(X), len(terms.columns)
+    path = ridge_path(Z[:, :q], y, weight, fold)
+    penalty, losses = PENALTIES[-1], path[-1]  # a constant, unless slopes are clearly better, and then these ...
+    best = _least(path, weight)
+    if clearly_less(path[best], losses, weight):
+        penalty, losses = PENALTIES[best], path[best]
+    if len(terms.pairs):
+        path = ridge_path(Z, y, weight, fold)
+        best = _least(path, weight)
+        if clearly_less(path[best], losses, weight):  # ... unless squares and products are
+            penalty, q = PENALTIES[best], terms.n_terms
+    if q < terms.n_terms:
+        terms, Z = terms.without_pairs(), Z[:, :q]
     solve = logistic_ridge if binary else ridge
     coef, intercept = solve(Z, y, weight, penalty)
+    n_folds = int(fold.max()) + 1
     margins = np.empty((n_folds, len(y)))
     for k in range(n_folds):
-        held_in = weight * (fold != k)
-        fold_coef, fold_intercept = solve(Z, y, held_in, penalty)
+        fold_coef, fold_intercept = solve(Z, y, weight * (fold != k), penalty)
         margins[k] = Z @ fold_coef + fold_intercept
-    return FoldSlopes(replace(base, coef=coef, intercept=intercept, penalty=penalty), margins, losses)
+    return FoldSlopes(Slopes(terms, coef, intercept, penalty), margins)
 
 
-def ridge_path(Z: FloatArray, y: FloatArray, weight: FloatArray, fold: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Out-of-fold mean squared error of ridge regression for each penalty, and its standard error over rows.
+def _least(path: FloatArray, weight: FloatArray) -> int:
+    return int(np.argmin(path @ weight))
+
+
+def clearly_less(loss: FloatArray, than: FloatArray, weight: FloatArray) -> bool:
+    """Whether one weighted mean loss is below another by more than chance: half its standard error over rows."""
+    gain = than - loss
+    mean = float(gain @ weight / weight.sum())
+    error = float(np.sqrt(((gain - mean) * weight) @ ((gain - mean) * weight)) / weight.sum())
+    return mean > _CLEAR * error
+
+
+def ridge_path(Z: FloatArray, y: FloatArray, weight: FloatArray, fold: IntArray) -> FloatArray:
+    """Out-of-fold squared errors of ridge regression, shape (n_penalties, n).
 
     Every fold's normal equations are those of all rows less the fold's own, and one eigendecomposition serves all
     penalties.
@@ -134,8 +214,7 @@ def ridge_path(Z: FloatArray, y: FloatArray, weight: FloatArray, fold: IntArray)
         for i, penalty in enumerate(PENALTIES):
             fit = 0.0 if np.isinf(penalty) else scores @ (rotated / (np.maximum(values, 0.0) + penalty))
             squares[i, out] = (y[out] - mean_y - fit) ** 2
-    loss = squares @ weight / weight.sum()
-    return loss, np.sqrt(((squares - loss[:, None]) ** 2) @ weight**2) / weight.sum()
+    return squares
 
 
 def ridge(Z: FloatArray, y: FloatArray, weight: FloatArray, penalty: float) -> tuple[FloatArray, float]:
