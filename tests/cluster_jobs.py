@@ -143,6 +143,36 @@ def killed() -> dict[str, Any]:
         return {job.__name__: _both(engine, job) for job in (frame, kept)}
 
 
+def uplift() -> dict[str, Any]:
+    """A T-learner of few rows, by one task, and of many, by two workers, beside the local one."""
+    from causalrec.nuisance import BoostedRegressor
+    from causalrec.uplift import TLearner
+    from causalrec.uplift.spark import TLearner as OnSpark
+
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=4_000), "b": rng.choice(["x", "y", "z"], 4_000)})
+    t, tau = rng.integers(0, 2, 4_000), X["a"] + (X["b"] == "x")
+    y = X["a"] + t * tau + rng.normal(size=4_000)
+    in_memory = X.assign(b=X["b"].astype("category"))
+    with SparkEngine(MASTER) as engine:
+        engine.register("rows", X.assign(t=t, y=y, i=range(4_000)))
+        frame = engine.frame("SELECT * FROM rows")
+        found: dict[str, Any] = {"executors": len(executors())}
+        for name, small in (("small", 20_000), ("large", 1_000)):
+            base = BoostedRegressor(small=small)
+            learner = OnSpark(base, n_workers=2).fit(frame, outcome="y", treatment="t", covariates=["a", "b"])
+            scored = learner.predict(frame).toArrow().to_pandas().sort_values("i")["uplift"].to_numpy()
+            mine = TLearner(base).fit(in_memory, y, treatment=t).predict(in_memory)
+            found[name] = {
+                "rows": len(scored),
+                "same": bool(np.array_equal(scored, learner.to_local().predict(X))),
+                "corr": float(np.corrcoef(scored, mine)[0, 1]),
+                "error": float(np.sqrt(np.mean((scored - tau) ** 2))),
+                "local error": float(np.sqrt(np.mean((mine - tau) ** 2))),
+            }
+    return found
+
+
 def _both(engine: SparkEngine, job: Callable[[str], pd.DataFrame]) -> dict[str, Any]:
     expected = job(f"{job.__name__}_undisturbed")
     with killing_one_executor(engine) as lost:
@@ -151,4 +181,4 @@ def _both(engine: SparkEngine, job: Callable[[str], pd.DataFrame]) -> dict[str, 
 
 
 if __name__ == "__main__":
-    print(json.dumps({"smoke": smoke, "twice": twice, "killed": killed}[sys.argv[1]]()))
+    print(json.dumps({"smoke": smoke, "twice": twice, "killed": killed, "uplift": uplift}[sys.argv[1]]()))

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 from sklearn.base import clone, is_classifier
 
 from causalrec._typing import FloatArray, IntArray
@@ -17,6 +18,7 @@ from causalrec._validation import CovariateForm
 from causalrec.nuisance import aipw_scores
 from causalrec.nuisance.boosting import Bins, Task, assign_folds
 from causalrec.nuisance.fitting import predict_mean
+from causalrec.nuisance.linear_start import Slopes
 from causalrec.nuisance.nuisances import FoldModels
 from causalrec.nuisance.propensity import arm_probabilities, clip_propensity
 from causalrec.uplift.rlearner import residual_target
@@ -190,6 +192,9 @@ def fit_start(base: Any, form: CovariateForm, centre: float, scale: float, table
     y = (table["label"].to_numpy(np.float64) - centre) / scale
     weight = table["weight"].to_numpy(np.float64) if "weight" in table else np.ones(len(y))
     task = Task(y, weight / weight.mean(), is_classifier(base))
+    if not base.linear_start:
+        mean = float(task.weight @ y / task.weight.sum())
+        return Slopes.constant(float(logit(mean)) if task.binary else 0.0)
     model = clone(base)
     rng = np.random.default_rng(base.random_state)
     model._start(task, Bins(covariates(table, form)), None, assign_folds(task, base.n_folds, rng))

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -168,33 +168,25 @@ class Trainer:
     def _boosted(self, base: Any, data: Any, form: CovariateForm, facts: Facts) -> Any:
         """Ours on many rows: slopes from a sample, trees on what they miss until rows held out say stop."""
         binary = is_classifier(base)
-        centre, scale = (0.0, 1.0) if binary else (facts.mean, facts.deviation)
-        share = min(1.0, _SLOPE_ROWS / facts.n)
+        model = _unfitted(base, form, (0.0, 1.0) if binary else (facts.mean, facts.deviation))
+        share = _SLOPE_ROWS / facts.n
         sample = data.sample(fraction=share, seed=base.random_state) if share < 1 else data
-        slopes = in_one_task(sample, partial(fit_start, base, form, centre, scale))
-        scaled = with_columns(data, ["margin"], (slopes, form), start_margin)
-        others = [c for c in scaled.columns if c not in ("label", "weight")]
-        scaled = scaled.selectExpr(
-            *others, f"(label - {centre!r}D) / {scale!r}D AS label",
-            *([f"weight / {facts.weight!r}D AS weight"] if "weight" in scaled.columns else []),
+        model._slopes = in_one_task(sample, partial(fit_start, base, form, model._centre, model._scale))
+        ready = with_columns(data, ["margin"], (model._slopes, form), start_margin).selectExpr(
+            *(column for column in data.columns if column not in ("label", "weight")), "margin",
+            f"(label - {model._centre!r}D) / {model._scale!r}D AS label",
+            *([f"weight / {facts.weight!r}D AS weight"] if "weight" in data.columns else []),
         )  # fmt: skip
-        ends = [0.0, 1.0] if binary else [-1.0, 1.0]
-        share_of_ones = np.array([1 - facts.mean, facts.mean]) if binary else np.ones(2)
-        task = Task(np.array(ends), share_of_ones, binary)
-        depth = 6 if base.max_depth == "auto" else int(base.max_depth)
-        params = {k: v for k, v in base._params(task, depth, facts.n, small=False).items() if k not in _NOT_FOR_WORKERS}
-        settings = {
-            **params, "n_estimators": base._rounds(False), "base_margin_col": "margin",
-            "validation_indicator_col": "held", "eval_metric": "logloss" if binary else "rmse",
-            "early_stopping_rounds": base._wait() if base.early_stopping else None,
-        }  # fmt: skip
-        scaled.persist()
-        try:
-            booster, history = self._train(scaled, form, settings)
-            first = _start_loss(scaled, binary=binary)
-        finally:
-            scaled.unpersist()
-        return _assembled(base, form, (centre, scale), slopes, booster, _curve(history, first), depth, task)
+        mean = np.array([1 - facts.mean, facts.mean]) if binary else np.ones(2)
+        task = Task(np.array([0.0, 1.0]), mean, binary, model._centre, model._scale)
+        self._keep(ready)
+        booster, history = self._train(ready, form, _own_settings(model, task, facts.n))
+        curve = _curve(history, _start_loss(ready, binary=binary))
+        self._kept.pop().unpersist()
+        rounds = curve.best if base.early_stopping else len(curve.train) - 1
+        model._keep(curve, rounds, _depth(base), task)
+        model._booster = booster[:rounds] if rounds else None
+        return model
 
     def _train(self, data: Any, form: CovariateForm, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """A booster, with the losses of every round."""
@@ -232,45 +224,54 @@ def _facts(data: Any, *, weighted: bool) -> Facts:
     return Facts(**row, deviation=math.sqrt(variance))
 
 
-def _start_loss(data: Any, *, binary: bool) -> tuple[float, float]:
-    """Loss before the first tree, of rows trained on and of rows held out, as XGBoost measures it."""
-    w = "weight" if "weight" in data.columns else "1"
+def _start_loss(data: Any, *, binary: bool) -> dict[str, float]:
+    """Mean loss before the first tree, of rows trained on and of rows held out."""
+    w = "weight" if "weight" in data.columns else "1D"
     loss = "ln(1 + exp(-abs(margin))) + greatest(margin, 0D) - label * margin" if binary else "power(label - margin, 2)"
-    parts = [
-        f"SUM(IF({rows}, {w} * ({loss}), 0D)) / SUM(IF({rows}, {w}, 0)) AS {name}"
-        for name, rows in (("train", "NOT held"), ("held", "held"))
-    ]
-    row = data.selectExpr(*parts).toArrow().to_pylist()[0]
-    found = (float(row["train"]), float(row["held"]))
-    return found if binary else (math.sqrt(found[0]), math.sqrt(found[1]))
+    found = data.selectExpr(
+        *(
+            f"try_divide(SUM(IF({rows}, {w} * ({loss}), 0D)), SUM(IF({rows}, {w}, 0D))) AS {name}"
+            for name, rows in (("train", "NOT held"), ("held", "held"))
+        )
+    )
+    return dict(found.toArrow().to_pylist()[0])
 
 
-def _curve(history: dict[str, Any], first: tuple[float, float]) -> Curve:
-    """Mean losses from no round on; the root of a mean square is squared."""
-    found = []
-    for start, part in zip(first, ("train", "held"), strict=True):
-        ((metric, values),) = history[part].items()
-        losses = [start, *values]
-        found.append([v**2 for v in losses] if metric == "rmse" else losses)
-    return Curve(*found)
+def _curve(history: dict[str, Any], start: dict[str, float]) -> Curve:
+    """Mean losses from no tree on; XGBoost's root of a mean square is squared."""
+    parts = {}
+    for part, losses in history.items():
+        ((metric, values),) = losses.items() if losses else (("none", []),)
+        parts[part] = [start[part], *(v**2 if metric == "rmse" else v for v in values)] if values else []
+    return Curve(parts["train"], parts["held"])
 
 
-def _assembled(
-    base: Any, form: CovariateForm, moments: tuple[float, float], slopes: Any, booster: Any, curve: Curve, depth: int,
-    task: Task,
-) -> Any:  # fmt: skip
-    """The fitted estimator that ``base`` would have become in memory."""
+def _unfitted(base: Any, form: CovariateForm, moments: tuple[float, float]) -> Any:
+    """A clone that knows its covariates, and the centre and scale of its outcome."""
     model = clone(base)
     model._form, model.n_features_in_, model.feature_names_in_ = form, form.n_columns, form.names
     model._centre, model._scale = moments
-    model._slopes, model._booster = slopes, None
     if is_classifier(base):
         model.classes_ = np.array([0, 1])
-    rounds = curve.best if base.early_stopping else len(curve.train) - 1
-    model._keep(curve, rounds, depth, replace(task, scale=moments[1]))
-    if rounds:
-        model._booster = booster[:rounds]
     return model
+
+
+def _depth(base: Any) -> int:
+    return 6 if base.max_depth == "auto" else int(base.max_depth)
+
+
+def _own_settings(model: Any, task: Task, n_rows: int) -> dict[str, Any]:
+    """The settings of our estimators on many rows as those of ``xgboost.spark``."""
+    params = model._params(task, _depth(model), n_rows, small=False)
+    early = model.early_stopping
+    return {
+        **{name: value for name, value in params.items() if name not in _NOT_FOR_WORKERS},
+        "n_estimators": model._rounds(False),
+        "base_margin_col": "margin",
+        "eval_metric": "logloss" if task.binary else "rmse",
+        "validation_indicator_col": "held" if early else None,
+        "early_stopping_rounds": model._wait() if early else None,
+    }
 
 
 def _settings(base: Any) -> dict[str, Any]:

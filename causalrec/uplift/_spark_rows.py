@@ -112,6 +112,15 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def check_spark_frame(frame: Any) -> None:
+    """Raise for a frame in memory."""
+    if not hasattr(frame, "sparkSession"):
+        raise CausalRecError(
+            f"found a {type(frame).__name__}; expected a Spark DataFrame. For rows in memory use the learners of "
+            "causalrec.uplift."
+        )
+
+
 def read_rows(frame: Any, asked: Asked, *, control: Any, n_folds: int = 1, random_state: int = 0) -> Rows:
     """Check the rows, which takes one scan (two with text among the covariates), and prepare them.
 
@@ -152,11 +161,6 @@ def _by_code(found: list[dict[str, Any]], labels: tuple[Any, ...]) -> list[dict[
 
 def _check_frame(frame: Any, asked: Asked) -> dict[str, str]:
     """The type of every column, after a look at names and types alone."""
-    if not hasattr(frame, "sparkSession"):
-        raise CausalRecError(
-            f"found a {type(frame).__name__}; expected a Spark DataFrame. For rows in memory use the learners of "
-            "causalrec.uplift."
-        )
     columns = [name for name in asked.propensities if isinstance(name, str)]
     single = [asked.outcome, asked.treatment, *filter(None, [asked.sample_weight, asked.groups])]
     check_columns(frame.columns, [*single, *columns, *asked.covariates], where="frame")

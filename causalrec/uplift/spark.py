@@ -31,7 +31,7 @@ from causalrec.uplift._spark_batches import (
     struct_batches,
 )
 from causalrec.uplift._spark_boosting import Trainer, check_boosted, check_workers, running
-from causalrec.uplift._spark_rows import Asked, Rows, check_fold_rows, check_folds, quoted, read_rows
+from causalrec.uplift._spark_rows import Asked, Rows, check_fold_rows, check_folds, check_spark_frame, quoted, read_rows
 from causalrec.uplift.xlearner import XModels
 
 _SCORES = "_causalrec_scores"
@@ -68,6 +68,7 @@ def score_spark(learner: Any, frame: Any, *, covariates: Sequence[str] | None = 
     """
     if not hasattr(learner, "labels_"):
         raise NotFittedError(f"this {type(learner).__name__} is not fitted yet; call fit first.")
+    check_spark_frame(frame)
     columns = _covariates_of(learner, covariates)
     check_columns(frame.columns, columns, where="frame")
     arms = learner.labels_[1:]
@@ -172,7 +173,9 @@ class _SparkLearner(BaseEstimator):
             When Spark fails, or cannot run ``n_workers`` tasks at once.
         """
         asked = Asked(outcome, treatment, tuple(covariates), propensity, sample_weight, groups)
-        with running(getattr(frame, "sparkSession", None), "the frame cannot be read"):
+        check_spark_frame(frame)
+        self._check_settings()
+        with running(frame.sparkSession, "the frame cannot be read"):
             rows = read_rows(frame, asked, control=self.control, n_folds=self._folds(), random_state=self.random_state)
         smallest = min(rows.n_rows)
         workers = check_workers(frame.sparkSession, self.n_workers, smallest)
@@ -190,6 +193,12 @@ class _SparkLearner(BaseEstimator):
         if not hasattr(self, "local_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first.")
         return self.local_
+
+    def _check_settings(self) -> None:
+        """Raise for base learners that cannot be trained on Spark, before a row is read."""
+        for name in ("base_learner", "outcome_model", "effect_model", "propensity_model"):
+            if (base := getattr(self, name, None)) is not None:
+                check_boosted(base)
 
     @abstractmethod
     def _fit_models(self, trainer: Trainer) -> Any:
@@ -214,9 +223,7 @@ class _SparkLearner(BaseEstimator):
                 "regressor, or code the outcome as 0/1."
             )
         like = np.array([0.0, 1.0]) if rows.binary else np.array([0.0, 0.5])
-        found = outcome_base(base, like, random_state=self.random_state, n_jobs=None)
-        check_boosted(found)
-        return found
+        return outcome_base(base, like, random_state=self.random_state, n_jobs=None)
 
 
 class _EffectLearner(_SparkLearner):
@@ -231,14 +238,15 @@ class _EffectLearner(_SparkLearner):
 
     def _effect_base(self) -> Any:
         own = self.base_learner if self.effect_model is None else self.effect_model
-        found = effect_base(own, random_state=self.random_state, n_jobs=None)
-        check_boosted(found)
-        return found
+        return effect_base(own, random_state=self.random_state, n_jobs=None)
 
     def _propensity_base(self) -> Any:
-        found = propensity_base(self.propensity_model, random_state=self.random_state, n_jobs=None)
-        check_boosted(found)
-        return found
+        return propensity_base(self.propensity_model, random_state=self.random_state, n_jobs=None)
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        self._effect_base()
+        self._propensity_base()
 
 
 class TLearner(_SparkLearner):
@@ -354,6 +362,10 @@ class _ScoreLearner(_EffectLearner):
 
     def _folds(self) -> int:
         return check_folds(self.n_folds)
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        self._folds()
 
     def _with_targets(self, trainer: Trainer, outputs: list[str]) -> Any:
         """The rows with what the second stage is fitted on."""
