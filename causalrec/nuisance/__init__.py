@@ -6,6 +6,7 @@ from causalrec.nuisance.folds import make_folds
 from causalrec.nuisance.losses import dr_loss, r_loss
 from causalrec.nuisance.nuisances import Nuisances
 from causalrec.nuisance.propensity import known_propensity, overlap
+from causalrec.nuisance.saving import load_nuisances
 from causalrec.nuisance.scores import aipw_scores
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "dr_loss",
     "fit_nuisances",
     "known_propensity",
+    "load_nuisances",
     "make_folds",
     "overlap",
     "r_loss",

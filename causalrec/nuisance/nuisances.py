@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import CovariateForm, check_confidence_level, check_length, list_some
 from causalrec.exceptions import CausalRecError, OverlapError, TreatmentError
-from causalrec.nuisance.crossfit import FoldModels, Held, Recipe, finish_propensity, fit_outside
+from causalrec.nuisance.crossfit import FoldModels as FoldModels
+from causalrec.nuisance.crossfit import Held, Recipe, finish_propensity, fit_outside
 from causalrec.nuisance.fitting import SharedCovariates, predict_mean
 from causalrec.nuisance.folds import check_groups
 from causalrec.nuisance.propensity import Calibrator, clip_propensity, overlap, predict_arms
@@ -184,7 +186,7 @@ class Nuisances:
                     "covariates. Use the design's probabilities of those rows."
                 )
             return np.broadcast_to(first, (X.shape[0], len(self.labels)))
-        mean = sum(predict_arms(fold.propensity, X) for fold in self.models) / self.n_folds
+        mean: FloatArray = np.mean([predict_arms(fold.propensity, X) for fold in self.models], axis=0)
         if self.calibrator is not None:
             mean = self.calibrator.apply(mean)
         return clip_propensity(mean, self.recipe.clip)[0]
@@ -259,6 +261,18 @@ class Nuisances:
             )
         held: Held = self._cache["pair", one, other]
         return held
+
+    def save(self, directory: str | Path) -> Path:
+        """Write all to a new directory of plain files; :func:`causalrec.nuisance.load_nuisances` reads it back.
+
+        Raises
+        ------
+        StoreError
+            When the directory exists, or cannot be written.
+        """
+        from causalrec.nuisance.saving import save_nuisances
+
+        return save_nuisances(self, directory)
 
     def take(self, rows: IntArray) -> Nuisances:
         """The same for some rows."""

@@ -115,7 +115,8 @@ def arm_probabilities(predictions: Sequence[FloatArray]) -> FloatArray:
         return np.column_stack([1.0 - predictions[0], predictions[0]])
     table = np.column_stack(predictions)
     total = table.sum(axis=1, keepdims=True)
-    return np.divide(table, total, out=np.full_like(table, 1.0 / table.shape[1]), where=total > 0)
+    even = np.full_like(table, 1.0 / table.shape[1])
+    return np.asarray(np.divide(table, total, out=even, where=total > 0))
 
 
 def predict_arms(models: Sequence[Any], X: Any) -> FloatArray:
@@ -219,7 +220,7 @@ def clip_propensity(propensity: FloatArray, clip: float | None) -> tuple[FloatAr
                 "comparison. Drop them, pass clip=0.01 to bound their weight, or use calibration='sigmoid'."
             )
         return propensity, 0.0
-    low = propensity < clip
+    low: AnyArray = np.asarray(propensity < clip)
     room = 1.0 - clip * low.sum(axis=1, keepdims=True)
     rest = np.where(low, 0.0, propensity)
     clipped = np.where(low, clip, rest * room / np.maximum(rest.sum(axis=1, keepdims=True), _TINY))

@@ -91,12 +91,12 @@ def average_of_scores(
     weight = np.ones(len(numerator)) if weight is None else weight
     total = float(weight @ denominator)
     estimate = float(weight @ numerator) / total
-    gap = weight * (numerator - estimate * denominator)
+    gap: FloatArray = weight * (numerator - estimate * denominator)
+    weights: FloatArray = weight
     if clusters is not None:
-        gap = np.bincount(clusters, weights=gap)
-        units = int((np.bincount(clusters, weights=weight) > 0).sum())
-    else:
-        units = int((weight > 0).sum())
+        gap = np.asarray(np.bincount(clusters, weights=gap), dtype=np.float64)
+        weights = np.asarray(np.bincount(clusters, weights=weight), dtype=np.float64)
+    units = int((weights > 0).sum())
     if units < 2:
         return estimate, float("nan")
     return estimate, math.sqrt(float(gap @ gap) * units / (units - 1)) / abs(total)

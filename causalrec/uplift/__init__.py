@@ -7,6 +7,7 @@ from causalrec.uplift.drlearner import DRLearner
 from causalrec.uplift.econml_adapter import EconMLLearner
 from causalrec.uplift.heterogeneity import best_linear_projection, calibration_test, group_average_effects
 from causalrec.uplift.rlearner import RLearner
+from causalrec.uplift.saving import load_learner, save_learner
 from causalrec.uplift.slearner import SLearner
 from causalrec.uplift.stacking import StackedLearner
 from causalrec.uplift.tlearner import TLearner
@@ -27,4 +28,6 @@ __all__ = [
     "compare_effects",
     "compare_learners",
     "group_average_effects",
+    "load_learner",
+    "save_learner",
 ]

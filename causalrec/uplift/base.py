@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -190,7 +190,7 @@ class UpliftLearner(BaseEstimator):
         view = self._view(X)
         return _flat(self._effects(self.models_, view, len(self.labels_)))
 
-    def predict_interval(self, X: Any, *, confidence_level: float = 0.95) -> NoReturn:  # noqa: ARG002
+    def predict_interval(self, X: Any, *, confidence_level: float = 0.95) -> Any:  # noqa: ARG002
         """Pointwise intervals: a learner on arbitrary base models has none of its own, and says so.
 
         Raises

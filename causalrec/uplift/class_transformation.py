@@ -78,6 +78,8 @@ class ClassTransformation(UpliftLearner):
         self.n_jobs = n_jobs
 
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> list[Any]:
+        if nuisance is None and training.propensity is None:
+            nuisance = self._fit_nuisance(training)
         propensity = training.propensity if nuisance is None else nuisance.propensity
         base = self._classifier(training.y)
         models = []
