@@ -149,6 +149,24 @@ class TestArms:
         one, other = (kind(Ridge(), control=c).fit(X, y, treatment=t, **options).predict(X) for c in (0, 1))
         np.testing.assert_allclose(one, -other, atol=1e-9)
 
+    def test_one_model_for_all_arms_of_the_dr_learner(self):
+        X, y, t, _ = rows(900, arms=3)
+        found = fit_nuisances(X, y, treatment=t, control=0, propensity=[[1 / 3] * 3] * 900, outcome_model=Ridge())
+        linear = DRLearner(LinearRegression()).fit(X, y, treatment=t, nuisance=found)
+        one = DRLearner(LinearRegression(), multi_output=True).fit(X, y, treatment=t, nuisance=found)
+        np.testing.assert_allclose(one.predict(X), linear.predict(X), atol=1e-9)
+        assert len(one.models_) == 1
+        base = XGBRegressor(n_estimators=20, max_depth=3, n_jobs=1)
+        trees = DRLearner(base, multi_output=True).fit(X, y, treatment=t, nuisance=found)
+        by_hand = XGBRegressor(n_estimators=20, max_depth=3, n_jobs=1, multi_strategy="multi_output_tree")
+        by_hand.fit(X, found.effect_scores())
+        np.testing.assert_allclose(trees.predict(X), by_hand.predict(X), rtol=1e-5)
+        assert trees.feature_importances_.argmax() == 1
+        again = pickle.loads(pickle.dumps(trees))
+        np.testing.assert_array_equal(again.predict(X), trees.predict(X))
+        with pytest.raises(CausalRecError, match="multi_output=True needs an effect model of several targets"):
+            DRLearner(multi_output=True).fit(X, y, treatment=t, nuisance=found)
+
     def test_the_class_transformation_of_three_arms(self):
         rng = np.random.default_rng(3)
         X = rng.integers(0, 2, size=(30_000, 1)).astype(float)
