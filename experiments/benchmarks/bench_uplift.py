@@ -1,16 +1,16 @@
 """Uplift learners on a million rows: causalrec against plain XGBoost, EconML and causalml, in one run.
 
-1M rows, 20 covariates; the same base learner everywhere: XGBoost with 100 trees of depth 6 and two threads; propensities
-by logistic regression wherever one is fitted. Every measurement is a process of its own that loads the rows, fits, and
-predicts the effect of every row; seconds are by the clock and of all cores together (which say more on a busy machine),
-memory is the most that the process ever held, with the rows. Root mean squared errors of the effect stand beside, since
-a fast answer that is wrong would be no answer.
+1M rows, 20 covariates; the same base learner everywhere: XGBoost with 100 trees of depth 6 and two threads;
+propensities by logistic regression wherever one is fitted. Every measurement is a process of its own that loads the
+rows, fits, and predicts the effect of every row; seconds are by the clock and of all cores together (which say more on
+a busy machine), memory is the most that the process ever held, with the rows. Root mean squared errors of the effect
+stand beside, since a fast answer that is wrong would be no answer.
 
 - T-learner: two XGBoost fits by hand, EconML, causalml.
 - X-learner: EconML, causalml.
 - DR-learner, two folds: EconML.
 - All five learners and the average effect from nuisances fitted once, against EconML's five separate fits.
-- 14M rows of 12 covariates and a rare 0/1 outcome, the shape of Criteo's set: a T-learner of classifiers and its scores.
+- 14M rows of 12 covariates and a rare 0/1 outcome, the shape of Criteo's set: a T-learner of classifiers, and scores.
 
 EconML comes with causalrec's dependencies. causalml does not share an environment with it; make one, and name it:
 
@@ -290,8 +290,8 @@ def main() -> None:
             console.print(contest(place / "rows", pythons, options.tasks, options.rounds))
         absent = [s for s in SYSTEMS if s not in pythons]
         console.print(
-            f"{options.rows:,} rows, {THREADS} threads; the least of {options.rounds} processes each; load of the machine "
-            f"{os.getloadavg()[0]:.1f} at the end. "
+            f"{options.rows:,} rows, {THREADS} threads; the least of {options.rounds} processes each; load of the "
+            f"machine at the end {os.getloadavg()[0]:.1f}. "
             + (f"Not found: {', '.join(absent)}, see --help." if absent else "")
         )
         if options.large:
@@ -299,8 +299,8 @@ def main() -> None:
                 write_criteo_shape(options.large, place / "large")
             found = in_process(sys.executable, OURS, "large", place / "large")
             console.print(
-                f"{options.large:,} rows of 12 covariates, T-learner and scores: {found['seconds']:.0f} s, of all cores "
-                f"{found['cpu']:.0f} s, at most {found['gigabytes']:.2f} GiB, {found['held']:.2f} of it before the fit."
+                f"{options.large:,} rows of 12 covariates, T-learner and scores: {found['seconds']:.0f} s, of all "
+                f"cores {found['cpu']:.0f} s, at most {found['gigabytes']:.2f} GiB, {found['held']:.2f} of it before."
             )
 
 

@@ -31,7 +31,7 @@ OUR_COLUMNS: dict[str, tuple[Base | None, Base | None]] = {  # outcome and effec
 }
 Plan = dict[str, list[str]]  # column to the beginnings of the names of its tasks
 _ALONE = ("S", "T", "X")  # the others share the cross-fitted nuisances
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def fit_ours(column: str, task: Task) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -67,7 +67,7 @@ def _write_ours(column: str, task: Task, target: Path) -> None:
 
 
 def fill_ours(tasks: Sequence[Task], plan: Plan, predictions: Path, *, n_jobs: int = 2) -> None:
-    """causalrec's columns; a task per process, a thread each."""
+    """Columns of causalrec; a task per process, a thread each."""
     from joblib import Parallel, delayed
 
     jobs = []

@@ -1,8 +1,8 @@
 """What other packages make of the tasks: EconML, causalml and scikit-uplift, whichever this interpreter has.
 
 A script of its own, since causalml does not share an environment with causalrec; it needs only numpy, scikit-learn,
-XGBoost and the peers. ``python peers.py TASKS PREDICTIONS COLUMN...`` reads ``TASKS/NAME.npz`` (X, y, treatment, X_test)
-and writes ``PREDICTIONS/COLUMN/NAME.npz``: an array per learner, the effects predicted in the rows learned from
+XGBoost and the peers. ``python peers.py TASKS PREDICTIONS COLUMN...`` reads ``TASKS/NAME.npz`` (X, y, treatment,
+X_test) and writes ``PREDICTIONS/COLUMN/NAME.npz``: an array per learner, the effects predicted in the rows learned from
 followed by those in the rows to predict; ``seconds``, one per learner. ``--list`` prints the columns that it can fill.
 """
 
@@ -41,7 +41,7 @@ def linear() -> Any:
 
 
 def causalrec_base() -> Any:
-    """causalrec's default base learner."""
+    """The default base learner of causalrec."""
     from causalrec.nuisance import BoostedRegressor
 
     return BoostedRegressor(n_jobs=1, random_state=SEED)
@@ -55,7 +55,7 @@ def logistic() -> Any:
 
 
 def econml(base: Callable[[], Any], propensity: Callable[[], Any] | None = None) -> dict[str, Learner]:
-    """EconML's metalearners; their R-learner is ``NonParamDML``. The propensity model is their default if none is given."""
+    """EconML's metalearners, ``NonParamDML`` as the R-learner; propensities by their default model if none is given."""
     from econml.dml import NonParamDML
     from econml.dr import DRLearner
     from econml.metalearners import SLearner, TLearner, XLearner
@@ -95,7 +95,7 @@ def _econml_learner(make: Callable[[], Any]) -> Learner:
 
 
 def causalml(base: Callable[[], Any], propensity: Callable[[], Any] | None = None) -> dict[str, Learner]:
-    """causalml's metalearners; propensities by its default model if none is given (its DR-learner takes no other)."""
+    """Metalearners of causalml; propensities by its default model if none is given (its DR-learner takes no other)."""
     from causalml.inference.meta import (
         BaseDRRegressor,
         BaseRRegressor,
@@ -116,12 +116,19 @@ def causalml(base: Callable[[], Any], propensity: Callable[[], Any] | None = Non
         learner.fit(X, treatment, y, seed=SEED)
         return lambda rows: learner.predict(rows)
 
-    of_r = {"random_state": SEED} if propensity is None else {"random_state": SEED, "propensity_learner": propensity()}
+    def fit_r(X: Any, treatment: Any, y: Any) -> Fitted:
+        learner = BaseRRegressor(base(), random_state=SEED)
+        if propensity is not None:
+            learner.propensity_learner = propensity()
+        learner.cv_n_jobs = 1  # tasks run side by side already
+        learner.fit(X, treatment, y)
+        return lambda rows: learner.predict(rows)
+
     return {
         "S": _causalml_learner(lambda: BaseSRegressor(base())),
         "T": _causalml_learner(lambda: BaseTRegressor(base())),
         "X": fit_x,
-        "R": _causalml_learner(lambda: BaseRRegressor(base(), **of_r)),
+        "R": fit_r,
         "DR": fit_dr,
     }
 

@@ -116,9 +116,9 @@ def tell_simulations(study: Study, errors: pd.DataFrame, runs: int) -> None:
     )  # fmt: skip
     study.add(
         "The same, with the same base learner",
-        "XGBoost's defaults (100 trees of depth 6 at rate 0.3) in every package, propensities by each package's default: "
-        "what is left are the learners. S and T are the same algorithm everywhere. And the other way round: EconML's "
-        "learners with causalrec's base.",
+        "XGBoost's defaults (100 trees of depth 6 at rate 0.3) in every package, propensities by each package's "
+        "default: what is left are the learners. S and T are the same algorithm everywhere. And the other way round: "
+        "EconML's learners with causalrec's base.",
         tables={
             f"XGBoost's defaults, {s}": learner_table(small[small["set"] == s], same, mean_and_error)
             for s in SETTINGS
@@ -135,9 +135,9 @@ def tell_linear(study: Study, errors: pd.DataFrame, rows: int) -> None:
     columns = shown(large, [*LINEAR, OURS, *SAME_BASE])
     study.add(
         "A large linear set",
-        f"Root mean squared error of the effect in the held-out fifth of {rows:,} rows, 25 correlated covariates, linear "
-        "outcome and effect, 30% treated at random; the effects' standard deviation is about 14.6. The published "
-        "protocol is least squares with a logistic propensity. An S-learner with least squares knows one effect only.",
+        f"Root mean squared error of the effect in the held-out fifth of {rows:,} rows, 25 correlated covariates, "
+        "linear outcome and effect, 30% treated at random; the effects' standard deviation is about 14.6. The "
+        "published protocol is least squares with a logistic propensity. An S-learner with least squares knows one effect only.",
         tables={"Root mean squared error": linear_table(large, columns)},
     )
 
@@ -149,9 +149,9 @@ def tell_ihdp(study: Study, errors: pd.DataFrame, asked: argparse.Namespace) -> 
     columns = shown(part, DEFAULTS)
     study.add(
         "IHDP",
-        f"{asked.replications} replications of 747 children, 139 of them treated; root mean squared error of the effect, "
-        "mean / median over the replications. Look at medians: the scale of the effects differs so much that a few "
-        "replications are most of a mean.",
+        f"{asked.replications} replications of 747 children, 139 of them treated; root mean squared error of the "
+        "effect, mean / median over the replications. Look at medians: the scale of the effects differs so much that "
+        "a few replications are most of a mean.",
         tables={
             "Least squares, the rows learned from, replications 1 to 10": ols_table(first_ten),
             "Defaults, the fifth of the rows held out": learner_table(part, columns, roots),
@@ -165,8 +165,10 @@ def tell_losses(study: Study, errors: pd.DataFrame) -> pd.DataFrame:
     found = lost(errors, [c for c in DEFAULTS if c != OURS])
     study.add(
         "Where a learner of causalrec loses",
-        "Against the same kind of learner of a peer, both with defaults, by more than two standard errors of the paired "
-        "difference and 2%." if len(found) else "Nowhere, against the same kind of learner of a peer with defaults.",
+        "Against the same kind of learner of a peer, both with defaults, by more than two standard errors of the "
+        "paired difference and 2%."
+        if len(found)
+        else "Nowhere, against the same kind of learner of a peer with defaults.",
         tables={"Losses, and why": explain(errors, found)} if len(found) else {},
     )  # fmt: skip
     return found
@@ -202,8 +204,8 @@ def _against_peers(errors: pd.DataFrame, found: pd.DataFrame) -> list[str]:
             geometric = float(np.exp(np.mean(np.log(ratios))))
             losses = int((found["to"] == column).sum())
             lines.append(
-                f"Against {column}: {geometric:.2f} times its error in the simulations (geometric mean of {len(ratios)}); "
-                + (f"it wins {losses} comparisons on all sets." if losses else "it wins none on any set.")
+                f"Against {column}: {geometric:.2f} times its error in the simulations (geometric mean of "
+                f"{len(ratios)}); " + (f"it wins {losses} comparisons on all sets." if losses else "it wins none.")
             )
     return lines
 
@@ -226,7 +228,7 @@ def _on_others(errors: pd.DataFrame) -> list[str]:
 
 
 def summarise(errors: pd.DataFrame) -> list[SummaryRow]:
-    """causalrec's errors with defaults, with intervals over the draws."""
+    """Errors of causalrec with defaults, with intervals over the draws."""
     rows = []
     for setting in SETTINGS:
         for learner in LEARNERS:
@@ -274,7 +276,7 @@ def main(given: Sequence[str] | None = None) -> pd.DataFrame:
     )
     study.finish(
         asked.output, conclusions=conclude(errors, found), caveats=_CAVEATS, summary=summarise(errors),
-        made=how_made("uplift_benchmark", data_dir=asked.data_dir, seeds=f"draws 0 to {asked.runs - 1} of seed 0; 1337"),
+        made=how_made("uplift_benchmark", data_dir=asked.data_dir, seeds=f"0 (draws 0 to {asked.runs - 1}), 1337"),
     )  # fmt: skip
     errors.to_csv(asked.output / "errors.csv", index=False)
     return errors

@@ -17,7 +17,8 @@ def explain(errors: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     for loss in found.to_dict("records"):
         part = errors[errors["set"] == loss["set"]]
         rows.append({
-            "set": loss["set"], "learner": loss["learner"], "to": loss["to"], "error, of the peer's": short(loss["ratio"]),
+            "set": loss["set"], "learner": loss["learner"], "to": loss["to"],
+            "error, of the peer's": short(loss["ratio"]),
             "difference": f"{short(loss['difference'])} ± {short(loss['standard error'])}",
             "why": _why(part, loss["learner"], loss["to"]) + _REASONS.get((loss["set"], loss["learner"]), ""),
         })  # fmt: skip
