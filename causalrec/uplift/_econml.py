@@ -123,7 +123,8 @@ def _check_estimator(estimator: Any) -> None:
 
 def _check_treatment_model(estimator: Any) -> None:
     for attribute in _PROPENSITY_MODELS:
-        wrong = [m for m in _as_list(getattr(estimator, attribute, None)) if _is_model(m) and not hasattr(m, "predict_proba")]
+        models = [m for m in _as_list(getattr(estimator, attribute, None)) if _is_model(m)]
+        wrong = [m for m in models if not hasattr(m, "predict_proba")]
         if wrong:
             raise CausalRecError(
                 f"{name_of(estimator)} has {wrong[0]!r} as {attribute}; arms are predicted by a classifier with "

@@ -21,6 +21,8 @@ from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.nuisance.fitting import SharedCovariates
 from causalrec.results import UpliftIntervalsResult
 from causalrec.uplift.base import Training, UpliftLearner, View
+from causalrec.uplift.comparison import check_learners
+from causalrec.uplift.stacking import StackedLearner
 
 _MODELS = ("base_learner", "outcome_model", "effect_model", "propensity_model")
 _LEAST_SQUARES = ("LinearRegression", "StatsModelsLinearRegression")
@@ -72,6 +74,8 @@ def takes_weights(learner: UpliftLearner) -> bool:
     own = getattr(learner, "_takes_weights", None)
     if own is not None:
         return bool(own())
+    if isinstance(learner, StackedLearner):
+        return all(takes_weights(member) for _, member in check_learners(learner.learners))
     models = [getattr(learner, name, None) for name in _MODELS]
     return all(model is None or has_fit_parameter(model, "sample_weight") for model in models)
 
@@ -116,7 +120,7 @@ def _replicates(
             drawn = draw(rows, np.random.default_rng(seed))
             nuisance = own._fit_labelled(drawn) if own._needs_nuisance(drawn) else None
             points = rows.view() if new is None else new
-            return own._effects(own._fit_models(drawn, nuisance), points, training.n_arms)
+            return own._effects(own._fit_all(drawn, nuisance).models_, points, training.n_arms)
         finally:
             free.put((own, rows))
 

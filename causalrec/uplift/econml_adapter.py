@@ -38,6 +38,8 @@ class EconMLLearner(UpliftLearner):
         models without a seed get one drawn from ``random_state``.
     control : label, optional
         The arm that effects are measured against; needed unless the treatment is 0/1.
+    n_folds : int
+        Folds of ``fit_predict``; those of the nuisances are the estimator's own ``cv``.
     random_state : int
         Used where the estimator has none of its own.
 
@@ -54,23 +56,31 @@ class EconMLLearner(UpliftLearner):
     A known propensity takes the place of the propensity model. One that differs between rows enters as a control
     (EconML's ``W``) besides, which the outcome models see too; X-learners take only a constant one.
 
+    A forest adds up its trees in the order in which its threads finish: the last bits vary unless its ``n_jobs`` is 1.
+
     Examples
     --------
-    >>> from econml.dml import LinearDML
-    >>> from sklearn.linear_model import LinearRegression
-    >>> rng = np.random.default_rng(0)
-    >>> X, treatment = rng.normal(size=(400, 2)), rng.choice(["none", "mail"], 400)
-    >>> y = X[:, 0] * (1 + (treatment == "mail"))
-    >>> learner = EconMLLearner(LinearDML(model_y=LinearRegression()), control="none")
-    >>> learner.fit(X, y, treatment=treatment, propensity=0.5).predict(X).shape
+    The examples of this class run in the slow tests, as importing econml takes seconds.
+
+    >>> from econml.dml import LinearDML  # doctest: +SKIP
+    >>> from sklearn.linear_model import LinearRegression  # doctest: +SKIP
+    >>> rng = np.random.default_rng(0)  # doctest: +SKIP
+    >>> X, treatment = rng.normal(size=(400, 2)), rng.choice(["none", "mail"], 400)  # doctest: +SKIP
+    >>> y = X[:, 0] + (treatment == "mail") * (1 + X[:, 1]) + rng.normal(size=400)  # doctest: +SKIP
+    >>> learner = EconMLLearner(LinearDML(model_y=LinearRegression()), control="none")  # doctest: +SKIP
+    >>> learner.fit(X, y, treatment=treatment, propensity=0.5).predict(X).shape  # doctest: +SKIP
     (400,)
+    >>> found = learner.predict_interval([[0.0, 0.0]])  # doctest: +SKIP
+    >>> bool(found.ci_low[0] < 1 < found.ci_high[0])  # doctest: +SKIP
+    True
     """
 
     n_jobs = None
 
-    def __init__(self, estimator: Any, *, control: object = None, random_state: int = 0) -> None:
+    def __init__(self, estimator: Any, *, control: object = None, n_folds: int = 5, random_state: int = 0) -> None:
         self.estimator = estimator
         self.control = control
+        self.n_folds = n_folds
         self.random_state = random_state
 
     @property
