@@ -1,8 +1,8 @@
 """Fitted models as plain files: JSON for settings and form, ``.npy`` for arrays, ``.ubj`` for XGBoost's trees.
 
-Nothing here is a pickle of its own, and reading runs no code from the files: classes are looked up among those of
-causalrec and XGBoost's estimators. Estimators of other packages are kept by skops, which refuses types that nobody
-named as trusted.
+Reading runs no code from the files: classes are looked up among those of causalrec and XGBoost's estimators, and
+estimators of other packages are kept by skops, which refuses types that nobody named as trusted. What fits into none of
+these, such as EconML's estimators, is pickled only where that is asked for, in writing and again in reading.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,13 @@ FORMAT = 1
 _FILE = "object.json"
 # Whose classes (never functions) may be inside an estimator that skops keeps, beside those that skops knows itself: it
 # leaves out parts of scikit-learn that are written in C, such as the trees of forests.
-_TRUSTED = ("causalrec.", "econml.", "lightgbm.", "sklearn.", "xgboost.")
+_TRUSTED = ("causalrec.", "lightgbm.", "sklearn.", "xgboost.")
+_TOO_TANGLED = ("econml.",)  # for skops, which takes minutes and gigabytes before it fails
 
 
-def write_object(obj: Any, directory: Path, *, about: Mapping[str, Any] | None = None) -> None:
+def write_object(
+    obj: Any, directory: Path, *, about: Mapping[str, Any] | None = None, allow_pickle: bool = False
+) -> None:
     """Write an object into an existing, empty directory.
 
     Parameters
@@ -37,31 +41,35 @@ def write_object(obj: Any, directory: Path, *, about: Mapping[str, Any] | None =
         numbers, text, containers, arrays, categories, boosters, and one another.
     about : mapping, optional
         What a person who opens the directory wants to know; JSON, not used for reading.
+    allow_pickle : bool
+        Whether a part that plain files cannot hold becomes a pickle.
 
     Raises
     ------
     StoreError
-        Naming the part that plain files cannot hold.
+        Naming the part that plain files cannot hold, where pickles are not allowed.
     MissingExtraError
         When a part needs skops and it is not installed.
     """
-    root = _Writer(directory).node(obj, where=type(obj).__name__)
+    root = _Writer(directory, allow_pickle).node(obj, where=type(obj).__name__)
     text = {"format": FORMAT, "class": _path_of(type(obj)), **(about or {}), "object": root}
     (directory / _FILE).write_text(json.dumps(text, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def read_object(directory: Path, *, trusted: Collection[str] = ()) -> Any:
+def read_object(directory: Path, *, trusted: Collection[str] = (), allow_pickle: bool = False) -> Any:
     """Read what :func:`write_object` wrote, to the bit.
 
     Parameters
     ----------
     trusted : names of types, optional
         Types of other packages that skops may build, beside those that it knows.
+    allow_pickle : bool
+        Whether to load pickles, which can run any code: only for files of people whom you trust.
 
     Raises
     ------
     StoreError
-        When there is nothing of the kind, a newer version wrote it, a file is damaged, or a type is not trusted.
+        When there is nothing of the kind, a newer version wrote it, a file is damaged, or a part is not trusted.
     """
     file = directory / _FILE
     if not file.is_file():
@@ -73,7 +81,7 @@ def read_object(directory: Path, *, trusted: Collection[str] = ()) -> Any:
             raise StoreError(
                 f"{directory} was saved in format {written}; this version of causalrec reads up to {FORMAT}. Update it."
             )
-        return _Reader(directory, tuple(trusted)).value(text["object"])
+        return _Reader(directory, tuple(trusted), allow_pickle).value(text["object"])
     except CausalRecError:
         raise
     except Exception as error:  # whatever a damaged file breaks: numpy, XGBoost, skops and JSON each in its own way
@@ -84,8 +92,9 @@ def read_object(directory: Path, *, trusted: Collection[str] = ()) -> Any:
 class _Writer:
     """Turns values into JSON nodes, and big ones into files beside it; an object met twice is written once."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, allow_pickle: bool) -> None:
         self.directory = directory
+        self.allow_pickle = allow_pickle
         self.seen: dict[int, int] = {}
         self.kept: list[Any] = []  # so that no id is used again while writing
         self.n_files = 0
@@ -126,11 +135,17 @@ class _Writer:
         cls = type(value)
         if _is_ours(cls):
             return {"object": _path_of(cls), "state": self.node(_state(value), where=where)}
-        if hasattr(value, "get_params") and hasattr(value, "fit"):
+        tangled = cls.__module__.startswith(_TOO_TANGLED)
+        if not tangled and hasattr(value, "get_params") and hasattr(value, "fit"):
             return self._estimator(value, where)
+        if self.allow_pickle:
+            name = self._new_file("pickle", "pkl")
+            (self.directory / name).write_bytes(pickle.dumps(value))
+            return {"pickle": name, "class": _path_of(cls)}
         raise StoreError(
-            f"{where} is a {_path_of(cls)}, which plain files cannot hold. Expected numbers, text, arrays, and "
-            "estimators of causalrec, XGBoost or scikit-learn: replace it, such as a generator by its seed."
+            f"{where} is a {_path_of(cls)}, which plain files cannot hold; expected numbers, text, arrays, and "
+            "estimators of causalrec, XGBoost or scikit-learn. Replace it, such as a generator by its seed, or pass "
+            "allow_pickle=True here and in loading: whoever loads a pickle must trust who made it."
         )
 
     def _array(self, value: Any, where: str) -> dict[str, Any]:
@@ -168,9 +183,10 @@ class _Writer:
 class _Reader:
     """Turns nodes back into values."""
 
-    def __init__(self, directory: Path, trusted: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, trusted: tuple[str, ...], allow_pickle: bool) -> None:
         self.directory = directory
         self.trusted = trusted
+        self.allow_pickle = allow_pickle
         self.known: dict[int, Any] = {}
 
     def value(self, node: Any) -> Any:
@@ -218,7 +234,17 @@ class _Reader:
             if node["nthread"]:
                 booster.set_param({"nthread": node["nthread"]})
             return booster
+        if "pickle" in node:
+            return self._pickled(self.directory / node["pickle"], node["class"])
         return self._estimator(self.directory / node["estimator"], node["class"])
+
+    def _pickled(self, file: Path, name: str) -> Any:
+        if not self.allow_pickle:
+            raise StoreError(
+                f"{file} is the pickle of a {name}, and loading one can run any code. If you trust who saved it, pass "
+                "allow_pickle=True."
+            )
+        return pickle.loads(file.read_bytes())
 
     def _estimator(self, file: Path, name: str) -> Any:
         skops = optional_import("skops.io", extra="tracking")

@@ -17,6 +17,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
     model_validator,
     with_config,
 )
@@ -41,6 +46,10 @@ def _arm(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("expected the name or the number of an arm; put words such as no and on, and dates, in quotes")
     return value
+
+
+def _or_auto(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == "auto" else check(value)
 
 
 def _check_options(options: Collection[object], known: Collection[str], *, key: str) -> None:
@@ -200,22 +209,69 @@ class SplitConfig(Section):
     validation_share: Fraction = 0.3
 
 
+Threads = Annotated[int, Field(strict=True, ge=-1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
 @with_config(ConfigDict(extra="forbid"))
-class UpliftParams(TypedDict, total=False):
-    """Settings of :class:`causalrec.uplift.TLearner`."""
+class BoostedParams(TypedDict, total=False):
+    """Settings of :class:`causalrec.nuisance.BoostedRegressor`; ``auto`` lets the data choose."""
+
+    n_estimators: Annotated[Positive, WrapValidator(_or_auto)]
+    max_depth: Annotated[Positive, WrapValidator(_or_auto)]
+    learning_rate: Annotated[float, Field(gt=0), WrapValidator(_or_auto)]
+    min_child_weight: Annotated[NonNegative, WrapValidator(_or_auto)]
+    reg_lambda: NonNegative
+    max_bin: Annotated[int, Field(strict=True, ge=2), WrapValidator(_or_auto)]
+    linear_start: bool
+    early_stopping: bool
+    patience: Positive
+    n_folds: Annotated[int, Field(strict=True, ge=2)]
+    small: Natural
+    validation_fraction: Fraction
+    device: str
+    n_jobs: Threads
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LinearParams(TypedDict, total=False):
+    """Settings of the linear base: ridge, or logistic for 0/1 outcomes, on standardised covariates."""
+
+    alpha: Annotated[float, Field(gt=0)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ForestParams(TypedDict, total=False):
+    """Settings of scikit-learn's random forests."""
+
+    n_estimators: Positive
+    max_depth: Positive
+    min_samples_leaf: Positive
+    max_features: Fraction
+    n_jobs: Threads
+
+
+@with_config(ConfigDict(extra="forbid"))
+class CausalForestParams(TypedDict, total=False):
+    """Settings of EconML's ``CausalForestDML``."""
+
+    n_estimators: Annotated[int, Field(strict=True, ge=4, multiple_of=4)]
+    max_depth: Positive
+    min_samples_leaf: Positive
+    max_samples: Annotated[float, Field(gt=0, le=0.5)]
+    n_jobs: Threads
+
+
+@with_config(ConfigDict(extra="forbid"))
+class RankerParams(TypedDict, total=False):
+    """Settings of :class:`causalrec.ranking.Ranker`."""
 
     n_estimators: Positive
     max_depth: Natural
     learning_rate: Annotated[float, Field(gt=0)]
-    min_child_weight: Annotated[float, Field(ge=0)]
-    n_jobs: Annotated[int, Field(strict=True, ge=-1)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class RankerParams(UpliftParams, total=False):
-    """Settings of :class:`causalrec.ranking.Ranker`."""
-
+    min_child_weight: NonNegative
     early_stopping_rounds: Positive
+    n_jobs: Threads
 
 
 class RankerConfig(Section):
@@ -237,13 +293,51 @@ class RankerConfig(Section):
         return self
 
 
+Learner = Literal["s", "t", "x", "r", "dr", "class_transformation", "stacked", "causal_forest"]
+_BASES = {"boosted": BoostedParams, "linear": LinearParams, "forest": ForestParams}
+
+
 class UpliftConfig(Section):
-    """The uplift model: which outcome of the experiment, and XGBoost settings."""
+    """The uplift model: of which design and outcome, which learner, on which base models, and how nuisances are fitted.
+
+    ``design`` is the experiment where there is one, else the campaign. A randomised design has a known propensity;
+    otherwise it is cross-fitted, with ``calibration`` and ``clip`` as in :func:`causalrec.nuisance.fit_nuisances`.
+    ``params`` are those of the base; for ``learner: causal_forest``, which has a base of its own, those of the forest.
+    ``members`` are the learners that ``learner: stacked`` weighs.
+    """
 
     enabled: bool = True
+    design: Literal["experiment", "campaign"] | None = None
     outcome: str | None = None
     top_share: Fraction = 0.1
-    params: UpliftParams = Field(default_factory=UpliftParams)
+    learner: Learner = "dr"
+    members: tuple[Literal["s", "t", "x", "r", "dr"], ...] = ("t", "x", "r", "dr")
+    base: Literal["boosted", "linear", "forest"] = "boosted"
+    params: dict[str, Any] = Field(default_factory=dict)
+    n_folds: Annotated[int, Field(strict=True, ge=2, le=50)] = 5
+    calibration: Literal["sigmoid", "isotonic"] | None = None
+    clip: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+
+    @field_validator("params", mode="after")
+    @classmethod
+    def _params_are_those_of_the_base(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        forest = info.data.get("learner") == "causal_forest"
+        known: Any = CausalForestParams if forest else _BASES.get(info.data.get("base", ""))
+        if known is None:  # the base itself is refused
+            return params
+        _check_options(params, known.__annotations__, key="uplift.params")
+        return dict(TypeAdapter(known).validate_python(params))  # whose errors name the key below this one
+
+    @model_validator(mode="after")
+    def _settings_fit_the_learner(self) -> UpliftConfig:
+        if self.learner == "causal_forest" and "base" in self.model_fields_set and self.base != "boosted":
+            raise ValueError(
+                f"learner is causal_forest, which has no base, but base is {self.base!r}; leave base out and give the "
+                "forest's own settings as params"
+            )
+        if self.learner == "stacked" and len(set(self.members)) < 2:
+            raise ValueError(f"members is {list(self.members)}; stacking weighs at least two different learners")
+        return self
 
 
 class AverageEffectConfig(Section):
@@ -298,10 +392,19 @@ class RunConfig(RunSettings):
     average_effect: AverageEffectConfig = AverageEffectConfig()
     abtest: ABTestConfig = ABTestConfig()
 
+    @property
+    def uplift_design(self) -> DesignConfig | None:
+        """The design that the uplift model learns from."""
+        if self.uplift.design is not None:
+            return self.experiment if self.uplift.design == "experiment" else self.campaign
+        return self.experiment or self.campaign
+
     @model_validator(mode="after")
     def _outcomes_exist(self) -> RunConfig:
+        if self.uplift.design is not None and getattr(self, self.uplift.design) is None:
+            raise ValueError(f"uplift.design is {self.uplift.design}, but there is no `{self.uplift.design}:` section")
         for design, wanted, key in (
-            (self.experiment, [self.uplift.outcome], "uplift.outcome"),
+            (self.uplift_design, [self.uplift.outcome], "uplift.outcome"),
             (self.experiment, list(self.abtest.metrics or ()), "abtest.metrics"),
             (self.campaign or self.experiment, [self.average_effect.outcome], "average_effect.outcome"),
         ):

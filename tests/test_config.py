@@ -13,17 +13,20 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from causalrec.config import (
+    BoostedParams,
+    CausalForestParams,
+    ForestParams,
     RankerParams,
     RunConfig,
-    UpliftParams,
     load_config,
     parse_config,
 )
 from causalrec.exceptions import ConfigError
+from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.ranking import Ranker
-from causalrec.uplift import TLearner
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "abtest")  # that one is an experiment's
@@ -97,6 +100,7 @@ def test_a_config_is_frozen() -> None:
         ("ranker.params.max_dept=3", "ranker.params.max_dept", "max_depth"),
         ("ranker.candidates.n_recnt=3", "ranker.candidates.n_recnt", "n_recent"),
         ("uplift.params.n_estimatorss=3", "uplift.params.n_estimatorss", "n_estimators"),
+        ("uplift.lerner=t", "uplift.lerner", "learner"),
         ("data.options.n_user=3", "data.options.n_user", "n_users"),
         ("engine.options.thread=2", "engine.options.thread", "threads"),
     ],
@@ -120,9 +124,12 @@ def test_the_seed_of_a_learner_is_the_seed_of_the_run() -> None:
 
 def test_settings_of_learners_are_those_that_the_learners_take() -> None:
     elsewhere = {"self", "random_state"}  # `seed`
-    assert set(get_type_hints(UpliftParams)) == (
-        set(inspect.signature(TLearner.__init__).parameters) - elsewhere - {"base_learner", "control"}
-    )
+    for base in (BoostedRegressor, BoostedClassifier):
+        assert set(get_type_hints(BoostedParams)) == set(inspect.signature(base.__init__).parameters) - elsewhere
+    for forest in (RandomForestRegressor, RandomForestClassifier):
+        assert set(get_type_hints(ForestParams)) <= set(inspect.signature(forest.__init__).parameters) - elsewhere
+    forest = pytest.importorskip("econml.dml").CausalForestDML
+    assert set(get_type_hints(CausalForestParams)) <= set(inspect.signature(forest.__init__).parameters) - elsewhere
     assert set(get_type_hints(RankerParams)) == set(inspect.signature(Ranker.__init__).parameters) - elsewhere - {"k"}
 
 
@@ -147,6 +154,14 @@ def test_settings_of_learners_are_those_that_the_learners_take() -> None:
         ("features.user.3.column=null", "op 'sum' needs a column"),
         ("features.user.0.op=median", "'features.user.0.op'"),
         ("uplift.params.n_estimators=many", "'uplift.params.n_estimators': expected a valid integer (found 'many')."),
+        ("uplift.params.max_depth=0", "'uplift.params.max_depth': expected greater than or equal to 1 (found 0)."),
+        ("uplift.params=3", "'uplift.params': expected a mapping of keys (found 3)."),
+        ("uplift.learner=dml", "'uplift.learner': expected 's', 't', 'x', 'r', 'dr'"),
+        ("uplift.base=tree", "'uplift.base': expected 'boosted', 'linear' or 'forest' (found 'tree')."),
+        ("uplift.n_folds=1", "'uplift.n_folds': expected greater than or equal to 2 (found 1)."),
+        ("uplift.calibration=platt", "'uplift.calibration': expected 'sigmoid' or 'isotonic' (found 'platt')."),
+        ("uplift.clip=0.5", "'uplift.clip': expected less than 0.5 (found 0.5)."),
+        ("uplift.design=trial", "'uplift.design': expected 'experiment' or 'campaign' (found 'trial')."),
         ("average_effect.n_placebo=5", "'average_effect.n_placebo': expected greater than or equal to 20"),
         ("experiment.control=no", "put words such as no and on"),
         ("experiment.treated=top_sellers", "treated and control are both 'top_sellers'"),
@@ -197,6 +212,55 @@ def test_the_average_effect_is_about_the_campaign_where_there_is_one() -> None:
 def test_all_that_is_wrong_is_said_at_once() -> None:
     found = override_message("seed=-1", "split.test_share=1", "nam=x")
     assert all(text in found for text in ("'seed'", "'split.test_share'", "unknown key 'nam'"))
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        (
+            {"base": "linear", "params": {"n_estimators": 3}},
+            "unknown key 'uplift.params.n_estimators'. Expected",
+        ),
+        ({"base": "forest", "params": {"learning_rate": 0.1}}, "unknown key 'uplift.params.learning_rate'"),
+        ({"base": "forest", "params": {"max_feature": 0.1}}, "Did you mean 'max_features'?"),
+        ({"learner": "causal_forest", "params": {"learning_rate": 0.1}}, "unknown key 'uplift.params.learning_rate'"),
+        ({"learner": "causal_forest", "params": {"n_estimators": 10}}, "expected a multiple of 4 (found 10)."),
+        ({"learner": "causal_forest", "base": "linear"}, "causal_forest, which has no base, but base is 'linear'"),
+        ({"learner": "stacked", "members": ["t"]}, "stacking weighs at least two different learners"),
+    ],
+)
+def test_settings_of_the_uplift_model_fit_together(settings: dict[str, Any], expected: str) -> None:
+    assert expected in message({"name": "x", "uplift": settings})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"params": {"n_estimators": "auto", "max_depth": 3, "device": "cpu"}},
+        {"learner": "r", "base": "linear", "params": {"alpha": 10.0}, "n_folds": 3, "clip": 0.01},
+        {"learner": "causal_forest", "params": {"n_estimators": 40, "max_samples": 0.5}},
+        {"learner": "stacked", "members": ["t", "x"], "base": "forest", "calibration": "isotonic"},
+    ],
+)
+def test_settings_of_the_uplift_model_are_written_and_read_back(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = parse_config({"name": "x", "uplift": settings})
+    assert {key: getattr(config.uplift, key) for key in settings} == {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    assert load_config(written(tmp_path, config.to_yaml())) == config
+
+
+def test_the_design_of_the_uplift_model_must_be_there() -> None:
+    assert "uplift.design is campaign, but there is no `campaign:` section" in override_message(
+        "campaign=null", "uplift.design=campaign"
+    )
+    assert "uplift.outcome names 'converted', not an outcome of its table" in override_message(
+        "uplift.design=campaign", "uplift.outcome=converted"
+    )
+    both = load_config(MARKETPLACE)
+    assert both.uplift_design is both.experiment
+    alone = load_config(MARKETPLACE, ["experiment=null"])
+    assert alone.uplift_design is alone.campaign
 
 
 @pytest.mark.parametrize("missing", ["table", "unit", "treatment", "control", "outcomes", "randomised"])

@@ -69,7 +69,6 @@ from causalrec.results import (
     TrendResult,
     UpliftBinsResult,
     UpliftIntervalsResult,
-    UpliftLossResult,
     VerdictResult,
     dump_results,
     format_interval,
@@ -249,7 +248,6 @@ EXAMPLES = [
         "T <t>", 4, 1.5, 2, NAMES, NAMES, NAMES, np.array([0, 1, 2, 3]), I * 0, F, F, F, I * 0, I, F, F
     ),
     ImportanceResult("T <t>", "effect", "gain", 4, 1, NAMES, np.array([0.7, 0.3, 0.0, NAN])),
-    UpliftLossResult("T <t>", 0.1, 0.2, 0.1, NAN, INF, -INF, 7, "known <t>"),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -31,10 +31,13 @@ from causalrec.tracking import (
     flatten,
     git_commit,
     legal_name,
+    log_learner,
     package_versions,
     resolve_uri,
     result_metrics,
 )
+from causalrec.uplift import DRLearner, TLearner
+from causalrec.uplift.saving import save_learner
 
 Opened = AbstractContextManager[Tracker]
 EFFECT = EffectResult(0.5, 0.1, 0.3, float("inf"), float("nan"), 0.95, 100, "Welch", "ate")
@@ -106,18 +109,18 @@ def artifact(client: Any, run_id: str, path: str) -> Path:
     return Path(client.download_artifacts(run_id, path))
 
 
-def halver() -> Any:
-    """A scorer that halves numbers of any type; of a local class, which is stored whole rather than by its module."""
-
-    class Halver:
-        def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-            assert list(frame.columns) == ["x", "n", "kind"]
-            return pd.DataFrame({"score": frame["x"].astype(float) / 2 + (frame["kind"].astype(str) == "a")})
-
-    return Halver()
-
-
 EXAMPLE = pd.DataFrame({"x": [1.0, 2.5], "n": [1, 2], "kind": pd.Categorical(["a", "b"])})
+LOADER = "causalrec.uplift.saving"
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A learner in plain files, and itself."""
+    rng = np.random.default_rng(0)
+    X = EXAMPLE.iloc[rng.integers(0, 2, 300)].reset_index(drop=True).assign(x=rng.normal(size=300))
+    treatment = rng.choice(["none", "mail"], 300)
+    learner = TLearner(control="none").fit(X, X["x"] * (treatment == "mail"), treatment=treatment)
+    return save_learner(learner, tmp_path_factory.mktemp("learner") / "t"), learner
 
 
 # --- the runs -------------------------------------------------------------------------------------------------------
@@ -291,14 +294,17 @@ def test_metrics_are_batched_and_what_is_not_finite_left_out(
         tracker.top.log_metrics(many | odd)
         tracker.top.log_results({"effect": EFFECT})
         tracker.top.log_history("validation_ndcg@10", [0.1, float("nan"), 0.3])
+        tracker.top.log_curves({"loss": [(0, 1.0), (3, 0.5), (6, float("nan"))]})
     metrics = runs_of(client)["train r1"].data.metrics
     assert {k: v for k, v in metrics.items() if k not in many} == {
         "ndcg_at_10": 0.25, "ab_revenue ___": 1.0, "a__b": 2.0, "flag": 1.0,
         "effect": 0.5, "effect_std_error": 0.1, "effect_ci_low": 0.3, "effect_n": 100.0, "validation_ndcg_at_10": 0.3,
+        "loss": 0.5,
     }  # fmt: skip
     assert {k: metrics[k] for k in many} == many
     history = client.get_metric_history(tracker.run_id, "validation_ndcg_at_10")
     assert [(m.step, m.value) for m in history] == [(0, 0.1), (2, 0.3)]
+    assert [(m.step, m.value) for m in client.get_metric_history(tracker.run_id, "loss")] == [(0, 1.0), (3, 0.5)]
     assert said == []
 
 
@@ -359,19 +365,34 @@ def test_lineage_holds_our_digest(opened: Callable[..., Opened], client: Any, sa
     assert said == []
 
 
+def test_many_curves_are_one_batch(opened: Callable[..., Opened], client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    curves = {f"loss {k}": [(step, float(step)) for step in range(301)] for k in range(20)}
+    with opened() as tracker:
+        log = tracker._client.log_batch
+        monkeypatch.setattr(
+            tracker._client, "log_batch", lambda run, **kinds: (sent.append(len(kinds["metrics"])), log(run, **kinds))
+        )
+        tracker.top.log_curves(curves)
+    assert len(sent) == 1
+    assert 800 < sent[0] <= 1000
+    steps = [m.step for m in client.get_metric_history(tracker.run_id, "loss 7")]
+    assert (steps[0], steps[-1]) == (0, 300)
+
+
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def with_model(opened: Callable[..., Opened]) -> str:
+def with_model(opened: Callable[..., Opened], saved: tuple[Path, Any]) -> str:
     with opened() as tracker, tracker.stage("uplift") as stage:
-        version = stage.log_model(halver(), "uplift", EXAMPLE, requirements=["numpy"], registered_name="shop_uplift")
+        version = stage.log_model(saved[0], "uplift", EXAMPLE, loader=LOADER, registered_name="shop_uplift")
     assert tracker.active, tracker.failure
     return str(version)
 
 
 def test_a_model_is_logged_with_its_signature_and_the_run_ends_once(
-    opened: Callable[..., Opened], client: Any, with_model: str, said: list[str]
+    opened: Callable[..., Opened], client: Any, with_model: str, saved: tuple[Path, Any], said: list[str]
 ) -> None:
     assert with_model == "1"
     version = client.get_model_version("shop_uplift", "1")
@@ -379,14 +400,66 @@ def test_a_model_is_logged_with_its_signature_and_the_run_ends_once(
     assert (version.run_id, run.info.status) == (run.info.run_id, "FINISHED")
     assert "error" not in run.data.tags
     with opened() as tracker, tracker.stage("again") as stage:
-        second = stage.log_model(halver(), "uplift", EXAMPLE, requirements=["numpy"], registered_name="shop_uplift")
+        second = stage.log_model(saved[0], "uplift", EXAMPLE, loader=LOADER, registered_name="shop_uplift")
         assert client.get_run(stage.run_id).info.status == "RUNNING"
     assert second == "2"
     assert said == []
 
 
+@pytest.fixture
+def in_store(store: Path) -> Iterator[Any]:
+    """MLflow's own functions pointed at the test's store, and back."""
+    mlflow = pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri(f"sqlite:///{store}")
+    yield mlflow
+    mlflow.set_tracking_uri(None)
+
+
+def test_a_logged_model_is_plain_files(client: Any, with_model: str, in_store: Any, tmp_path: Path) -> None:
+    source = client.get_model_version("shop_uplift", "1").source
+    folder = Path(in_store.artifacts.download_artifacts(artifact_uri=source, dst_path=str(tmp_path)))
+    files = {path.name for path in folder.rglob("*") if path.is_file() and "causalrec" not in path.parts}
+    assert "object.json" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
+    pinned = (folder / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in pinned)
+    assert {"xgboost", "numpy"} <= {line.partition("==")[0] for line in pinned}
+
+
+@pytest.mark.parametrize("kind", ["frame", "array", "arms"])
+def test_any_learner_is_logged_and_predicts_the_same_to_the_bit(
+    kind: str, client: Any, in_store: Any, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    X: Any = rng.normal(size=(200, 2))
+    X = X if kind == "array" else pd.DataFrame(X, columns=["a", "b"])
+    treatment = rng.choice(["old", "new", "newer"] if kind == "arms" else ["old", "new"], 200)
+    y = np.asarray(X)[:, 0] * (treatment == "new") + rng.normal(size=200)
+    learner = DRLearner(control="old", n_folds=2).fit(
+        X, y, treatment=treatment, propensity=None if kind == "arms" else 0.5
+    )
+    folder = save_learner(learner, tmp_path / "model")
+    mlflow.set_tracking_uri(f"sqlite:///{store}")
+    mlflow.set_experiment("shop")
+    with mlflow.start_run():
+        info = log_learner(folder, X)
+    found = mlflow.pyfunc.load_model(info.model_uri).predict(X)
+    assert list(found.columns) == (["uplift_new", "uplift_newer"] if kind == "arms" else ["uplift"])
+    np.testing.assert_array_equal(found.to_numpy().squeeze(), learner.predict(X))
+    assert info.signature is not None
+
+
+def test_a_directory_without_a_learner_is_not_logged(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is no directory"):
+        log_learner(tmp_path / "none", EXAMPLE)
+    with pytest.raises(StoreError, match="no saved model"):
+        log_learner(tmp_path, EXAMPLE)
+
+
 @pytest.mark.slow
-def test_a_registered_model_scores_a_frame_in_another_process(store: Path, with_model: str) -> None:
+def test_a_registered_model_scores_a_frame_in_another_process(
+    store: Path, with_model: str, saved: tuple[Path, Any]
+) -> None:
     code = (
         "import sys, mlflow, pandas as pd\n"
         "mlflow.set_tracking_uri(sys.argv[1])\n"
@@ -396,7 +469,7 @@ def test_a_registered_model_scores_a_frame_in_another_process(store: Path, with_
         "for x in ([1.0, 2.5], [2, 4]):\n"
         "    for kind in (pd.Categorical(['a', 'b']), ['a', None]):\n"
         "        frame = pd.DataFrame({'x': x, 'n': [1.0, None], 'kind': kind, 'extra': 0})\n"
-        "        print(model.predict(frame)['score'].tolist())\n"
+        "        print(model.predict(frame)['uplift'].tolist())\n"
         "try:\n    model.predict(pd.DataFrame({'x': [1.0]}))\n"
         "except Exception as error:\n    print('n' in str(error) and 'kind' in str(error))\n"
     )
@@ -405,20 +478,26 @@ def test_a_registered_model_scores_a_frame_in_another_process(store: Path, with_
         env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, check=False,
     )  # fmt: skip
     assert out.returncode == 0, out.stderr[-2000:]
+    expected = [
+        str(saved[1].predict(pd.DataFrame({"x": x, "n": [1.0, None], "kind": kind})).tolist())
+        for x in ([1.0, 2.5], [2, 4])
+        for kind in (pd.Categorical(["a", "b"]), ["a", None])
+    ]
     assert out.stdout.splitlines() == [
-        "['kind', 'n', 'x'] [('kind', 'text'), ('n', 'number'), ('x', 'number')]",
-        "[1.5, 1.25]", "[1.5, 1.25]", "[2.0, 2.0]", "[2.0, 2.0]", "True",
+        "['kind', 'n', 'x'] [('kind', 'text'), ('n', 'number'), ('x', 'number')]", *expected, "True",
     ]  # fmt: skip
 
 
-def test_the_champion_is_set_read_and_loaded(opened: Callable[..., Opened], with_model: str, said: list[str]) -> None:
+def test_the_champion_is_set_read_and_loaded(
+    opened: Callable[..., Opened], with_model: str, saved: tuple[Path, Any], said: list[str]
+) -> None:
     with opened() as tracker:
         assert tracker.champion("shop_uplift") is None
         assert tracker.champion("no such model") is None
         tracker.set_champion("shop_uplift", with_model, {"metric": "qini", "value": "0.25"})
         assert tracker.champion("shop_uplift") == ("1", {"metric": "qini", "value": "0.25"})
         scores = tracker.load_champion("shop_uplift").predict(EXAMPLE)
-        assert scores["score"].tolist() == [1.5, 1.25]
+        assert scores["uplift"].tolist() == saved[1].predict(EXAMPLE).tolist()
     assert said == []
 
 

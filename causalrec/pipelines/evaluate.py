@@ -19,7 +19,7 @@ from causalrec.pipelines.ranking import Queries, score_ranking
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session, how_made, tracked
 from causalrec.pipelines.summary import RunSummary, findings, summarise
-from causalrec.pipelines.uplift import score_uplift, true_scores
+from causalrec.pipelines.uplift import GROUPS, LOSSES, Task, judge, true_scores
 from causalrec.ranking import ndcg_at_k
 from causalrec.report import SummaryRow, render_report, write_report
 from causalrec.tracking import Stage
@@ -102,17 +102,22 @@ def _score_uplift(session: Session, run: RunDirectory, info: dict[str, Any]) -> 
     config, scorer, described = session.config, _required(run, "uplift"), info["uplift"]
     frame = _held_out(run, "uplift")
     treatment, outcome = described["treatment"], described["outcome"]
+    arms = tuple(described["arms"])
+    task = Task(scorer.spec.columns, treatment, outcome, described["unit"], described["propensity"], arms)
     with session.stage("uplift") as (_, stage):
         uplift = scorer.predict(frame)["uplift"].to_numpy()
         units = run.frame("truth/units")
         truth = None if units is None else Truth(units)
         known = true_scores(frame.assign(uplift=uplift), described["unit"], described["truth"], truth, config)
-        session.record(stage, score_uplift(frame, uplift, treatment, outcome, config), known)
+        judged = judge(frame, uplift, scorer, task, config)
+        session.record(stage, judged.results, known)
+        for text in judged.notes:
+            session.note(text)
         session.run.write_frame("uplift_scores", frame[[described["unit"], treatment, outcome]].assign(uplift=uplift))
 
         def score(model: Any) -> float:
             found = model.predict(_plain(frame[list(scorer.spec.columns)]))["uplift"]
-            return qini_score(frame[outcome], found, frame[treatment]).estimate
+            return qini_score(frame[outcome], found, frame[treatment], propensity=judged.propensity).estimate
 
         _promote(session, "uplift", "qini", frame, score, info)
 
@@ -120,7 +125,7 @@ def _score_uplift(session: Session, run: RunDirectory, info: dict[str, Any]) -> 
 def _carry_over(session: Session, stage: Stage, run: RunDirectory, info: dict[str, Any]) -> None:
     """The results that have no held-out part: they used every unit when the run was trained."""
     mine = session.results
-    judged = ("ndcg_at_", "map_at_", "recall_at_", "uplift_at_", "qini", "auuc", "uplift_bins")
+    judged = ("ndcg_at_", "map_at_", "recall_at_", "uplift_at_", "qini", "auuc", "uplift_bins", LOSSES, GROUPS)
     rest = {name: result for name, result in run.results().items() if name not in mine and not name.startswith(judged)}
     session.record(stage, rest, {name: value for name, value in info["truths"].items() if name in rest})
 

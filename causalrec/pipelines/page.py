@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLACEBO, experiment, ranking
+from causalrec.pipelines.uplift import AIPW, BOOSTING, GROUPS, IMPORTANCES, LOSSES, OVERLAP
 from causalrec.plots import (
     plot_ab,
     plot_balance,
+    plot_boosting,
     plot_curve,
     plot_effects,
+    plot_group_effects,
+    plot_importances,
     plot_overlap,
     plot_placebo,
     plot_ranking,
@@ -21,12 +25,17 @@ from causalrec.plots import (
 from causalrec.report import Section
 from causalrec.results import (
     BalanceResult,
+    BoostingCurveResult,
     EffectResult,
+    GroupEffectsResult,
     IdentificationResult,
+    ImportanceResult,
+    LearnerComparisonResult,
     OverlapResult,
     RefutationResult,
     Result,
     SampleRatioResult,
+    format_interval,
     format_number,
     format_pvalue,
 )
@@ -34,6 +43,9 @@ from causalrec.results import (
 _PLOTS: dict[str, Callable[..., Any]] = {
     "qini_curve": plot_curve,
     "uplift_bins": plot_uplift_bins,
+    GROUPS: plot_group_effects,
+    IMPORTANCES: plot_importances,
+    OVERLAP: plot_overlap,
     "balance": plot_balance,
     "overlap": plot_overlap,
     "placebo": plot_placebo,
@@ -46,6 +58,9 @@ def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str
     scores = list(ranking(results, "ndcg").values())
     if scores:
         figures["ranking"] = plot_ranking(scores)
+    curves = results.get(BOOSTING)
+    if isinstance(curves, BoostingCurveResult) and len(curves.curve_model):
+        figures[BOOSTING] = plot_boosting(curves)
     effects = {
         label: results[name]
         for label, name in (("main estimate", EFFECT), ("doubly robust", CROSS_CHECK))
@@ -92,12 +107,57 @@ def _ranking(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Secti
 def _uplift(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
     if "qini" not in results:
         return None
-    text = (
+    text = [
         "Units held out from training, the highest predicted uplift first. Qini is the area between the curve and that "
         "of a random order, AUUC the area under the curve, both in the outcome's unit per unit of the population.",
+        *_uplift_text(results),
+    ]
+    names = ("qini_curve", "uplift_bins", GROUPS, IMPORTANCES, BOOSTING, OVERLAP)
+    tables = {
+        caption: results[name].to_frame()
+        for caption, name in (
+            ("By predicted uplift", "uplift_bins"),
+            ("Effects by group, doubly robust", GROUPS),
+            ("Losses that need no truth, against one effect for all", LOSSES),
+            ("Sizes that the data chose", BOOSTING),
+            ("What the prediction depends on", IMPORTANCES),
+        )
+        if name in results
+    }
+    return Section("Uplift", tuple(text), _shown(figures, *names), tables)
+
+
+def _uplift_text(results: Mapping[str, Result]) -> Iterator[str]:
+    groups, losses, effect = results.get(GROUPS), results.get(LOSSES), results.get(AIPW)
+    if isinstance(groups, GroupEffectsResult) and groups.n_groups > 1:
+        gap = format_interval(groups.difference_ci_low, groups.difference_ci_high)
+        yield (
+            f"Effect in the group predicted highest less that in the lowest, doubly robust: "
+            f"{format_number(groups.difference)} {gap}, p = {format_pvalue(groups.difference_pvalue)}; that the effect "
+            f"is the same in all {groups.n_groups} groups: p = {format_pvalue(groups.equal_pvalue)}."
+        )
+    if isinstance(losses, LearnerComparisonResult):
+        yield _loss_text(losses)
+    curves, weights = results.get(BOOSTING), results.get(IMPORTANCES)
+    if isinstance(weights, ImportanceResult):
+        yield f"{weights}."
+    if isinstance(curves, BoostingCurveResult):
+        yield f"Sizes that the data chose: {'; '.join(curves.sizes())}."
+    if isinstance(effect, EffectResult):
+        yield f"Average effect by the learner's own nuisances, on the units of training: {effect}."
+
+
+def _loss_text(losses: LearnerComparisonResult) -> str:
+    """Whether the predictions are closer to the units' effects than the same effect for all."""
+    best, level = str(losses.learner[0]), 1 - losses.confidence_level
+    if losses.n_learners < 2:
+        return f"R-loss {format_number(losses.r_loss[0])} ({losses.method})."
+    gap, pvalue = losses.r_difference[1], losses.r_pvalue[1]
+    verdict = "has a lower R-loss than a" if pvalue < level else "cannot be told by R-loss from a"
+    return (
+        f"The {best} {verdict} {losses.learner[1]}: {format_number(losses.r_loss[0])}, less by {format_number(gap)} "
+        f"{format_interval(losses.r_ci_low[1], losses.r_ci_high[1])}, p = {format_pvalue(pvalue)}."
     )
-    table = results["uplift_bins"].to_frame()
-    return Section("Uplift", text, _shown(figures, "qini_curve", "uplift_bins"), {"By predicted uplift": table})
 
 
 def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:

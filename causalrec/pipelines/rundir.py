@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pandas as pd
 
 from causalrec.config import RunConfig, RunSettings, load_config
 from causalrec.exceptions import StoreError
+from causalrec.pipelines.scoring import Scorer, load_scorer, save_scorer
 from causalrec.results import Result, dump_results, load_results
 
 FIGURES = "figures"
@@ -61,19 +61,21 @@ class RunDirectory:
         """Read the named results back."""
         return load_results((self.path / "results.json").read_text(encoding="utf-8"))
 
-    def write_model(self, name: str, model: object) -> None:
-        """Pickle a model under ``models/``."""
-        target = self.path / "models" / f"{name}.pkl"
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(pickle.dumps(model))
+    def model_path(self, name: str) -> Path:
+        """Where the files of a model are."""
+        return self.path / "models" / name
+
+    def write_model(self, name: str, model: Scorer) -> None:
+        """Write a model as files under ``models/``."""
+        save_scorer(model, self.model_path(name))
 
     def model(self, name: str) -> Any:
         """Load a model of this run, or None when the run has none of that name.
 
-        Pickles run code when loaded: open only runs that you trust.
+        Where it needed a pickle (a causal forest), loading can run code: open only runs that you trust.
         """
-        target = self.path / "models" / f"{name}.pkl"
-        return pickle.loads(target.read_bytes()) if target.exists() else None
+        target = self.model_path(name)
+        return load_scorer(target) if target.exists() else None
 
     def write_figures(self, figures: Mapping[str, bytes]) -> None:
         """Write PNGs by name under ``figures/``, numbered: names may be alike or long."""

@@ -1,17 +1,22 @@
-"""What a trained run can do with a frame: the objects that are pickled, logged to MLflow and used by ``infer``."""
+"""What a trained run can do with a frame: the objects that are saved, logged to MLflow and used by ``infer``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from causalrec._objects import read_object, write_object
 from causalrec._validation import check_columns
 from causalrec.exceptions import ColumnError
+from causalrec.pipelines.encoding import Encoding
 from causalrec.ranking import Ranker
-from causalrec.uplift import TLearner
+from causalrec.uplift.base import UpliftLearner
+from causalrec.uplift.saving import without_rows
+
+LOADER = __name__  # the module whose _load_pyfunc MLflow calls
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -70,28 +75,42 @@ class FrameSpec:
 
 @dataclass(frozen=True)
 class UpliftScorer:
-    """Scores units: their predicted uplift and both potential outcomes."""
+    """Scores units: their predicted uplift and, by learners that model outcomes, both potential outcomes.
 
-    model: TLearner
+    ``encoding`` makes numbers of the frame where the learner knows nothing else.
+    """
+
+    model: UpliftLearner
     spec: FrameSpec
     unit: str
+    encoding: Encoding | None = None
 
     @classmethod
-    def fit(cls, learner: TLearner, X: pd.DataFrame, y: Any, treatment: Any, *, unit: str) -> UpliftScorer:
-        """Fit the learner on a frame and remember the frame's form."""
+    def of(cls, learner: UpliftLearner, X: pd.DataFrame, *, unit: str, encode: bool = False) -> UpliftScorer:
+        """A scorer for a learner that is yet to be fitted, with the form of the training frame."""
         spec = FrameSpec.of(X)
-        return cls(learner.fit(spec.apply(X), y, treatment=treatment), spec, unit)
+        return cls(learner, spec, unit, Encoding.of(spec.apply(X)) if encode else None)
+
+    def covariates(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame's covariates in the form that the learner knows."""
+        X = self.spec.apply(frame)
+        return X if self.encoding is None else self.encoding.apply(X)
+
+    def without_rows(self) -> UpliftScorer:
+        """The same without the training rows that the learner's nuisances hold."""
+        return replace(self, model=without_rows(self.model))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A row per row of ``frame``: ``uplift``, ``outcome_if_control``, ``outcome_if_treated``."""
-        outcomes = self.model.predict_outcomes(self.spec.apply(frame))
-        return pd.DataFrame(
-            {
-                "uplift": outcomes[:, 1] - outcomes[:, 0],
-                "outcome_if_control": outcomes[:, 0],
-                "outcome_if_treated": outcomes[:, 1],
-            }
-        )
+        """A row per row of ``frame``: ``uplift``, and ``outcome_if_control`` and ``outcome_if_treated`` where known.
+
+        S- and T-learners model the outcome under each arm; the others model the effect alone.
+        """
+        X = self.covariates(frame)
+        found = {"uplift": np.asarray(self.model.predict(X), dtype=np.float64)}
+        if hasattr(self.model, "predict_outcomes"):
+            outcomes = self.model.predict_outcomes(X)
+            found |= {"outcome_if_control": outcomes[:, 0], "outcome_if_treated": outcomes[:, 1]}
+        return pd.DataFrame(found)
 
 
 @dataclass(frozen=True)
@@ -104,3 +123,24 @@ class RankingScorer:
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row per row of ``frame``: ``score``."""
         return pd.DataFrame({"score": np.asarray(self.model.predict(self.spec.apply(frame)), dtype=np.float64)})
+
+
+Scorer = UpliftScorer | RankingScorer
+
+
+def save_scorer(scorer: Scorer, directory: Path) -> None:
+    """Write a scorer into a new directory: plain files, and pickles where a part (an EconML estimator) needs one."""
+    directory.mkdir(parents=True)
+    about = {"columns": list(scorer.spec.columns), "model": type(scorer.model).__name__}
+    write_object(scorer, directory, about=about, allow_pickle=True)
+
+
+def load_scorer(directory: Path) -> Scorer:
+    """Read a scorer. A pickle in it can run any code when loaded: open only runs that you trust."""
+    found: Scorer = read_object(directory, allow_pickle=True)
+    return found
+
+
+def _load_pyfunc(path: str) -> Scorer:
+    """What ``mlflow.pyfunc`` calls to load a registered model."""
+    return load_scorer(Path(path))

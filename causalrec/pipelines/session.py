@@ -13,10 +13,30 @@ from causalrec.engines import Engine, open_engine
 from causalrec.pipelines.page import draw
 from causalrec.pipelines.progress import Advance, Reporter
 from causalrec.pipelines.rundir import RunDirectory
-from causalrec.results import BalanceResult, CurveResult, IdentificationResult, OverlapResult, Result, UpliftBinsResult
+from causalrec.results import (
+    BalanceResult,
+    BoostingCurveResult,
+    CurveResult,
+    GroupEffectsResult,
+    IdentificationResult,
+    ImportanceResult,
+    LearnerComparisonResult,
+    OverlapResult,
+    Result,
+    UpliftBinsResult,
+)
 from causalrec.tracking import Stage, Tracker, git_commit, package_versions
 
-_TABLES = (BalanceResult, CurveResult, OverlapResult, UpliftBinsResult)
+_TABLES = (
+    BalanceResult,
+    BoostingCurveResult,
+    CurveResult,
+    GroupEffectsResult,
+    ImportanceResult,
+    LearnerComparisonResult,
+    OverlapResult,
+    UpliftBinsResult,
+)
 
 
 @dataclass
@@ -65,12 +85,13 @@ class Command:
 
 @dataclass
 class Session(Command):
-    """A run of the pipeline at work; results, truths and models gather here, stage by stage."""
+    """A run of the pipeline at work; results, truths, models and what describes them gather here, stage by stage."""
 
     config: RunConfig
     results: dict[str, Result] = field(default_factory=dict)
     truths: dict[str, float] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
+    described: dict[str, Any] = field(default_factory=dict)
 
     def record(self, stage: Stage, results: Mapping[str, Result], truths: Mapping[str, float] | None = None) -> None:
         """Keep results; log numbers to the stage and to the whole run, figures and tables to the stage."""

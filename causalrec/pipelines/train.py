@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -18,10 +16,12 @@ from causalrec.pipelines.designs import Design, build_design
 from causalrec.pipelines.effect import estimate_effect
 from causalrec.pipelines.experiment import analyse_experiment
 from causalrec.pipelines.feature_sets import feature_sets
+from causalrec.pipelines.fitted import curve_series
 from causalrec.pipelines.inputs import Inputs, Truth, check_tables, load_inputs, register_tables
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import RankingData, build_ranking, train_ranker
 from causalrec.pipelines.rundir import RunDirectory, new_run_path
+from causalrec.pipelines.scoring import LOADER, Scorer
 from causalrec.pipelines.session import Session, opened_engine, tracked
 from causalrec.pipelines.summary import (
     CROSS_CHECK,
@@ -32,11 +32,9 @@ from causalrec.pipelines.summary import (
     findings,
     summarise,
 )
-from causalrec.pipelines.uplift import train_uplift, true_scores
-from causalrec.results import Result
-from causalrec.tracking import Stage, package_versions
-
-_MODEL_PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "xgboost")
+from causalrec.pipelines.uplift import BOOSTING, train_uplift, true_scores
+from causalrec.results import BoostingCurveResult, Result
+from causalrec.tracking import Stage
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,12 @@ class Prepared:
     experiment: Design | None
     campaign: Design | None
     ranking: RankingData | None
+
+    def for_uplift(self, config: RunConfig) -> Design | None:
+        """The design that the uplift model learns from."""
+        if config.uplift.design is not None:
+            return self.experiment if config.uplift.design == "experiment" else self.campaign
+        return self.experiment or self.campaign
 
 
 def train(config: RunConfig, *, reporter: Reporter | None = None) -> RunSummary:
@@ -66,11 +70,12 @@ def train(config: RunConfig, *, reporter: Reporter | None = None) -> RunSummary:
         with opened_engine(config) as engine:
             inputs, truth = _load(session, engine)
             prepared = _prepare(session, engine)
-            models = _ranker(session, prepared) | _uplift(session, prepared, truth)
+            _ranker(session, prepared)
+            _uplift(session, prepared, truth)
             _effect(session, prepared, truth)
             _experiment(session, prepared, truth, engine)
         tracker.top.log_text("\n".join(session.notes) or "none", "notes.txt")
-        _save(session, inputs, truth, prepared, models)
+        _save(session, inputs, truth)
     return RunSummary(
         title=f"{config.name}: trained on {_seen(prepared)}",
         confidence_level=config.confidence_level,
@@ -130,7 +135,7 @@ def _prepare(session: Session, engine: Engine) -> Prepared:
     return Prepared(designs.get("experiment"), designs.get("campaign"), ranking)
 
 
-def _ranker(session: Session, prepared: Prepared) -> dict[str, Any]:
+def _ranker(session: Session, prepared: Prepared) -> None:
     config, data = session.config, prepared.ranking
     if data is None:
         why = (
@@ -139,32 +144,48 @@ def _ranker(session: Session, prepared: Prepared) -> dict[str, Any]:
             else "the data has no event log (no `events:` section)"
         )
         session.note(f"ranker skipped: {why}")
-        return {}
+        return
     with session.stage("ranker") as (_, stage):
         output = train_ranker(data, config)
         session.record(stage, output.results)
         stage.log_history(f"stopping_ndcg_at_{config.ranker.k}", output.history)
         stage.log_frame(output.importances, "tables/importances.json")
-        _log_model(session, stage, "ranker", output.scorer, data.train.frame)
-    return {"ranker": output.scorer}
+        _keep_model(session, stage, "ranker", output.scorer, data.train.frame)
+    session.run.write_frame("holdout/ranking", data.test.frame)
+    session.run.write_frame("holdout/ranking_missed", data.test.missed)
+    session.described["ranker"] = {"item": data.item, "cutoffs": data.cutoffs, "n_silent": data.test.n_silent}
 
 
-def _uplift(session: Session, prepared: Prepared, truth: Truth | None) -> dict[str, Any]:
-    config, design = session.config, prepared.experiment
-    why = _obstacle(design, enabled=config.uplift.enabled, key="uplift")
-    if why is None and design is not None and not design.covariates:
-        why = "the experiment has no covariates to predict from"
+def _uplift(session: Session, prepared: Prepared, truth: Truth | None) -> None:
+    config, design = session.config, prepared.for_uplift(session.config)
+    why = None
+    if design is None:
+        why = "the data has no experiment and no campaign, and no treatment is made up"
+    elif not config.uplift.enabled:
+        why = "uplift.enabled is false"
+    elif not design.covariates:
+        why = f"the {design.name} has no covariates to predict from"
     if design is None or why is not None:
         session.note(f"uplift skipped: {why}")
-        return {}
+        return
     with session.stage("uplift") as (_, stage):
         output = train_uplift(design, config)
         outcome = design.outcome(config.uplift.outcome)
-        known = true_scores(output.scored, design.unit, design.outcomes[outcome].truth, truth, config)
-        session.record(stage, output.results, known)
-        _log_model(session, stage, "uplift", output.scorer, output.holdout)
-        session.run.write_frame("holdout/uplift", output.holdout)
-    return {"uplift": output.scorer}
+        column = design.outcomes[outcome].truth
+        session.record(stage, output.results, true_scores(output.scored, design.unit, column, truth, config))
+        curves = output.results.get(BOOSTING)
+        if isinstance(curves, BoostingCurveResult):
+            stage.log_curves(curve_series(curves))
+        stage.log_text(repr(output.scorer.model), "learner.txt")
+        _keep_model(session, stage, "uplift", output.scorer, output.holdout)
+    session.run.write_frame("holdout/uplift", output.holdout)
+    session.described["uplift"] = {
+        "unit": design.unit, "treatment": design.treatment, "outcome": outcome, "truth": column,
+        "design": design.name, "propensity": output.propensity,
+        "arms": [design.control, design.treated],
+    }  # fmt: skip
+    for text in output.notes:
+        session.note(text)
 
 
 def _effect(session: Session, prepared: Prepared, truth: Truth | None) -> None:
@@ -215,7 +236,7 @@ def _experiment(session: Session, prepared: Prepared, truth: Truth | None, engin
 
 
 def _obstacle(design: Design | None, *, enabled: bool, key: str) -> str | None:
-    """Why the stages that read the experiment's arms as randomised cannot run; None when they can."""
+    """Why the stage that reads the experiment's arms as randomised cannot run; None when it can."""
     if design is None:
         return "the data has no experiment, and no treatment is made up"
     if not enabled:
@@ -229,48 +250,28 @@ def _truth_of(design: Design, outcome: str, truth: Truth | None, units: pd.Serie
     return float("nan") if truth is None else truth.mean(design.outcomes[outcome].truth, units)
 
 
-def _log_model(session: Session, stage: Stage, kind: str, scorer: Any, frame: pd.DataFrame) -> None:
+def _keep_model(session: Session, stage: Stage, kind: str, scorer: Scorer, frame: pd.DataFrame) -> None:
+    """Write the model into the run, and log and register the same files."""
+    session.run.write_model(kind, scorer)
     if not session.tracker.active:
         return
-    versions = package_versions()
     name = f"{session.config.name}_{kind}"
     version = stage.log_model(
-        scorer,
-        kind,
-        frame[list(scorer.spec.columns)].head(5),
-        requirements=[f"{p}=={versions[p]}" for p in _MODEL_PACKAGES if p in versions],
+        session.run.model_path(kind), kind, frame[list(scorer.spec.columns)].head(5), loader=LOADER,
         registered_name=name,
-    )
+    )  # fmt: skip
     if version is not None:
         session.models[kind] = {"name": name, "version": version}
 
 
-def _save(session: Session, inputs: Inputs, truth: Truth | None, prepared: Prepared, models: Mapping[str, Any]) -> None:
-    run, config = session.run, session.config
-    run.write_config(config)
+def _save(session: Session, inputs: Inputs, truth: Truth | None) -> None:
+    run = session.run
+    run.write_config(session.config)
     run.write_results(session.results)
-    for name, scorer in models.items():
-        run.write_model(name, scorer)
-    described: dict[str, Any] = {}
-    if "ranker" in models and prepared.ranking is not None:
-        run.write_frame("holdout/ranking", prepared.ranking.test.frame)
-        run.write_frame("holdout/ranking_missed", prepared.ranking.test.missed)
-        described["ranker"] = {
-            "item": prepared.ranking.item, "cutoffs": prepared.ranking.cutoffs,
-            "n_silent": prepared.ranking.test.n_silent,
-        }  # fmt: skip
-    design = prepared.experiment
-    if "uplift" in models and design is not None:
-        outcome = design.outcome(config.uplift.outcome)
-        described["uplift"] = {
-            "unit": design.unit, "treatment": design.treatment, "outcome": outcome,
-            "truth": design.outcomes[outcome].truth,
-        }  # fmt: skip
     if truth is not None:
         run.write_frame("truth/units", truth.units)
-    described["models"] = dict(session.models)
-    described["data"] = [vars(line) for line in inputs.lineage]
-    run.write_info(session.info("train", **described))
+    lineage = [vars(line) for line in inputs.lineage]
+    run.write_info(session.info("train", **session.described, models=dict(session.models), data=lineage))
 
 
 def _seen(prepared: Prepared) -> str:

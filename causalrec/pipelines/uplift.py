@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
-from sklearn.base import clone
 
 from causalrec._typing import FloatArray
 from causalrec.config import RunConfig
 from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
-from causalrec.exceptions import OutcomeError, TreatmentError
+from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
+from causalrec.nuisance import Nuisances, fit_nuisances
+from causalrec.pipelines.bases import base_models, learner_name, make_learner, needs_nuisance
 from causalrec.pipelines.designs import Design
+from causalrec.pipelines.fitted import Part, boosting_curves, importances, parts_of
 from causalrec.pipelines.inputs import Truth
 from causalrec.pipelines.scoring import UpliftScorer
 from causalrec.results import Result
-from causalrec.uplift import TLearner
+from causalrec.uplift import compare_effects, group_average_effects
+
+AIPW, BOOSTING, IMPORTANCES, LOSSES, GROUPS, OVERLAP = (
+    "uplift_average_effect",
+    "uplift_boosting",
+    "uplift_importances",
+    "uplift_losses",
+    "uplift_groups",
+    "uplift_overlap",
+)
 
 
 @dataclass(frozen=True)
@@ -29,10 +40,24 @@ class UpliftOutput:
     results: dict[str, Result]
     scored: pd.DataFrame = field(repr=False)
     holdout: pd.DataFrame = field(repr=False)
+    propensity: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned from the rows of a design."""
+
+    covariates: tuple[str, ...]
+    treatment: str
+    outcome: str
+    unit: str
+    propensity: float | None  # of a randomised design; None where it must be estimated
+    arms: tuple[str, str] = ("control", "treated")
 
 
 def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
-    """Fit a T-learner on the training units.
+    """Fit the configured learner on the training units.
 
     The results are those of a model that was fitted without the validation units and is scored on them: pooled
     out-of-fold predictions of several models would have no honest standard error. The model that is kept is fitted on
@@ -47,39 +72,139 @@ def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
             "units, so there is no effect to learn. Check its `where` and window and the dates of the log, or set "
             "uplift.enabled: false."
         )
-    learner = TLearner(random_state=config.seed, **config.uplift.params)
+    share, notes = known_share(design, training)
+    task = Task(design.covariates, design.treatment, outcome, design.unit, share, (design.control, design.treated))
     judged = design.validation(training, config.split.validation_share, config.seed)
-
-    def fit(rows: pd.DataFrame) -> UpliftScorer:
-        X = rows[list(design.covariates)]
-        return UpliftScorer.fit(clone(learner), X, rows[outcome], rows[design.treatment], unit=design.unit)
-
     columns = [design.unit, design.treatment, outcome]
     validation = training[judged].reset_index(drop=True)
-    scored = validation[columns].assign(uplift=fit(training[~judged]).predict(validation)["uplift"])
+    scorer = fit_learner(training[~judged].reset_index(drop=True), task, config)
+    scored = validation[columns].assign(uplift=scorer.predict(validation)["uplift"])
+    judged_by = judge(validation, scored["uplift"].to_numpy(), scorer, task, config)
+    kept = fit_learner(training, task, config)
     return UpliftOutput(
-        scorer=fit(training),
-        results=score_uplift(scored, scored["uplift"].to_numpy(), design.treatment, outcome, config),
+        scorer=kept.without_rows(),
+        results=judged_by.results | describe(kept, config),
         scored=scored,
         holdout=design.frame.loc[held_out, [*columns, *design.covariates]].reset_index(drop=True),
+        propensity=share,
+        notes=(*notes, *judged_by.notes),
     )
 
 
+def known_share(design: Design, training: pd.DataFrame) -> tuple[float | None, tuple[str, ...]]:
+    """The propensity where it is known by design, and what is to be said of it."""
+    if not design.randomised:
+        return None, (f"uplift: {design.name} is not randomised; the propensity is cross-fitted",)
+    if design.expected_share is not None:
+        return design.expected_share, ()
+    share = float(training[design.treatment].mean())
+    text = f"uplift: {design.name} names no expected_share; the propensity is the share treated, {share:.4g}"
+    return share, (text,)
+
+
+def fit_learner(rows: pd.DataFrame, task: Task, config: RunConfig) -> UpliftScorer:
+    """The configured learner on these rows, with the nuisances that it needs."""
+    settings = config.uplift
+    y, treatment = rows[task.outcome].to_numpy(), rows[task.treatment].to_numpy()
+    binary = bool(np.isin(y, (0.0, 1.0)).all())
+    shared = needs_nuisance(settings, known_propensity=task.propensity is not None)
+    learner = make_learner(settings, binary=binary, seed=config.seed, nuisance=shared)
+    X = rows[list(task.covariates)]
+    scorer = UpliftScorer.of(learner, X, unit=task.unit, encode=settings.learner == "causal_forest")
+    covariates = scorer.covariates(X)
+    if shared:
+        nuisance = fit_task_nuisances(covariates, y, treatment, task, config)
+        learner.fit(covariates, y, treatment=treatment, nuisance=nuisance)
+    else:
+        learner.fit(covariates, y, treatment=treatment, propensity=task.propensity)
+    return scorer
+
+
+def fit_task_nuisances(
+    X: pd.DataFrame, y: FloatArray, treatment: FloatArray, task: Task, config: RunConfig
+) -> Nuisances:
+    """Nuisances with the configured base; the propensity is known, or cross-fitted, calibrated and clipped as said."""
+    settings = config.uplift
+    regressor, classifier = base_models(settings, seed=config.seed)
+    binary = bool(np.isin(y, (0.0, 1.0)).all())
+    estimated = task.propensity is None
+    return fit_nuisances(
+        X, y, treatment=treatment, propensity=task.propensity, outcome_model=classifier if binary else regressor,
+        propensity_model=classifier if estimated else None, n_folds=settings.n_folds,
+        calibration=settings.calibration if estimated else None, clip=settings.clip if estimated else None,
+        random_state=config.seed,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How good predictions are, what is to be said of it, and the propensity of the rows where it was estimated."""
+
+    results: dict[str, Result]
+    notes: tuple[str, ...] = ()
+    propensity: FloatArray | None = None
+
+
+def judge(frame: pd.DataFrame, uplift: FloatArray, scorer: UpliftScorer, task: Task, config: RunConfig) -> Judged:
+    """How good predictions are on rows that their model has not seen.
+
+    Losses, and effects by group of predicted uplift, take nuisances that are cross-fitted within these rows.
+    """
+    name, level = learner_name(config.uplift), config.confidence_level
+    y, treatment = frame[task.outcome].to_numpy(), frame[task.treatment].to_numpy()
+    try:
+        nuisance = fit_task_nuisances(scorer.covariates(frame), y, treatment, task, config)
+    except CausalRecError as error:  # too few rows for folds, say: what needs no nuisance is still known
+        if task.propensity is None:
+            raise
+        found = score_uplift(frame, uplift, task.treatment, task.outcome, config, name)
+        return Judged(found, (f"uplift: no losses and no groups of effects: {error}",))
+    propensity = nuisance.propensity[:, 1] if task.propensity is None else None
+    found = score_uplift(frame, uplift, task.treatment, task.outcome, config, name, propensity)
+    found[LOSSES] = compare_effects({name: uplift}, nuisance, confidence_level=level)
+    with contextlib.suppress(CausalRecError):  # equal predictions make no groups
+        groups = group_average_effects(nuisance, uplift, within_folds=False, confidence_level=level)
+        found[GROUPS] = replace(groups, control=task.arms[0], treatment=task.arms[1])
+    return Judged(found, (), propensity)
+
+
+def describe(scorer: UpliftScorer, config: RunConfig) -> dict[str, Result]:
+    """What the learner is made of, and what its nuisances say of the average effect and of overlap."""
+    name, learner = learner_name(config.uplift), scorer.model
+    parts: list[Part] = parts_of(learner)
+    found = {BOOSTING: boosting_curves(parts, name), IMPORTANCES: importances(scorer, name)}
+    nuisance = getattr(learner, "nuisance_", None)
+    if nuisance is not None:
+        found[AIPW] = nuisance.average_effect(confidence_level=config.confidence_level)
+        if not nuisance.propensity_known:
+            found[OVERLAP] = nuisance.overlap()
+    return {key: result for key, result in found.items() if result is not None}
+
+
 def score_uplift(
-    frame: pd.DataFrame, uplift: FloatArray, treatment: str, outcome: str, config: RunConfig, label: str = "T-learner"
+    frame: pd.DataFrame,
+    uplift: FloatArray,
+    treatment: str,
+    outcome: str,
+    config: RunConfig,
+    label: str,
+    propensity: FloatArray | None = None,
 ) -> dict[str, Result]:
-    """Qini, AUUC, the effect in the top share, the Qini curve and the effect by group of predicted uplift."""
+    """Qini, AUUC, the effect in the top share, the Qini curve and the effect by group of predicted uplift.
+
+    Without ``propensity`` the rows are taken as randomised.
+    """
     y, arm = frame[outcome].to_numpy(), frame[treatment].to_numpy()
-    level = config.confidence_level
+    shared = {"confidence_level": config.confidence_level, "propensity": propensity}
     results: dict[str, Result] = {
-        "qini": qini_score(y, uplift, arm, confidence_level=level),
-        "auuc": auuc_score(y, uplift, arm, confidence_level=level),
-        "qini_curve": qini_curve(y, uplift, arm, confidence_level=level, label=label),
-        "uplift_bins": uplift_by_bin(y, uplift, arm, confidence_level=level),
+        "qini": qini_score(y, uplift, arm, **shared),
+        "auuc": auuc_score(y, uplift, arm, **shared),
+        "qini_curve": qini_curve(y, uplift, arm, label=label, **shared),
+        "uplift_bins": uplift_by_bin(y, uplift, arm, **shared),
     }
     # Few units, or many of equal score, may leave one arm out of the top: then there is no effect in it to report.
     with contextlib.suppress(TreatmentError):
-        results[top_name(config)] = uplift_at_k(y, uplift, arm, k=config.uplift.top_share, confidence_level=level)
+        results[top_name(config)] = uplift_at_k(y, uplift, arm, k=config.uplift.top_share, **shared)
     return results
 
 

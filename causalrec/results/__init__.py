@@ -24,7 +24,7 @@ from causalrec.results.base import (
     format_pvalue,
 )
 from causalrec.results.bayes import BayesStoppingResult, PosteriorResult, PriorResult
-from causalrec.results.boosting import BoostingCurveResult, ImportanceResult, UpliftLossResult
+from causalrec.results.boosting import BoostingCurveResult, ImportanceResult
 from causalrec.results.checks import (
     AAResult,
     DistributionResult,
@@ -136,7 +136,6 @@ __all__ = [
     "TrendResult",
     "UpliftBinsResult",
     "UpliftIntervalsResult",
-    "UpliftLossResult",
     "VerdictResult",
     "dump_results",
     "format_interval",

@@ -1,4 +1,4 @@
-"""What fitted learners are made of: boosting curves and chosen sizes, importances of covariates, losses of effects."""
+"""What fitted learners are made of: boosting curves and chosen sizes, importances of covariates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import AnyArray, BoolArray, FloatArray, IntArray
-from causalrec.results.base import Result, format_number
+from causalrec.results.base import Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +76,22 @@ class BoostingCurveResult(Result):
         """Which points of the curves are those of a model."""
         return np.asarray(self.curve_model == index)
 
-    def __str__(self) -> str:
-        lines = [f"{self.learner}: {self.n_models} boosted models"]
+    def sizes(self) -> list[str]:
+        """What was chosen for every kind of model, a phrase each."""
+        found = []
         for name in dict.fromkeys(self.model.tolist()):
             rows = self.model == name
-            trees, depth, gain = self.trees[rows], self.depth[rows], self.gain[rows]
-            known = gain[np.isfinite(gain)]
-            took = f", which take away {known.mean():.1%} of the loss left out" if len(known) else ""
-            times = f" (of {rows.sum()} folds)" if rows.sum() > 1 else ""
-            lines.append(f"  {name}: {_span(trees)} trees of depth {_span(depth)}{times}{took}")
-        return "\n".join(lines)
+            trees, gain = self.trees[rows], self.gain[rows]
+            known = gain[np.isfinite(gain) & (trees > 0)]
+            grown = self.depth[rows][trees > 0]
+            size = f"{_span(trees)} trees of depth {_span(grown)}" if len(grown) else "no trees on its ridge regression"
+            times = f" in {rows.sum()} folds" if rows.sum() > 1 else ""
+            took = f", which take {known.mean():.1%} off the loss" if len(known) else ""
+            found.append(f"{name}: {size}{times}{took}")
+        return found
+
+    def __str__(self) -> str:
+        return "\n  ".join([f"{self.learner}: {self.n_models} boosted models", *self.sizes()])
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,40 +125,6 @@ class ImportanceResult(Result):
         top = ", ".join(f"{c} {v:.1%}" for c, v in zip(self.covariate[:5], self.importance[:5], strict=True) if v > 0)
         more = f" and {self.n_used - 5} more" if self.n_used > 5 else ""
         return f"{self.model}, {self.what}: {top or 'no covariate is used'}{more} ({self.method})"
-
-
-@dataclass(frozen=True, eq=False)
-class UpliftLossResult(Result):
-    """Losses of predicted effects that need no truth, on rows that the learner has not seen, beside one effect for all.
-
-    Attributes
-    ----------
-    learner : str
-    r_loss, r_loss_constant : float
-        Of Nie and Wager (2021), for the predictions and for the average effect in their place.
-    dr_loss, dr_loss_constant : float
-        Mean squared distance to the doubly robust scores, likewise.
-    r_gain, dr_gain : float
-        Constant less learner: above zero where the learner's differences between units are worth having.
-    n_obs : int
-    method : str
-    """
-
-    learner: str
-    r_loss: float
-    r_loss_constant: float
-    r_gain: float
-    dr_loss: float
-    dr_loss_constant: float
-    dr_gain: float
-    n_obs: int
-    method: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.learner}: R-loss {format_number(self.r_loss)} ({self.r_gain:+.3g} on the average effect for all), "
-            f"DR-loss {format_number(self.dr_loss)} ({self.dr_gain:+.3g}), n = {self.n_obs:,} ({self.method})"
-        )
 
 
 def _span(values: IntArray) -> str:

@@ -20,6 +20,7 @@ import pandas as pd
 from causalrec._validation import optional_import
 from causalrec.exceptions import CausalRecError, StoreError
 from causalrec.results import Result
+from causalrec.tracking._models import model_parts, thinned
 from causalrec.tracking._names import cut, environment_tags, flatten, legal_name, result_metrics, text_tags
 from causalrec.tracking._store import prepare_sqlite, resolve_uri, sqlite_file
 
@@ -298,6 +299,11 @@ class Stage:
         """A series, such as a score after every boosting round; what is not finite is left out."""
         self._log_points([(name, float(value), step) for step, value in enumerate(values)])
 
+    @_guarded
+    def log_curves(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+        """Several series of (step, value) in one batch, such as losses by trees; thinned where one cannot hold all."""
+        self._log_points(thinned(curves, _METRIC_LIMIT))
+
     def _log_points(self, points: Sequence[tuple[str, float, int]]) -> None:
         from mlflow.entities import Metric
 
@@ -351,37 +357,17 @@ class Stage:
         self.tracker._client.log_inputs(self.run_id, [tagged])
 
     @_guarded
-    def log_model(
-        self, scorer: Any, name: str, example: pd.DataFrame, *, requirements: Sequence[str], registered_name: str
-    ) -> Any:
-        """Log and register anything with ``predict(frame)`` as a pyfunc; returns the registered version.
+    def log_model(self, directory: Path, name: str, example: pd.DataFrame, *, loader: str, registered_name: str) -> Any:
+        """Log and register a directory of plain files as a pyfunc; returns the registered version.
 
-        The signature takes any type: MLflow would refuse integers where it saw floats, and the scorer checks its
-        columns itself. What each column held in training stands in the model's metadata.
+        ``loader`` names the module whose ``_load_pyfunc(directory)`` gives an object with ``predict(frame)``.
         """
         import mlflow
-        from mlflow.models import ModelSignature
-        from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 
-        class Scoring(mlflow.pyfunc.PythonModel):
-            def __init__(self, inner: Any) -> None:
-                self.inner = inner
-
-            def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:  # noqa: ARG002
-                return self.inner.predict(model_input)
-
-        types = {str(c): "number" if pd.api.types.is_numeric_dtype(t) else "text" for c, t in example.dtypes.items()}
-        plain = example.astype({c: "float64" if t == "number" else "object" for c, t in types.items()})
-        signature = ModelSignature(
-            Schema([ColSpec(AnyType(), c) for c in types]),
-            Schema([ColSpec(DataType.double, c) for c in scorer.predict(plain).columns]),
-        )
+        parts = model_parts(directory, loader, example)
         with self.tracker._as_default():
             with mlflow.start_run(run_id=self.run_id, nested=True):
-                info = mlflow.pyfunc.log_model(
-                    name=name, python_model=Scoring(scorer), input_example=plain, pip_requirements=list(requirements),
-                    signature=signature, code_paths=[str(Path(__file__).parents[1])], metadata={"columns": types},
-                )  # fmt: skip
+                info = mlflow.pyfunc.log_model(name=name, **parts)
             # Leaving start_run ends the run; the stage ends it itself.
             self.tracker._client.update_run(self.run_id, status="RUNNING")
             return self._register(registered_name, info)
