@@ -233,7 +233,8 @@ def takes_bins(base: Any) -> bool:
     if kind.__module__ != "xgboost.sklearn" or kind.__name__ not in _KINDS:
         return False
     plain = base.booster in (None, "gbtree", "dart") and base.tree_method in (None, "auto", "hist")
-    return bool(plain and base.feature_weights is None and not getattr(base, "kwargs", None))
+    further = getattr(base, "kwargs", None) or {}
+    return bool(plain and base.feature_weights is None and not {"updater", "process_type"} & set(further))
 
 
 _KINDS = ("XGBRegressor", "XGBClassifier", "XGBRFRegressor", "XGBRFClassifier")

@@ -140,7 +140,7 @@ class _Boosted(BaseEstimator):
         centre = float(weight @ y / weight.sum())
         scale = float(np.sqrt(weight @ (y - centre) ** 2 / weight.sum()))
         if scale <= 1e-12 * max(1e-300, float(np.abs(y).max())):
-            scale = 0.0
+            centre, scale = float(y[np.argmax(weight)]), 0.0
         return Task((y - centre) / (scale or 1.0), weight, False, centre, scale)
 
     def _fit_task(self, task: Task, bins: Bins, rows: AnyArray | None) -> None:
@@ -239,12 +239,15 @@ class _Boosted(BaseEstimator):
         return 1 if n * self.n_features_in_ < _ONE_THREAD_CELLS else self.n_jobs
 
     def _params(self, task: Task, depth: int, n: int, *, small: bool) -> dict[str, Any]:
-        # In XGBoost's Newton step a row of a 0/1 outcome weighs p (1 - p), not 1.
-        curvature = max(task.mean * (1 - task.mean), 1e-6) if task.binary else 1.0
-        leaf = (5.0 if small else 20.0) if self.min_child_weight == "auto" else float(self.min_child_weight)
+        # In XGBoost's Newton step a row of a 0/1 outcome weighs p (1 - p), not 1; a leaf should expect a rare event.
+        curvature = task.mean * (1 - task.mean) if task.binary else 1.0
+        rows = 5.0 if small else 20.0
+        leaf = rows if self.min_child_weight == "auto" else float(self.min_child_weight)
+        if self.min_child_weight == "auto" and task.binary:
+            leaf = max(leaf, 1.0 / max(curvature, 1e-9))
         return {
             "max_depth": depth, "eta": self._rate(), "min_child_weight": leaf * curvature,
-            "reg_lambda": self.reg_lambda * curvature, "tree_method": "hist", "max_bin": self._max_bin(small),
+            "reg_lambda": self.reg_lambda, "tree_method": "hist", "max_bin": self._max_bin(small),
             "device": self.device, "verbosity": 0, "nthread": self._threads(n), "seed": int(self.random_state),
             "objective": "binary:logistic" if task.binary else "reg:squarederror",
             "base_score": 0.5 if task.binary else 0.0,  # a margin of 0: the slopes hold the intercept
@@ -311,10 +314,10 @@ class BoostedRegressor(RegressorMixin, _Boosted):
     learning_rate : float or "auto"
         0.1.
     min_child_weight : float or "auto"
-        The least rows of a leaf: 5, or 20 of many. Weights count as rows, scaled to a mean of 1; for a 0/1 outcome it
-        is scaled by p (1 - p), as XGBoost weighs rows there.
+        The least rows of a leaf: 5, or 20 of many; of rare 0/1 outcomes, as many as should show one. Weights count as
+        rows, scaled to a mean of 1.
     reg_lambda : float
-        XGBoost's penalty on leaves, scaled likewise.
+        XGBoost's penalty on leaves.
     max_bin : int or "auto"
         Bins of a covariate: 64, or 128 of many rows.
     linear_start : bool
@@ -369,7 +372,8 @@ class BoostedRegressor(RegressorMixin, _Boosted):
 
     def predict(self, X: Any) -> FloatArray:
         """Expected outcomes, shape (n,)."""
-        return self._centre + self._scale * self._margin_of(X)
+        margin = self._margin_of(X)
+        return self._centre + self._scale * margin
 
     def _expect(self, X: Any) -> FloatArray:
         return self._centre + self._scale * self._margin(X)
