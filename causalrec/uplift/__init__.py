@@ -1,11 +1,12 @@
 """Uplift learners: for whom does it work?"""
 
 from causalrec.uplift.bootstrap import bootstrap_intervals
+from causalrec.uplift.calibration import calibration_test
 from causalrec.uplift.class_transformation import ClassTransformation
-from causalrec.uplift.comparison import compare_effects, compare_learners
+from causalrec.uplift.comparison import compare_effects, compare_learners, sequential_effects
 from causalrec.uplift.drlearner import DRLearner
 from causalrec.uplift.econml_adapter import EconMLLearner
-from causalrec.uplift.heterogeneity import best_linear_projection, calibration_test, group_average_effects
+from causalrec.uplift.heterogeneity import best_linear_projection, group_average_effects
 from causalrec.uplift.rlearner import RLearner
 from causalrec.uplift.saving import load_learner, save_learner
 from causalrec.uplift.slearner import SLearner
@@ -30,4 +31,5 @@ __all__ = [
     "group_average_effects",
     "load_learner",
     "save_learner",
+    "sequential_effects",
 ]

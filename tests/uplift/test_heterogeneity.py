@@ -15,7 +15,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
 from causalrec.nuisance import Nuisances, fit_nuisances
 from causalrec.results import dump_results, load_results
-from causalrec.uplift import best_linear_projection, calibration_test, group_average_effects
+from causalrec.uplift import (
+    TLearner,
+    best_linear_projection,
+    calibration_test,
+    group_average_effects,
+    sequential_effects,
+)
 from causalrec.uplift.heterogeneity import quantile_groups
 
 
@@ -136,13 +142,14 @@ def test_ties_stay_together_and_are_said() -> None:
     found = group_average_effects(NUISANCE, np.zeros(N))
     assert found.n_groups == 1
     assert "ties leave 1" in found.method
-    halves = group_average_effects(NUISANCE, (X["age"] > 0).to_numpy(float), within_folds=False)
+    assert "out of fold, intervals narrow where effects hardly differ" in found.method
+    halves = group_average_effects(NUISANCE, (X["age"] > 0).to_numpy(float), predictions="of one model")
     assert halves.n_groups == 2
     close(halves.effect, group_average_effects(NUISANCE, groups=np.where(X["age"] > 0, "a", "b")).effect)
     close(halves.predicted, [1.0, 0.0])
     # a constant that differs between folds orders folds, not people
     assert group_average_effects(NUISANCE, NUISANCE.fold.astype(float)).n_groups == 1
-    assert group_average_effects(NUISANCE, NUISANCE.fold.astype(float), within_folds=False).n_groups == 5
+    assert group_average_effects(NUISANCE, NUISANCE.fold.astype(float), predictions="of one model").n_groups == 5
 
 
 @pytest.mark.parametrize("weight", [np.ones(N), WEIGHT], ids=["equal", "weighted"])
@@ -313,6 +320,7 @@ def test_a_group_of_one_row_has_an_effect_and_no_error() -> None:
         (lambda: group_average_effects(NUISANCE, TAU[:9]), CausalRecError, ["uplift", "9", "600"]),
         (lambda: group_average_effects(NUISANCE, TAU * np.nan), CausalRecError, ["missing"]),
         (lambda: group_average_effects(NUISANCE, TAU, n_groups=0), CausalRecError, ["n_groups is 0"]),
+        (lambda: group_average_effects(NUISANCE, TAU, predictions="mine"), CausalRecError, ["'mine'", "'in sequence'"]),
         (lambda: group_average_effects(NUISANCE, groups=["a"] * 9), CausalRecError, ["groups", "9"]),
         (lambda: group_average_effects(NUISANCE, groups=[None] + ["a"] * 599), CausalRecError, ["1 of 600"]),
         (lambda: group_average_effects(NUISANCE, TAU, clusters=np.zeros(N)), CausalRecError, ["groups"]),
@@ -413,21 +421,29 @@ def test_intervals_by_user_cover_where_those_by_row_do_not() -> None:
 
 
 @pytest.mark.slow
-def test_no_differences_are_found_where_there_are_none() -> None:
-    """The effect is 1 for everybody: tests of equality, order and calibration reject at most at their level."""
-    from causalrec.uplift import XLearner
-
-    rng, runs = np.random.default_rng(14), 300
-    found = []
+def test_in_sequence_no_differences_are_found_where_there_are_none() -> None:
+    """The effect is 1 for everybody: in sequence all tests keep their level; out of fold they err as much as is said."""
+    rng, runs, names = np.random.default_rng(14), 400, ("out of fold", "in sequence")
+    found: dict[str, list[Any]] = {name: [] for name in names}
     for _ in range(runs):
         X, t = rng.normal(size=(400, 3)), rng.integers(0, 2, 400)
         y = X[:, 0] + t + rng.normal(size=400)
         nuisance = fit_nuisances(X, y, treatment=t, propensity=0.5, outcome_model=LinearRegression())
-        uplift = XLearner(LinearRegression()).fit_predict(X, y, treatment=t, nuisance=nuisance)
-        groups = group_average_effects(nuisance, uplift)
-        found.append([groups.equal_pvalue, groups.rise_pvalue, calibration_test(nuisance, uplift).differential_pvalue,
-                      best_linear_projection(nuisance, X).joint_pvalue,
-                      0.0 if groups.difference_ci_low > 0 else 1.0])  # fmt: skip
-    rejected = (np.array(found) < 0.05).mean(axis=0)
-    assert (rejected[:4] <= binomial_bounds(runs, 0.05)[1]).all(), rejected
-    assert rejected[4] <= binomial_bounds(runs, 0.025)[1], rejected
+        learner = TLearner(LinearRegression())
+        rows, effects = sequential_effects(learner, X, y, treatment=t, nuisance=nuisance)
+        for name, part, uplift in (
+            ("out of fold", nuisance, TLearner().fit_predict(X, y, treatment=t, nuisance=nuisance)),
+            ("in sequence", nuisance.take(rows), effects),
+        ):
+            groups = group_average_effects(part, uplift, predictions=name)  # type: ignore[arg-type]
+            covers = covered(groups.ci_low, groups.ci_high, 1.0)
+            found[name].append([
+                groups.equal_pvalue, groups.rise_pvalue, calibration_test(part, uplift).differential_pvalue,
+                groups.difference_pvalue, *np.where(covers, 1.0, 0.0),
+            ])  # fmt: skip
+    high = binomial_bounds(runs, 0.05)[1]
+    rejected = {name: (np.array(rows) < 0.05).mean(axis=0) for name, rows in found.items()}
+    assert (rejected["in sequence"] <= high).all(), rejected
+    assert rejected["out of fold"][2] <= high, rejected  # the calibration test
+    assert high < rejected["out of fold"][3] <= binomial_bounds(runs, 0.16)[1], rejected
+    assert rejected["out of fold"][[0, *range(4, 9)]].max() <= binomial_bounds(runs, 0.14)[1], rejected

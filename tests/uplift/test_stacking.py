@@ -29,6 +29,7 @@ from causalrec.uplift import (
     compare_effects,
     compare_learners,
     comparison,
+    sequential_effects,
 )
 from causalrec.uplift.comparison import CONSTANT, constant_effects, treatment_residuals
 from causalrec.uplift.stacking import combine_effects, stack_effects
@@ -333,6 +334,26 @@ def test_a_stack_can_be_compared_with_its_learners() -> None:
     found = compare_learners({**learners, "both": StackedLearner(learners)}, X, Y, treatment=T, nuisance=NUISANCE)
     assert {"X", "both"} <= set(found.close)
     assert "S" not in found.close
+
+
+def test_effects_in_sequence_never_see_their_fold_or_later_ones() -> None:
+    weighted = replace(NUISANCE, sample_weight=WEIGHT, groups=USERS)
+    learner = RLearner(LinearRegression(), propensity_model=LogisticRegression(), n_folds=3)
+    rows, found = sequential_effects(learner, X, Y, treatment=T, nuisance=weighted)
+    assert rows.tolist() == np.flatnonzero(NUISANCE.fold > 0).tolist()
+    for k in (1, 4):
+        past, now = NUISANCE.fold < k, NUISANCE.fold == k
+        own = clone(learner).fit(X[past], Y[past], treatment=T[past], sample_weight=WEIGHT[past], groups=USERS[past])
+        close(found[np.isin(rows, np.flatnonzero(now))], own.predict(X[now]))
+    several = sequential_effects(TLearner(LinearRegression()), X3, Y3, treatment=T3, nuisance=NUISANCE3)[1]
+    assert several.shape == (960, 2)
+    frame, labels = pd.DataFrame(X, columns=list("abcd")), np.where(T == 1, "mail", "none")
+    known = fit_nuisances(frame, Y, treatment=labels, control="none", propensity=0.5, outcome_model=LinearRegression())
+    assert len(sequential_effects(learner, frame, Y, treatment=labels, nuisance=known)[1]) == 640
+    with pytest.raises(CausalRecError, match="other data"):
+        sequential_effects(learner, X, Y + 1, treatment=T, nuisance=NUISANCE)
+    with pytest.raises(CausalRecError, match="fit_predict"):
+        sequential_effects(LinearRegression(), X, Y, treatment=T, nuisance=NUISANCE)
 
 
 @pytest.mark.parametrize(
