@@ -422,7 +422,7 @@ def test_intervals_by_user_cover_where_those_by_row_do_not() -> None:
 
 @pytest.mark.slow
 def test_in_sequence_no_differences_are_found_where_there_are_none() -> None:
-    """The effect is 1 for everybody: in sequence all tests keep their level; out of fold they err as much as is said."""
+    """The effect is 1 for all: in sequence every test keeps its level; out of fold they err as much as is said."""
     rng, runs, names = np.random.default_rng(14), 400, ("out of fold", "in sequence")
     found: dict[str, list[Any]] = {name: [] for name in names}
     for _ in range(runs):
