@@ -25,6 +25,7 @@ from causalrec.nuisance.rounds import Curve, Task, assign_folds, cross_validate,
 __all__ = ["Bins", "BoostedClassifier", "BoostedRegressor", "Curve", "Task", "assign_folds", "is_boosted"]
 
 _SLOPE_ROWS = 50_000  # of many rows, for the slopes
+_SLOPE_CELLS = 10_000_000
 _HELD_OUT = (10_000, 50_000)  # rows held out of many: about, and at most
 _REFIT_ROWS = 100_000  # up to here, a share of the rows is too much to leave out of the model
 _CV_ROWS = 20_000  # folds are tried until about so many rows have been trained on
@@ -160,7 +161,8 @@ class _Boosted(BaseEstimator):
         """Choose by cross-validation, then train on all rows."""
         n = len(task.y)
         fold = assign_folds(task, self.n_folds, rng)
-        margins = self._start(task, bins, rows, fold)[: max(2, _CV_ROWS // n)]
+        n_margins = 0 if n < _TREE_ROWS or not self.early_stopping else max(2, _CV_ROWS // n)
+        margins = self._start(task, bins, rows, fold, n_margins)
         depth, rounds = self._depth(n), self._rounds(True)
         params = self._params(task, depth, n, small=True)
         with self._matrix(bins, rows, n, small=True) as matrix:
@@ -180,7 +182,7 @@ class _Boosted(BaseEstimator):
     def _fit_large(self, task: Task, bins: Bins, rows: AnyArray | None, rng: np.random.Generator) -> None:
         """Grow trees once; rows held out say when to stop."""
         n = len(task.y)
-        some = sample_rows(n, _SLOPE_ROWS, rng)
+        some = sample_rows(n, min(_SLOPE_ROWS, _SLOPE_CELLS // bins.X.shape[1]), rng)
         part = Task(task.y[some], task.weight[some], task.binary)
         if 0.0 < part.mean < 1.0 if task.binary else part.weight.any():
             self._start(part, bins, some if rows is None else rows[some], assign_folds(part, self.n_folds, rng))
@@ -199,13 +201,13 @@ class _Boosted(BaseEstimator):
                 self._booster = train(matrix, task, start, params, rounds) if refit else booster[:rounds]
         self._keep(curve, rounds, depth, task)
 
-    def _start(self, task: Task, bins: Bins, rows: AnyArray | None, fold: IntArray) -> FloatArray:
-        """Set the slopes; return each row's linear predictor with every fold left out, shape (n_folds, n)."""
+    def _start(self, task: Task, bins: Bins, rows: AnyArray | None, fold: IntArray, n_margins: int = 0) -> FloatArray:
+        """Set the slopes; return each row's linear predictor with a fold left out, shape (n_margins, n)."""
         if self.linear_start:
-            found = fit_slopes(bins.take(rows), task.y, task.weight, fold, binary=task.binary)
+            found = fit_slopes(bins.take(rows), task.y, task.weight, fold, binary=task.binary, n_margins=n_margins)
             self._slopes = found.slopes
             return found.margins
-        margins = np.empty((int(fold.max()) + 1, len(fold)))
+        margins = np.empty((min(n_margins, int(fold.max()) + 1), len(fold)))
         for k in range(len(margins)):
             held_in = task.weight * (fold != k)
             mean = held_in @ task.y / max(held_in.sum(), 1e-300)

@@ -17,6 +17,7 @@ from causalrec._typing import AnyArray, FloatArray, IntArray
 PENALTIES = (0.0003, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, np.inf)
 _CHUNK_CELLS = 4_000_000
 _SMALLEST = 1e-7
+_MAX_COLUMNS = 500  # of more, trees alone make something
 _MAX_PAIRS = 300  # more squares and products are not tried,
 _MAX_CELLS = 10_000_000  # nor those of so many rows
 _CLEAR = 0.5  # standard errors by which a larger model must be better than a smaller one
@@ -84,6 +85,11 @@ class Terms:
         products /= self.pair_scale
         return np.concatenate([Z, products], axis=1)
 
+    def of_columns(self, n: int) -> Self:
+        """The first few covariates alone."""
+        cut = {name: getattr(self, name)[:n] for name in ("columns", "low", "high", "mean", "scale")}
+        return replace(self.without_pairs(), **cut)
+
     def without_pairs(self) -> Self:
         """The covariates alone."""
         return replace(self, pairs=self.pairs[:0], pair_mean=self.pair_mean[:0], pair_scale=self.pair_scale[:0])
@@ -135,10 +141,12 @@ class FoldSlopes:
     """Slopes chosen by cross-validation: of all rows, and each row's linear predictor with every fold left out."""
 
     slopes: Slopes
-    margins: FloatArray  # (n_folds, n)
+    margins: FloatArray  # (n_margins, n)
 
 
-def fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, binary: bool) -> FoldSlopes:
+def fit_slopes(
+    X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, binary: bool, n_margins: int | None = None
+) -> FoldSlopes:
     """Ridge regression of a target on the numeric covariates, its penalty chosen by cross-validation.
 
     Parameters
@@ -149,9 +157,12 @@ def fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, bin
     weight : array of shape (n,)
     fold : int array of shape (n,)
         The fold in which a row is left out.
+    n_margins : int, optional
+        Folds whose linear predictors are asked for; all by default.
     """
+    n_folds = int(fold.max()) + 1
     with _blas().limit(limits=1, user_api="blas"):  # matrices of a few columns: threads would wait for one another
-        return _fit_slopes(X, y, weight, fold, binary=binary)
+        return _fit_slopes(X, y, weight, fold, binary, n_folds if n_margins is None else min(n_margins, n_folds))
 
 
 @cache
@@ -159,33 +170,36 @@ def _blas() -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
-def _fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, binary: bool) -> FoldSlopes:
+def _fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, binary: bool, n_margins: int) -> FoldSlopes:
     terms = Terms.of(X, weight, max_pairs=min(_MAX_PAIRS, _MAX_CELLS // len(y)))
-    Z, q = terms.design(X), len(terms.columns)
-    path = ridge_path(Z[:, :q], y, weight, fold)
-    penalty, losses = PENALTIES[-1], path[-1]  # a constant, unless slopes are clearly better, and then these ...
-    best = _least(path, weight)
-    if clearly_less(path[best], losses, weight):
-        penalty, losses = PENALTIES[best], path[best]
-    if len(terms.pairs):
-        path = ridge_path(Z, y, weight, fold)
-        best = _least(path, weight)
-        if clearly_less(path[best], losses, weight):  # ... unless squares and products are
-            penalty, q = PENALTIES[best], terms.n_terms
+    if len(terms.columns) > _MAX_COLUMNS:
+        terms = terms.of_columns(0)
+    Z = terms.design(X)
+    q, penalty = choose_terms(Z, len(terms.columns), y, weight, fold)
     if q < terms.n_terms:
         terms, Z = terms.without_pairs(), Z[:, :q]
     solve = logistic_ridge if binary else ridge
     coef, intercept = solve(Z, y, weight, penalty)
-    n_folds = int(fold.max()) + 1
-    margins = np.empty((n_folds, len(y)))
-    for k in range(n_folds):
+    margins = np.empty((n_margins, len(y)))
+    for k in range(n_margins):
         fold_coef, fold_intercept = solve(Z, y, weight * (fold != k), penalty)
         margins[k] = Z @ fold_coef + fold_intercept
     return FoldSlopes(Slopes(terms, coef, intercept, penalty), margins)
 
 
-def _least(path: FloatArray, weight: FloatArray) -> int:
-    return int(np.argmin(path @ weight))
+def choose_terms(Z: FloatArray, n_columns: int, y: FloatArray, weight: FloatArray, fold: IntArray) -> tuple[int, float]:
+    """How many columns of the design to use, and their penalty: slopes alone, products too, or neither.
+
+    More must be clearly better: slopes than a constant, and products than what was chosen of these.
+    """
+    q, penalty, losses = n_columns, PENALTIES[-1], np.empty(0)
+    for width in dict.fromkeys((n_columns, Z.shape[1])):
+        path = ridge_path(Z[:, :width], y, weight, fold)
+        losses = losses if len(losses) else path[-1]
+        best = int(np.argmin(path @ weight))
+        if clearly_less(path[best], losses, weight):
+            q, penalty, losses = width, PENALTIES[best], path[best]
+    return q, penalty
 
 
 def clearly_less(loss: FloatArray, than: FloatArray, weight: FloatArray) -> bool:
@@ -203,9 +217,11 @@ def ridge_path(Z: FloatArray, y: FloatArray, weight: FloatArray, fold: IntArray)
     penalties.
     """
     squares = np.zeros((len(PENALTIES), len(y)))
-    for k in range(int(fold.max()) + 1):
-        out = fold == k
-        total, mean, mean_y, gram, cross = _moments(Z, y, weight * ~out)
+    parts = [np.flatnonzero(fold == k) for k in range(int(fold.max()) + 1)]
+    sums = [_sums(Z[out], y[out], weight[out]) for out in parts]
+    whole = [sum(each) for each in zip(*sums, strict=True)]
+    for out, own in zip(parts, sums, strict=True):
+        total, mean, mean_y, gram, cross = _centred(*(w - o for w, o in zip(whole, own, strict=True)))
         if total <= 0:
             continue
         values, vectors = np.linalg.eigh(gram / total)
@@ -219,7 +235,7 @@ def ridge_path(Z: FloatArray, y: FloatArray, weight: FloatArray, fold: IntArray)
 
 def ridge(Z: FloatArray, y: FloatArray, weight: FloatArray, penalty: float) -> tuple[FloatArray, float]:
     """Coefficients and intercept of weighted ridge regression; the intercept is not penalised."""
-    total, mean, mean_y, gram, cross = _moments(Z, y, weight)
+    total, mean, mean_y, gram, cross = _centred(*_sums(Z, y, weight))
     if np.isinf(penalty) or total <= 0 or not Z.shape[1]:
         return np.zeros(Z.shape[1]), mean_y
     coef = np.linalg.solve(gram / total + penalty * np.eye(Z.shape[1]), cross / total)
@@ -239,7 +255,8 @@ def logistic_ridge(
     theta[0] = logit(share)
     if np.isinf(penalty) or not Z.shape[1] or share * (1 - share) < 1e-6:
         return theta[1:], float(theta[0])
-    A = np.column_stack([np.ones(len(y)), Z])
+    A = np.column_stack([np.ones(len(y)), Z])[weight > 0]
+    y, weight = y[weight > 0], weight[weight > 0]
     ridge_term = penalty * total * share * (1 - share) * np.r_[0.0, np.ones(Z.shape[1])]
     for _ in range(n_steps):
         p = expit(A @ theta)
@@ -260,17 +277,20 @@ def numeric_columns(X: Any) -> IntArray:
     return np.flatnonzero(plain)
 
 
-def _moments(
-    Z: FloatArray, y: FloatArray, weight: FloatArray
-) -> tuple[float, FloatArray, float, FloatArray, FloatArray]:
-    """Total weight, weighted means, and centred weighted cross-products."""
-    total = float(weight.sum())
-    if total <= 0:
-        q = Z.shape[1]
-        return 0.0, np.zeros(q), 0.0, np.zeros((q, q)), np.zeros(q)
+def _sums(Z: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[Any, Any, Any, Any, Any]:
+    """Weighted sums of 1, Z, y, ZZ' and Zy: those of disjoint rows add up."""
     weighted = Z * weight[:, None]
-    mean, mean_y = weighted.sum(axis=0) / total, float(weight @ y / total)
-    return total, mean, mean_y, weighted.T @ Z - total * np.outer(mean, mean), weighted.T @ y - total * mean * mean_y
+    return weight.sum(), weighted.sum(axis=0), weight @ y, weighted.T @ Z, weighted.T @ y
+
+
+def _centred(
+    total: Any, sum_z: Any, sum_y: Any, gram: Any, cross: Any
+) -> tuple[float, FloatArray, float, FloatArray, FloatArray]:
+    """Total weight, means, and cross-products about the means; Z and y are standardised, so that none cancel out."""
+    if total <= 1e-12 * max(1.0, float(np.abs(gram).max(initial=0.0))):
+        return 0.0, np.zeros_like(sum_z), 0.0, np.zeros_like(gram), np.zeros_like(cross)
+    mean, mean_y = sum_z / total, float(sum_y / total)
+    return float(total), mean, mean_y, gram - total * np.outer(mean, mean), cross - total * mean * mean_y
 
 
 def _floats(X: Any, columns: IntArray) -> FloatArray:
