@@ -435,15 +435,12 @@ def test_any_learner_is_logged_and_predicts_the_same_to_the_bit(
     X = X if kind == "array" else pd.DataFrame(X, columns=["a", "b"])
     treatment = rng.choice(["old", "new", "newer"] if kind == "arms" else ["old", "new"], 200)
     y = np.asarray(X)[:, 0] * (treatment == "new") + rng.normal(size=200)
-    learner = DRLearner(control="old", n_folds=2).fit(
-        X, y, treatment=treatment, propensity=None if kind == "arms" else 0.5
-    )
+    propensity = None if kind == "arms" else 0.5
+    learner = DRLearner(control="old", n_folds=2).fit(X, y, treatment=treatment, propensity=propensity)
     folder = save_learner(learner, tmp_path / "model")
-    mlflow.set_tracking_uri(f"sqlite:///{store}")
-    mlflow.set_experiment("shop")
-    with mlflow.start_run():
+    with in_store.start_run(experiment_id=client.create_experiment("mine", (tmp_path / "artifacts").as_uri())):
         info = log_learner(folder, X)
-    found = mlflow.pyfunc.load_model(info.model_uri).predict(X)
+    found = in_store.pyfunc.load_model(info.model_uri).predict(X)
     assert list(found.columns) == (["uplift_new", "uplift_newer"] if kind == "arms" else ["uplift"])
     np.testing.assert_array_equal(found.to_numpy().squeeze(), learner.predict(X))
     assert info.signature is not None

@@ -195,6 +195,6 @@ def test_a_damaged_run_says_so(trained: RunSummary, tmp_path: Path) -> None:
 
     copy = tmp_path / trained.path.name
     shutil.copytree(trained.path, copy)
-    (copy / "models" / "uplift.pkl").unlink()
+    shutil.rmtree(copy / "models" / "uplift")
     with pytest.raises(StoreError, match="has no uplift model"):
         evaluate(RunDirectory(copy))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 from causalrec.exceptions import ColumnError
-from causalrec.pipelines.scoring import FrameSpec, UpliftScorer
-from causalrec.uplift import TLearner
+from causalrec.nuisance import BoostedRegressor
+from causalrec.pipelines.encoding import EncodedClassifier, EncodedRegressor, Encoding
+from causalrec.pipelines.scoring import FrameSpec, UpliftScorer, load_scorer, save_scorer
+from causalrec.uplift import DRLearner, RLearner, TLearner
+from causalrec.uplift.base import UpliftLearner
 
 
 def training() -> pd.DataFrame:
@@ -121,18 +126,77 @@ def test_a_level_that_a_csv_file_changes_is_counted() -> None:
     assert FrameSpec.of(frame).unseen(round_trip(frame)) == {"x": 1}
 
 
-def test_a_fitted_scorer_gives_the_same_scores_for_the_same_units() -> None:
+def trained(learner: UpliftLearner, *, encode: bool = False) -> tuple[UpliftScorer, pd.DataFrame]:
     rng = np.random.default_rng(0)
     n = 300
     X = pd.DataFrame({"age": rng.integers(18, 80, n), "city": pd.Categorical(rng.choice(["a", "b", "7"], n))})
     t = rng.integers(0, 2, n)
-    y = X["age"] * t / 50 + rng.normal(size=n)
-    scorer = UpliftScorer.fit(TLearner(n_estimators=10, n_jobs=1, min_child_weight=5), X, y, t, unit="user_id")
+    scorer = UpliftScorer.of(learner, X, unit="user_id", encode=encode)
+    learner.fit(scorer.covariates(X), X["age"] * t / 50 + rng.normal(size=n), treatment=t, propensity=0.5)
+    return scorer, X
+
+
+BASE = BoostedRegressor(n_estimators=10, n_jobs=1)
+SCORERS = {
+    "outcomes": lambda: trained(TLearner(BASE)),
+    "effects": lambda: trained(DRLearner(BASE, n_folds=2)),
+    "numbers only": lambda: trained(TLearner(LinearRegression()), encode=True),
+    "encoded base": lambda: trained(RLearner(EncodedRegressor(Ridge()), n_folds=2)),
+}
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_a_fitted_scorer_gives_the_same_scores_for_the_same_units(kind: str, tmp_path: Path) -> None:
+    scorer, X = SCORERS[kind]()
     expected = scorer.predict(X)
-    np.testing.assert_array_equal(expected["uplift"], expected["outcome_if_treated"] - expected["outcome_if_control"])
+    if kind in ("outcomes", "numbers only"):
+        difference = expected["outcome_if_treated"] - expected["outcome_if_control"]
+        np.testing.assert_array_equal(expected["uplift"], difference)
+    else:
+        assert list(expected.columns) == ["uplift"]
     batch = X.assign(city=X["city"].astype(object), age=X["age"].astype("Int64"))[["city", "age"]]
     pd.testing.assert_frame_equal(scorer.predict(batch), expected)
-    for row in (0, 7):  # one unit alone is scored as in the batch
+    for row in (0, 7):  # one unit alone is scored as in the batch, up to the order of sums in a product of matrices
         pd.testing.assert_frame_equal(
-            scorer.predict(batch.iloc[[row]]), expected.iloc[[row]].reset_index(drop=True), check_exact=True
+            scorer.predict(batch.iloc[[row]]), expected.iloc[[row]].reset_index(drop=True), rtol=1e-12
         )
+    save_scorer(scorer.without_rows(), tmp_path / "scorer")
+    pd.testing.assert_frame_equal(load_scorer(tmp_path / "scorer").predict(batch), expected, check_exact=True)
+
+
+def test_training_rows_do_not_travel_with_a_scorer() -> None:
+    scorer, _ = SCORERS["effects"]()
+    assert scorer.model.nuisance_ is not None
+    assert scorer.without_rows().model.nuisance_ is None
+    assert scorer.model.nuisance_ is not None
+
+
+def test_a_frame_as_numbers() -> None:
+    X = pd.DataFrame({
+        "age": [20.0, 40.0, np.nan, 60.0], "zip": pd.Categorical(["a", None, "b", "a"]),
+        "vip": [True, False, True, True], "same": [3.0, 3.0, 3.0, 3.0],
+    })  # fmt: skip
+    encoding = Encoding.of(X)
+    found = encoding.apply(X)
+    root = np.sqrt(np.mean((np.array([20, 40, 60]) - 40) ** 2))
+    np.testing.assert_allclose(found["age"], [-20 / root, 0, 0, 20 / root])  # the gap as the mean
+    assert found["age is missing"].tolist() == [0, 0, 1, 0]
+    assert found["zip = a"].tolist() == [1, 0, 0, 1]
+    assert found["zip = b"].tolist() == [0, 0, 1, 0]
+    assert found["same"].tolist() == [0, 0, 0, 0]
+    assert encoding.sources() == ["age", "age", "zip", "zip", "vip", "same"]
+    assert list(found.columns) == ["age", "age is missing", "zip = a", "zip = b", "vip", "same"]
+
+
+def test_an_encoded_base_is_the_estimator_on_the_matrix_with_weights() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"age": rng.normal(size=100), "city": pd.Categorical(rng.choice(["a", "b"], 100))})
+    y, w = X["age"] + (X["city"] == "b"), rng.uniform(0.5, 2, 100)
+    Z = Encoding.of(X).apply(X).to_numpy()
+    base = EncodedRegressor(Ridge(2.0)).fit(X, y, sample_weight=w)
+    np.testing.assert_array_equal(base.predict(X), Ridge(2.0).fit(Z, y, sample_weight=w).predict(Z))
+    coef = Ridge(2.0).fit(Z, y, sample_weight=w).coef_ ** 2
+    np.testing.assert_allclose(base.feature_importances_, np.array([coef[0], coef[1:].sum()]) / coef.sum())
+    labels = (y > 0.5).astype(int)
+    probabilities = EncodedClassifier(LogisticRegression()).fit(X, labels).predict_proba(X)
+    np.testing.assert_array_equal(probabilities, LogisticRegression().fit(Z, labels).predict_proba(Z))

@@ -25,8 +25,8 @@ from causalrec.results import EffectResult, dump_results
 
 
 def config_of(seed: int = 7, **uplift: Any) -> RunConfig:
-    params = {"n_estimators": 15, "n_jobs": 1, "min_child_weight": 5.0}
-    return parse_config({"name": "test", "seed": seed, "uplift": {"params": params, **uplift}})
+    params = {"n_estimators": 15, "n_jobs": 1}
+    return parse_config({"name": "test", "seed": seed, "uplift": {"params": params, "n_folds": 2, **uplift}})
 
 
 def design_of(n: int = 800, seed: int = 0, effect: float = 1.0) -> Design:
@@ -187,7 +187,7 @@ def test_without_a_known_effect_there_is_no_true_score(truth: Truth | None, colu
 def test_the_qini_test_has_its_size_where_nobody_differs(effect: str) -> None:
     """The model finds an order in noise; on units that it has not seen, the order is shown to be worth nothing."""
     n_experiments, rejected = 300, 0
-    config = config_of(top_share=0.3, params={"n_estimators": 5, "n_jobs": 1, "min_child_weight": 5.0})
+    config = config_of(top_share=0.3, learner="t", params={"n_estimators": 5, "n_jobs": 1, "early_stopping": False})
     for seed in range(n_experiments):
         design = design_of(700, seed=seed + 1, effect=0.0)
         frame = design.frame.assign(y=design.frame["y"] + (effect != "none at all") * design.frame["t"])
