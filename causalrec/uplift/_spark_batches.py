@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 from sklearn.base import clone, is_classifier
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import CovariateForm
 from causalrec.nuisance import aipw_scores
-from causalrec.nuisance.boosting import Bins, Task, assign_folds
+from causalrec.nuisance.bins import Bins
 from causalrec.nuisance.fitting import predict_mean
 from causalrec.nuisance.linear_start import Slopes
 from causalrec.nuisance.nuisances import FoldModels
 from causalrec.nuisance.propensity import arm_probabilities, clip_propensity
+from causalrec.nuisance.rounds import Task, assign_folds
 from causalrec.uplift.rlearner import residual_target
 
 BatchFunction: TypeAlias = Callable[[Any, pd.DataFrame], FloatArray]  # broadcast value, inputs -> (m, q)
@@ -34,8 +36,6 @@ def struct_batches(model: Any, function: BatchFunction, outputs: list[str], thre
     import pyarrow as pa
 
     def run(arrays: Iterator[Any]) -> Iterator[Any]:
-        from threadpoolctl import threadpool_limits
-
         with threadpool_limits(limits=threads):
             for array in arrays:
                 found = _apply(function, model.value, pa.RecordBatch.from_struct_array(array), len(outputs))
@@ -53,7 +53,6 @@ def with_columns(frame: Any, outputs: Sequence[str], model: Any, function: Batch
 
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
-        from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=threads):
             for batch in batches:

@@ -18,8 +18,9 @@ from sklearn.base import clone, is_classifier
 
 from causalrec._validation import CovariateForm, optional_import
 from causalrec.exceptions import CausalRecError, EngineError
-from causalrec.nuisance.boosting import Curve, Task, is_boosted
+from causalrec.nuisance.boosting import is_boosted
 from causalrec.nuisance.fitting import Constant
+from causalrec.nuisance.rounds import Curve, Task
 from causalrec.uplift._spark_batches import BatchFunction, fit_start, fit_whole, in_one_task, start_margin, with_columns
 from causalrec.uplift._spark_rows import Rows
 from causalrec.uplift.slearner import _names
@@ -27,6 +28,8 @@ from causalrec.uplift.slearner import _names
 _ROWS_PER_WORKER = 10_000
 _NOT_FOR_WORKERS = ("n_jobs", "nthread", "enable_categorical", "feature_types", "missing", "n_estimators", "verbosity")
 _SLOPE_ROWS = 200_000
+_REFIT_ROWS = 100_000
+_HELD_OUT = 0.1
 
 
 def check_boosted(base: Any) -> None:
@@ -160,7 +163,8 @@ class Trainer:
         """XGBoost's own estimators: trees alone."""
         settings = _settings(base)
         early = settings.get("early_stopping_rounds") is not None
-        booster = self._train(data, form, {**settings, "validation_indicator_col": "held" if early else None})[0]
+        ready = data.withColumn("held", data["held"] < _HELD_OUT) if early else data.drop("held")
+        booster = self._train(ready, form, settings)[0]
         model = clone(base)
         model.load_model(booster.save_raw("ubj"))
         return model
@@ -172,19 +176,19 @@ class Trainer:
         share = _SLOPE_ROWS / facts.n
         sample = data.sample(fraction=share, seed=base.random_state) if share < 1 else data
         model._slopes = in_one_task(sample, partial(fit_start, base, form, model._centre, model._scale))
-        ready = with_columns(data, ["margin"], (model._slopes, form), start_margin).selectExpr(
-            *(column for column in data.columns if column not in ("label", "weight")), "margin",
-            f"(label - {model._centre!r}D) / {model._scale!r}D AS label",
-            *([f"weight / {facts.weight!r}D AS weight"] if "weight" in data.columns else []),
-        )  # fmt: skip
+        ready = self._keep(_scaled(data, model, form, facts))
         mean = np.array([1 - facts.mean, facts.mean]) if binary else np.ones(2)
         task = Task(np.array([0.0, 1.0]), mean, binary, model._centre, model._scale)
-        self._keep(ready)
-        booster, history = self._train(ready, form, _own_settings(model, task, facts.n))
+        settings = _own_settings(model, task, facts.n)
+        booster, history = self._train(ready, form, settings)
         curve = _curve(history, _start_loss(ready, binary=binary))
-        self._kept.pop().unpersist()
         rounds = curve.best if base.early_stopping else len(curve.train) - 1
-        model._keep(curve, rounds, _depth(base), task)
+        if rounds and base.early_stopping and facts.n <= _REFIT_ROWS:
+            again = {**settings, "n_estimators": rounds, "early_stopping_rounds": None}
+            booster = self._train(ready.drop("held"), form, again)[0]
+        self._kept.pop().unpersist()
+        model._keep(curve, rounds, model._depth(facts.n), task)
+        model._tree_unit *= len(task.y) / facts.n  # the task above stands for all rows
         model._booster = booster[:rounds] if rounds else None
         return model
 
@@ -197,6 +201,7 @@ class Trainer:
             weight_col="weight" if "weight" in data.columns else None,
             feature_types=["c" if name in form.categories else "q" for name in names],
             num_workers=self.n_workers, force_repartition=True, verbose=False,
+            validation_indicator_col="held" if "held" in data.columns else None,
             **{name: value for name, value in settings.items() if value is not None},
         )  # fmt: skip
         model = estimator.fit(data)
@@ -228,6 +233,8 @@ def _start_loss(data: Any, *, binary: bool) -> dict[str, float]:
     """Mean loss before the first tree, of rows trained on and of rows held out."""
     w = "weight" if "weight" in data.columns else "1D"
     loss = "ln(1 + exp(-abs(margin))) + greatest(margin, 0D) - label * margin" if binary else "power(label - margin, 2)"
+    if "held" not in data.columns:
+        data = data.selectExpr("*", "false AS held")
     found = data.selectExpr(
         *(
             f"try_divide(SUM(IF({rows}, {w} * ({loss}), 0D)), SUM(IF({rows}, {w}, 0D))) AS {name}"
@@ -256,20 +263,25 @@ def _unfitted(base: Any, form: CovariateForm, moments: tuple[float, float]) -> A
     return model
 
 
-def _depth(base: Any) -> int:
-    return 6 if base.max_depth == "auto" else int(base.max_depth)
+def _scaled(data: Any, model: Any, form: CovariateForm, facts: Facts) -> Any:
+    """The rows with the margin that trees start from, a scaled outcome, weights of mean 1, and who is held out."""
+    share = model._held_out(facts.n) / facts.n
+    columns = [c for c in data.columns if c not in ("label", "weight", "held")]
+    columns += ["margin", f"(label - {model._centre!r}D) / {model._scale!r}D AS label"]
+    columns += [f"held < {share!r}D AS held"] if model.early_stopping else []
+    columns += [f"weight / {facts.weight!r}D AS weight"] if "weight" in data.columns else []
+    return with_columns(data, ["margin"], (model._slopes, form), start_margin).selectExpr(*columns)
 
 
 def _own_settings(model: Any, task: Task, n_rows: int) -> dict[str, Any]:
     """The settings of our estimators on many rows as those of ``xgboost.spark``."""
-    params = model._params(task, _depth(model), n_rows, small=False)
+    params = model._params(task, model._depth(n_rows), n_rows, small=False)
     early = model.early_stopping
     return {
         **{name: value for name, value in params.items() if name not in _NOT_FOR_WORKERS},
         "n_estimators": model._rounds(False),
         "base_margin_col": "margin",
         "eval_metric": "logloss" if task.binary else "rmse",
-        "validation_indicator_col": "held" if early else None,
         "early_stopping_rounds": model._wait() if early else None,
     }
 

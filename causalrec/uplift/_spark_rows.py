@@ -1,7 +1,8 @@
 """Rows of a Spark DataFrame, checked in one scan and brought into the columns that models are trained on.
 
 The columns are ``arm`` (0 is control), ``outcome``, ``weight`` where there are weights, ``e0``, ``e1``, … (P(arm given
-X)) where they are known, ``x0``, ``x1``, … (covariates as numbers, categories as codes), ``fold`` and ``held``.
+X)) where they are known, ``x0``, ``x1``, … (covariates as numbers, categories as codes), ``fold``, and ``held``, a
+number in [0, 1): rows below a share are held out of training to say when to stop.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._validation import CovariateForm, check_columns, check_not_empty, check_treatment, list_some
-from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, OverlapError, TreatmentError
+from causalrec.exceptions import CausalRecError, ColumnError, EngineError, OutcomeError, OverlapError, TreatmentError
 from causalrec.nuisance.propensity import known_propensity
 
 _MOST_ARMS = 100
@@ -118,6 +119,11 @@ def check_spark_frame(frame: Any) -> None:
         raise CausalRecError(
             f"found a {type(frame).__name__}; expected a Spark DataFrame. For rows in memory use the learners of "
             "causalrec.uplift."
+        )
+    if type(frame).__module__.startswith("pyspark.sql.connect"):
+        raise EngineError(
+            "this frame is of Spark Connect, which gives no access to the tasks that XGBoost runs in. Open the session "
+            "without it (SparkSession.builder.master)."
         )
 
 
@@ -365,9 +371,8 @@ def _shares(asked: Asked, labels: tuple[Any, ...]) -> list[str]:
 
 
 def _parts(asked: Asked, n_folds: int, seed: int) -> list[str]:
-    """A fold, and a tenth that early stopping looks at: by a seeded hash of the group, or at random."""
-    if asked.groups is not None:
-        fold, held = (f"pmod(xxhash64(groups, {seed + shift}L), {n})" for shift, n in ((0, n_folds), (1, 10)))
-    else:
-        fold, held = (f"floor({n} * rand({seed + shift}))" for shift, n in ((0, n_folds), (1, 10)))
-    return [f"CAST({fold} AS INT) AS fold", f"{held} = 0 AS held"]
+    """A fold, and a number in [0, 1) that says who is held out first: by a hash of the group, or at random."""
+    if asked.groups is None:
+        return [f"CAST(floor({n_folds} * rand({seed})) AS INT) AS fold", f"rand({seed + 1}) AS held"]
+    fold, held = (f"xxhash64(groups, {seed + shift}L)" for shift in (0, 1))
+    return [f"CAST(pmod({fold}, {n_folds}) AS INT) AS fold", f"pmod({held}, 1048576) / 1048576D AS held"]

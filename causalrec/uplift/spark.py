@@ -270,6 +270,20 @@ class TLearner(_SparkLearner):
         Arms, control first.
     n_features_in_ : int
     feature_names_in_ : array of str
+
+    Notes
+    -----
+    A model of our boosted trees whose rows are few (``small`` of the base learner, 20,000) is fitted by one task, just
+    as in memory. With more rows the slopes come from a sample of 200,000, and ``xgboost.spark`` trains the trees on
+    all workers, until the loss of rows held out stops falling. xgboost's own estimators always go that way. Bins of
+    covariates with many values, and sums of floats, differ a little with the number of workers.
+
+    Examples
+    --------
+    >>> learner = TLearner(control="none")
+    >>> learner.fit(frame, outcome="spend", treatment="arm", covariates=["recency", "channel"])  # doctest: +SKIP
+    >>> learner.predict(frame).write.parquet("effects")  # doctest: +SKIP
+    >>> in_memory = learner.to_local()  # doctest: +SKIP
     """
 
     _local = uplift.TLearner
