@@ -55,6 +55,15 @@ def sample_of(nuisance: Nuisances, clusters: Any) -> Sample:
     return Sample(keep, weight[keep], units)
 
 
+def check_predictions(predictions: object) -> None:
+    """Raise for what is not one of :data:`Predictions`."""
+    if predictions not in get_args(Predictions):
+        raise CausalRecError(
+            f"predictions is {predictions!r}; expected where the effects come from, one of "
+            f"{list_some(get_args(Predictions))}."
+        )
+
+
 def quantile_groups(uplift: FloatArray, weight: FloatArray, fold: IntArray | None, n_groups: int) -> IntArray:
     """Groups 0..n_groups-1 of equal weight by predicted effect, highest first, within every fold.
 
@@ -147,11 +156,7 @@ def group_average_effects(
     ([0.76, -0.84], True)
     """
     level = check_confidence_level(confidence_level)
-    if predictions not in get_args(Predictions):
-        raise CausalRecError(
-            f"predictions is {predictions!r}; expected where uplift comes from, one of "
-            f"{list_some(get_args(Predictions))}."
-        )
+    check_predictions(predictions)
     code = nuisance.arm_code(arm)
     sample = sample_of(nuisance, clusters)
     predicted = None

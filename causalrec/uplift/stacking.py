@@ -167,7 +167,7 @@ class StackedLearner(UpliftLearner):
         if not self.models_:
             raise AttributeError("feature_importances_: no learner has a weight; the effect is constant")
         total, weights = np.zeros(self.n_features_in_), 0.0
-        for (name, _), row in zip(check_learners(self.learners), self.weights_, strict=True):
+        for (name, _), row in zip(self._named(), self.weights_, strict=True):
             if name in self.models_:
                 own = np.asarray(self.models_[name].feature_importances_, dtype=np.float64)
                 total += row.sum() * own / (own.sum() or 1.0)
@@ -178,17 +178,20 @@ class StackedLearner(UpliftLearner):
         """Settings; with ``deep`` those of the learners too, as ``name__setting``."""
         found: dict[str, Any] = super().get_params(deep=False)
         if deep:
-            for name, learner in check_learners(self.learners):
+            for name, learner in self._named():
                 found[name] = learner
                 found |= {f"{name}__{key}": value for key, value in learner.get_params().items()}
         return found
 
     def set_params(self, **params: Any) -> Self:
         """Change settings; ``name=`` puts another learner in its place, ``name__setting=`` changes one of its own."""
-        named = dict(check_learners(params.pop("learners", self.learners)))
+        named = dict(check_learners(params.pop("learners", self.learners), taken=self._get_param_names()))
         self.learners = {name: params.pop(name, learner) for name, learner in named.items()}
         super().set_params(**params)
         return self
+
+    def _named(self) -> list[tuple[str, Any]]:
+        return check_learners(self.learners, taken=self._get_param_names())
 
     def _needs_nuisance(self, training: Training) -> bool:  # noqa: ARG002
         return True
@@ -202,10 +205,7 @@ class StackedLearner(UpliftLearner):
     def _table(self, training: Training, nuisance: Nuisances) -> FloatArray:
         """Out-of-fold effects of every learner, shape (n, k - 1, m)."""
         X, treatment = training.shared.source, _labelled(training)
-        found = [
-            out_of_fold_effects(learner, X, training.y, treatment, nuisance)
-            for _, learner in check_learners(self.learners)
-        ]
+        found = [out_of_fold_effects(learner, X, training.y, treatment, nuisance) for _, learner in self._named()]
         return np.stack(found, axis=2)
 
     def _fit_all(self, training: Training, nuisance: Nuisances | None, table: FloatArray | None = None) -> Self:
@@ -219,7 +219,7 @@ class StackedLearner(UpliftLearner):
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> dict[str, Any]:
         shared = self._required(training, nuisance)
         models = {}
-        for (name, learner), weights in zip(check_learners(self.learners), self.weights_, strict=True):
+        for (name, learner), weights in zip(self._named(), self.weights_, strict=True):
             if weights.any():
                 own = clone(learner)
                 kept = settings(own, shared)
@@ -230,7 +230,7 @@ class StackedLearner(UpliftLearner):
 
     def _effects(self, models: dict[str, Any], view: View, n_arms: int) -> FloatArray:
         found = np.broadcast_to(self.constant_, (view.n_rows, n_arms - 1)).copy()
-        for (name, _), weights in zip(check_learners(self.learners), self.weights_, strict=True):
+        for (name, _), weights in zip(self._named(), self.weights_, strict=True):
             if name in models:
                 found += weights * np.asarray(models[name].predict(view.covariates)).reshape(view.n_rows, n_arms - 1)
         return found

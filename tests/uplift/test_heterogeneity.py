@@ -256,6 +256,20 @@ def test_several_arms_one_at_a_time() -> None:
             call(NUISANCE3, TAU3[:, 0], arm=1)
 
 
+def test_arms_the_other_way_round_turn_the_sign() -> None:
+    turned = replace(
+        NUISANCE, codes=1 - NUISANCE.codes, labels=(1, 0), outcomes=NUISANCE.outcomes[:, ::-1],
+        propensity=NUISANCE.propensity[:, ::-1],
+    )  # fmt: skip
+    one, other = group_average_effects(NUISANCE, TAU, n_groups=4), group_average_effects(turned, -TAU, n_groups=4)
+    close(other.effect, -one.effect[::-1])
+    close(other.std_error, one.std_error[::-1])
+    close((other.difference, other.equal_pvalue), (one.difference, one.equal_pvalue))
+    line, back = best_linear_projection(NUISANCE, X), best_linear_projection(turned, X)
+    close((back.coefficient, back.ci_low, back.ci_high), (-line.coefficient, -line.ci_high, -line.ci_low))
+    close(calibration_test(turned, -TAU).differential, calibration_test(NUISANCE, TAU).differential)
+
+
 def test_row_order_plays_no_part() -> None:
     order = np.random.default_rng(9).permutation(N)
     moved = WEIGHTED.take(order)

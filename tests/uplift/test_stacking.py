@@ -31,7 +31,8 @@ from causalrec.uplift import (
     comparison,
     sequential_effects,
 )
-from causalrec.uplift.comparison import CONSTANT, constant_effects, treatment_residuals
+from causalrec.uplift.comparison import CONSTANT, compare_losses, constant_effects, treatment_residuals
+from causalrec.uplift.heterogeneity import Sample
 from causalrec.uplift.stacking import combine_effects, stack_effects
 
 
@@ -207,6 +208,8 @@ def test_stacked_learner_is_a_scikit_learn_citizen() -> None:
     assert (stack.learners["X"].random_state, type(stack.learners["T"])) == (0, TLearner)
     with pytest.raises(ValueError, match="depth"):
         copy.set_params(depth=3)
+    with pytest.raises(CausalRecError, match="'n_folds'"):
+        StackedLearner({"n_folds": TLearner()}).fit(X, Y, treatment=T)
     with pytest.raises(NotFittedError):
         stack.predict(X)
     frame = pd.DataFrame(X, columns=list("abcd"))
@@ -220,7 +223,6 @@ def test_stacked_learner_is_a_scikit_learn_citizen() -> None:
     pairs = StackedLearner(list(stack.learners.items()), outcome_model=LinearRegression(), control="none")
     np.testing.assert_array_equal(pairs.fit(frame, Y, treatment=labels, propensity=0.5).predict(frame),
                                   stack.predict(frame))  # fmt: skip
-    assert isinstance(stack.score(frame, Y, treatment=labels, propensity=0.5), float)
 
 
 def test_importances_are_averaged_by_weight() -> None:
@@ -253,7 +255,7 @@ def test_nuisances_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_losses_and_paired_differences() -> None:
     effects = {"right": 1 + X[:, 0], "noise": 1 + X[:, 2]}
-    found = compare_effects(effects, NUISANCE, confidence_level=0.9)
+    found = compare_effects(effects, NUISANCE, predictions="of one model", confidence_level=0.9)
     assert found.learner.tolist() == ["right", CONSTANT, "noise"]
     residual, moved = parts(NUISANCE)
     effects[CONSTANT] = constant_effects(residual, moved, NUISANCE.fold, np.ones(N))[:, 0]
@@ -285,7 +287,7 @@ def test_the_constant_effect_is_out_of_fold() -> None:
 
 def test_differences_by_cluster_and_weight_are_statsmodels() -> None:
     weighted = replace(NUISANCE, sample_weight=WEIGHT, groups=USERS)
-    found = compare_effects({"a": 1 + X[:, 0], "b": 1 + X[:, 2]}, weighted)
+    found = compare_effects({"a": 1 + X[:, 0], "b": 1 + X[:, 2]}, weighted, predictions="in sequence")
     residual, moved = parts(weighted)
     gap = (residual - moved[:, 0] * (1 + X[:, 2])) ** 2 - (residual - moved[:, 0] * (1 + X[:, 0])) ** 2
     fit = sm.WLS(gap, np.ones(N), weights=WEIGHT).fit(cov_type="cluster", cov_kwds={"groups": USERS})
@@ -293,6 +295,16 @@ def test_differences_by_cluster_and_weight_are_statsmodels() -> None:
     close((found.r_difference[place], found.r_std_error[place]), (fit.params[0], fit.bse[0]))
     assert "clustered by" in found.method
     assert "clustered by" in found.effects[0].method
+
+
+def test_out_of_fold_variances_are_raised_for_five_folds_by_nadeau_and_bengios_factor() -> None:
+    effects = {"right": 1 + X[:, 0], "noise": 1 + X[:, 2]}
+    plain, raised = (compare_effects(effects, NUISANCE, predictions=name) for name in ("in sequence", "out of fold"))
+    close(raised.r_std_error[1:], 1.5 * plain.r_std_error[1:])
+    close(raised.dr_ci_high[1:] - raised.dr_difference[1:], 1.5 * (plain.dr_ci_high[1:] - plain.dr_difference[1:]))
+    close(raised.r_difference, plain.r_difference)
+    with pytest.raises(CausalRecError, match="'elsewhere'"):
+        compare_effects(effects, NUISANCE, predictions="elsewhere")  # type: ignore[arg-type]
 
 
 def test_three_arms_are_compared_by_the_joint_loss() -> None:
@@ -398,10 +410,39 @@ def test_each_of_equally_good_learners_is_called_worse_no_more_often_than_said()
         x, t = rng.normal(size=(500, 4)), rng.integers(0, 2, 500)
         y = t * (1 + x[:, 0]) + rng.normal(size=500)
         nuisance = fit_nuisances(x, y, treatment=t, propensity=0.5, outcome_model=LinearRegression())
-        found = compare_effects({str(k): 1 + x[:, 0] + 0.5 * x[:, k] for k in (1, 2, 3)}, nuisance)
+        found = compare_effects(
+            {str(k): 1 + x[:, 0] + 0.5 * x[:, k] for k in (1, 2, 3)}, nuisance, predictions="of one model"
+        )
         pvalue = dict(zip(found.learner, found.r_pvalue, strict=True))
         rejected += [pvalue[str(k)] < 0.05 for k in (1, 2, 3)]
     assert rejected.max() <= stats.binom.ppf(0.9995, runs, 0.05), rejected
+
+
+@pytest.mark.slow
+def test_intervals_of_differences_cover_out_of_fold() -> None:
+    """Learners that hardly differ: least squares on 3 covariates against the mean, where effects are 1 for all.
+
+    The truth of each run is the mean, over the folds, of what the fitted models would lose on new rows.
+    """
+    rng, runs, n = np.random.default_rng(22), 500, 400
+    hits = {1.0: 0, 2.25: 0}
+    for _ in range(runs):
+        x, fold = rng.normal(size=(n, 3)), np.arange(n) % 5
+        scores = 1 + 2 * rng.normal(size=n)
+        losses, truth = np.empty((n, 2)), 0.0
+        for k in range(5):
+            past, now = fold != k, fold == k
+            model, mean = LinearRegression().fit(x[past], scores[past]), scores[past].mean()
+            losses[now] = np.column_stack([scores[now] - model.predict(x[now]), scores[now] - mean]) ** 2
+            truth += (model.coef_ @ model.coef_ + (model.intercept_ - 1) ** 2 - (mean - 1) ** 2) / 5
+        sample = Sample(np.ones(n, dtype=bool), np.ones(n), None)
+        for raised in hits:
+            found = compare_losses(losses, sample, 0.95, raised)
+            best = int(found.loss.argmin())
+            truth_of_other = truth if best == 1 else -truth
+            hits[raised] += found.ci_low[1 - best] <= truth_of_other <= found.ci_high[1 - best]
+    assert hits[2.25] / runs >= stats.binom.ppf(0.0005, runs, 0.95) / runs, hits
+    assert hits[1.0] / runs < 0.9, hits
 
 
 @pytest.mark.slow
@@ -418,6 +459,9 @@ def test_the_stack_is_nearer_to_the_truth_than_the_average_learner_and_near_the_
         stack = StackedLearner(learners).fit(x, y, treatment=t, nuisance=nuisance)
         rows = [clone(each).fit(x, y, treatment=t, nuisance=nuisance) for each in learners.values()]
         errors.append([np.mean((each.predict(fresh) - 1 - fresh[:, 0]) ** 2) for each in (stack, *rows)])
+    assert stack.score(x, y, treatment=t, propensity=0.5) > clone(learners["S"]).fit(x, y, treatment=t).score(
+        x, y, treatment=t, propensity=0.5
+    )
     mean = np.mean(errors, axis=0)
     assert mean[0] < 1.5 * mean[1:].min(), mean
     assert mean[0] < 0.3 * mean[1:].mean(), mean
