@@ -48,7 +48,7 @@ TASKS = {
 LABELS = {
     "T": "T-learner", "X": "X-learner", "DR": "DR-learner, 2 folds", "five": "S, T, X, R, DR and the average effect",
 }  # fmt: skip
-THREADS = 2
+THREADS = int(os.environ.get("CAUSALREC_BENCH_THREADS", "2"))
 Rows = dict[str, Any]
 
 

@@ -137,7 +137,8 @@ def tell_linear(study: Study, errors: pd.DataFrame, rows: int) -> None:
         "A large linear set",
         f"Root mean squared error of the effect in the held-out fifth of {rows:,} rows, 25 correlated covariates, "
         "linear outcome and effect, 30% treated at random; the effects' standard deviation is about 14.6. The "
-        "published protocol is least squares with a logistic propensity. An S-learner with least squares knows one effect only.",
+        "published protocol is least squares with a logistic propensity. An S-learner with least squares knows one "
+        "effect only.",
         tables={"Root mean squared error": linear_table(large, columns)},
     )
 
