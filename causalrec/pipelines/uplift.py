@@ -162,9 +162,8 @@ def judge(frame: pd.DataFrame, uplift: FloatArray, scorer: UpliftScorer, task: T
     propensity = nuisance.propensity[:, 1] if task.propensity is None else None
     found = score_uplift(frame, uplift, task.treatment, task.outcome, config, name, propensity)
     found[LOSSES] = compare_effects({name: uplift}, nuisance, confidence_level=level)
-    with contextlib.suppress(CausalRecError):  # equal predictions make no groups
-        groups = group_average_effects(nuisance, uplift, within_folds=False, confidence_level=level)
-        found[GROUPS] = replace(groups, control=task.arms[0], treatment=task.arms[1])
+    groups = group_average_effects(nuisance, uplift, predictions="of one model", confidence_level=level)
+    found[GROUPS] = replace(groups, control=task.arms[0], treatment=task.arms[1])
     return Judged(found, (), propensity)
 
 
