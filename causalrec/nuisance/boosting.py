@@ -26,12 +26,13 @@ __all__ = ["Bins", "BoostedClassifier", "BoostedRegressor", "Curve", "Task", "as
 
 _SLOPE_ROWS = 50_000  # of many rows, for the slopes
 _SLOPE_CELLS = 10_000_000
+_PRODUCT_ROWS = 200_000  # more of them teach trees what products would
 _HELD_OUT = (10_000, 50_000)  # rows held out of many: about, and at most
 _REFIT_ROWS = 100_000  # up to here, a share of the rows is too much to leave out of the model
 _CV_ROWS = 20_000  # folds are tried until about so many rows have been trained on
 _TREE_ROWS = 50  # fewer cannot tell whether trees help
 _STEP = 3  # trees between two looks at the loss, on few rows
-_ONE_THREAD_CELLS = 200_000
+_ONE_THREAD_CELLS = 2_000_000
 _DEPTHS = ((1_000, 2), (20_000, 3), (50_000, 4), (200_000, 5))  # up to so many rows; 6 beyond
 
 
@@ -146,7 +147,8 @@ class _Boosted(BaseEstimator):
 
     def _fit_task(self, task: Task, bins: Bins, rows: AnyArray | None) -> None:
         n, rng = len(task.y), np.random.default_rng(self.random_state)
-        self._centre, self._scale, self._booster = task.centre, task.scale, None
+        self._centre, self._scale = task.centre, task.scale
+        self._booster: Any = None
         self._slopes = Slopes.constant(float(logit(np.clip(task.mean, 1e-12, 1 - 1e-12))) if task.binary else 0.0)
         self._keep(Curve(), 0, 0, task)
         constant = task.mean in (0.0, 1.0) if task.binary else task.scale == 0.0
@@ -185,7 +187,8 @@ class _Boosted(BaseEstimator):
         some = sample_rows(n, min(_SLOPE_ROWS, _SLOPE_CELLS // bins.X.shape[1]), rng)
         part = Task(task.y[some], task.weight[some], task.binary)
         if 0.0 < part.mean < 1.0 if task.binary else part.weight.any():
-            self._start(part, bins, some if rows is None else rows[some], assign_folds(part, self.n_folds, rng))
+            chosen, fold = some if rows is None else rows[some], assign_folds(part, self.n_folds, rng)
+            self._start(part, bins, chosen, fold, products=n <= _PRODUCT_ROWS)
         start = np.concatenate([self._slopes.predict(X) for X in bins.chunks(rows)])
         held = np.zeros(n, dtype=bool)
         if self.early_stopping:
@@ -201,10 +204,21 @@ class _Boosted(BaseEstimator):
                 self._booster = train(matrix, task, start, params, rounds) if refit else booster[:rounds]
         self._keep(curve, rounds, depth, task)
 
-    def _start(self, task: Task, bins: Bins, rows: AnyArray | None, fold: IntArray, n_margins: int = 0) -> FloatArray:
+    def _start(
+        self,
+        task: Task,
+        bins: Bins,
+        rows: AnyArray | None,
+        fold: IntArray,
+        n_margins: int = 0,
+        *,
+        products: bool = True,
+    ) -> FloatArray:
         """Set the slopes; return each row's linear predictor with a fold left out, shape (n_margins, n)."""
         if self.linear_start:
-            found = fit_slopes(bins.take(rows), task.y, task.weight, fold, binary=task.binary, n_margins=n_margins)
+            found = fit_slopes(
+                bins.take(rows), task.y, task.weight, fold, binary=task.binary, n_margins=n_margins, products=products
+            )
             self._slopes = found.slopes
             return found.margins
         margins = np.empty((min(n_margins, int(fold.max()) + 1), len(fold)))
@@ -222,7 +236,7 @@ class _Boosted(BaseEstimator):
         return (64 if small else 128) if self.max_bin == "auto" else int(self.max_bin)
 
     def _rounds(self, small: bool) -> int:
-        return (300 if small else 150) if self.n_estimators == "auto" else int(self.n_estimators)
+        return (300 if small else 120) if self.n_estimators == "auto" else int(self.n_estimators)
 
     def _depth(self, n: int) -> int:
         if self.max_depth != "auto":
@@ -310,7 +324,7 @@ class BoostedRegressor(RegressorMixin, _Boosted):
     Parameters
     ----------
     n_estimators : int or "auto"
-        The most trees; 300 for few rows, 150 for many.
+        The most trees; 300 for few rows, 120 for many.
     max_depth : int or "auto"
         Between 2 below a thousand rows and 6 beyond 200,000.
     learning_rate : float or "auto"

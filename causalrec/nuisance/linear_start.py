@@ -145,7 +145,14 @@ class FoldSlopes:
 
 
 def fit_slopes(
-    X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, *, binary: bool, n_margins: int | None = None
+    X: Any,
+    y: FloatArray,
+    weight: FloatArray,
+    fold: IntArray,
+    *,
+    binary: bool,
+    n_margins: int | None = None,
+    products: bool = True,
 ) -> FoldSlopes:
     """Ridge regression of a target on the numeric covariates, its penalty chosen by cross-validation.
 
@@ -159,10 +166,13 @@ def fit_slopes(
         The fold in which a row is left out.
     n_margins : int, optional
         Folds whose linear predictors are asked for; all by default.
+    products : bool
+        Whether to try squares and products.
     """
-    n_folds = int(fold.max()) + 1
+    n_margins = int(fold.max()) + 1 if n_margins is None else min(n_margins, int(fold.max()) + 1)
+    max_pairs = min(_MAX_PAIRS, _MAX_CELLS // len(y)) if products else 0
     with _blas().limit(limits=1, user_api="blas"):  # matrices of a few columns: threads would wait for one another
-        return _fit_slopes(X, y, weight, fold, binary, n_folds if n_margins is None else min(n_margins, n_folds))
+        return _fit_slopes(X, y, weight, fold, binary, n_margins, max_pairs)
 
 
 @cache
@@ -170,8 +180,10 @@ def _blas() -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
-def _fit_slopes(X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, binary: bool, n_margins: int) -> FoldSlopes:
-    terms = Terms.of(X, weight, max_pairs=min(_MAX_PAIRS, _MAX_CELLS // len(y)))
+def _fit_slopes(
+    X: Any, y: FloatArray, weight: FloatArray, fold: IntArray, binary: bool, n_margins: int, max_pairs: int
+) -> FoldSlopes:
+    terms = Terms.of(X, weight, max_pairs=max_pairs)
     if len(terms.columns) > _MAX_COLUMNS:
         terms = terms.of_columns(0)
     Z = terms.design(X)
@@ -239,7 +251,7 @@ def ridge(Z: FloatArray, y: FloatArray, weight: FloatArray, penalty: float) -> t
     if np.isinf(penalty) or total <= 0 or not Z.shape[1]:
         return np.zeros(Z.shape[1]), mean_y
     coef = np.linalg.solve(gram / total + penalty * np.eye(Z.shape[1]), cross / total)
-    return coef, float(mean_y - mean @ coef)
+    return np.asarray(coef, dtype=np.float64), float(mean_y - mean @ coef)
 
 
 def logistic_ridge(
