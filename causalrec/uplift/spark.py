@@ -7,7 +7,6 @@ need causalrec and its dependencies.
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -32,6 +31,7 @@ from causalrec.uplift._spark_batches import (
 )
 from causalrec.uplift._spark_boosting import Trainer, check_boosted, check_workers, running
 from causalrec.uplift._spark_rows import Asked, Rows, check_fold_rows, check_folds, check_spark_frame, quoted, read_rows
+from causalrec.uplift.saving import without_rows
 from causalrec.uplift.xlearner import XModels
 
 _SCORES = "_causalrec_scores"
@@ -77,9 +77,7 @@ def score_spark(learner: Any, frame: Any, *, covariates: Sequence[str] | None = 
         raise ColumnError(f"frame has a column {list_some(there)} already; drop it, or pass another name=.")
     kinds = dict(frame.dtypes)
     inputs = {c: f"CAST({quoted(c)} AS DOUBLE)" if kinds[c].startswith("decimal") else quoted(c) for c in columns}
-    light = copy.copy(learner)
-    light.nuisance_ = None  # rows of training stay here
-    return _appended(frame, inputs, outputs, light, effects)
+    return _appended(frame, inputs, outputs, without_rows(learner), effects)
 
 
 def _covariates_of(learner: Any, covariates: Sequence[str] | None) -> list[str]:
