@@ -194,6 +194,7 @@ class StackedLearner(UpliftLearner):
         return check_learners(self.learners, taken=self._get_param_names())
 
     def _needs_nuisance(self, training: Training) -> bool:  # noqa: ARG002
+        self._named()  # what cannot be stacked is refused before anything is fitted
         return True
 
     def _outcome_model(self) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 from scipy import stats
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from statsmodels.regression.linear_model import OLS, WLS
+from statsmodels.tools.tools import add_constant
 
 from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
 from causalrec.nuisance import Nuisances, fit_nuisances
@@ -108,7 +109,7 @@ def test_equality_of_many_groups_is_statsmodels_wald_test() -> None:
     group = NUISANCE.fold
     found = group_average_effects(NUISANCE, groups=group, clusters=np.arange(N))
     D = (group[:, None] == np.arange(5)).astype(float)
-    fit = sm.OLS(NUISANCE.effect_scores()[:, 0], D).fit(cov_type="HC2", use_t=True)
+    fit = OLS(NUISANCE.effect_scores()[:, 0], D).fit(cov_type="HC2", use_t=True)
     close(found.std_error, fit.bse)
     test = fit.f_test(np.eye(5)[:-1] - np.eye(5)[1:])
     close((found.equal_statistic, found.equal_pvalue), (float(test.fvalue), float(test.pvalue)))
@@ -155,10 +156,8 @@ def test_ties_stay_together_and_are_said() -> None:
 @pytest.mark.parametrize("weight", [np.ones(N), WEIGHT], ids=["equal", "weighted"])
 def test_projection_is_statsmodels_hc3(weight: np.ndarray) -> None:
     found = best_linear_projection(replace(NUISANCE, sample_weight=weight), X, confidence_level=0.9)
-    A = sm.add_constant(
-        pd.get_dummies(X, drop_first=False)[["age", "visits", "country_DE", "country_NL"]].astype(float)
-    )
-    fit = sm.WLS(NUISANCE.effect_scores()[:, 0], A, weights=weight).fit(cov_type="HC3", use_t=True)
+    A = add_constant(pd.get_dummies(X, drop_first=False)[["age", "visits", "country_DE", "country_NL"]].astype(float))
+    fit = WLS(NUISANCE.effect_scores()[:, 0], A, weights=weight).fit(cov_type="HC3", use_t=True)
     assert found.term.tolist() == ["intercept", "age", "visits", "country=DE", "country=NL"]
     close(found.coefficient, fit.params)
     close(found.std_error, fit.bse)
@@ -211,7 +210,7 @@ def calibration_columns(nuisance: Nuisances, uplift: np.ndarray) -> np.ndarray:
 def test_calibration_is_statsmodels_hc3_one_sided(nuisance: Nuisances) -> None:
     found = calibration_test(nuisance, 2 * TAU)
     weight = np.ones(N) if nuisance.sample_weight is None else nuisance.sample_weight
-    fit = sm.WLS(nuisance.y - nuisance.mean_outcome, calibration_columns(nuisance, 2 * TAU), weights=weight)
+    fit = WLS(nuisance.y - nuisance.mean_outcome, calibration_columns(nuisance, 2 * TAU), weights=weight)
     fit = fit.fit(cov_type="HC3", use_t=True)
     close([found.mean, found.differential], fit.params)
     close([found.mean_std_error, found.differential_std_error], fit.bse)
@@ -222,7 +221,7 @@ def test_calibration_is_statsmodels_hc3_one_sided(nuisance: Nuisances) -> None:
 
 
 def test_calibration_of_several_arms_takes_all_at_once() -> None:
-    fit = sm.OLS(NUISANCE3.y - NUISANCE3.mean_outcome, calibration_columns(NUISANCE3, TAU3)).fit(cov_type="HC3")
+    fit = OLS(NUISANCE3.y - NUISANCE3.mean_outcome, calibration_columns(NUISANCE3, TAU3)).fit(cov_type="HC3")
     for arm in (1, 2):
         found = calibration_test(NUISANCE3, TAU3, arm=arm)
         close([found.mean, found.differential], fit.params[2 * arm - 2 : 2 * arm])

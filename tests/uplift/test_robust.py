@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
+from statsmodels.regression.linear_model import WLS
 
 from causalrec.exceptions import CausalRecError
 from causalrec.uplift import _robust
@@ -27,7 +27,7 @@ def close(found, expected):
 @pytest.mark.parametrize("weight", [np.ones(N), WEIGHT], ids=["equal", "weighted"])
 def test_hc3_is_that_of_statsmodels(weight):
     found = least_squares(X, Y, weight, names=NAMES)
-    fit = sm.WLS(Y, X, weights=weight).fit(cov_type="HC3", use_t=True)
+    fit = WLS(Y, X, weights=weight).fit(cov_type="HC3", use_t=True)
     close(found.value, fit.params)
     close(found.covariance, fit.cov_params())
     answer = student(found, 0.9)
@@ -48,7 +48,7 @@ def test_cr3_is_the_jackknife_of_clusters(block, monkeypatch):
     monkeypatch.setattr(_robust, "_BLOCK", block)
     found = least_squares(X, Y, WEIGHT, users, names=NAMES)
     shifts = [
-        sm.WLS(Y[users != c], X[users != c], weights=WEIGHT[users != c]).fit().params - found.value for c in range(40)
+        WLS(Y[users != c], X[users != c], weights=WEIGHT[users != c]).fit().params - found.value for c in range(40)
     ]
     close(found.covariance, np.array(shifts).T @ np.array(shifts))
     assert found.df == 39
@@ -57,7 +57,7 @@ def test_cr3_is_the_jackknife_of_clusters(block, monkeypatch):
 @pytest.mark.parametrize("weight", [np.ones(N), WEIGHT], ids=["equal", "weighted"])
 def test_group_means_are_a_regression_on_indicators(weight):
     D = (member[:, None] == np.arange(3)).astype(float)
-    fit = sm.WLS(Y, D, weights=weight)
+    fit = WLS(Y, D, weights=weight)
     found, units = group_means(Y, member, 3, weight)
     n = np.bincount(member)
     close(found.value, fit.fit().params)
@@ -75,7 +75,7 @@ def test_group_means_are_a_regression_on_indicators(weight):
 
 def test_one_group_is_a_weighted_mean_by_cluster():
     everyone = np.zeros(N, dtype=np.int64)
-    fit = sm.WLS(Y, np.ones(N), weights=WEIGHT)
+    fit = WLS(Y, np.ones(N), weights=WEIGHT)
     for clusters in (None, users):
         one, _ = group_means(Y, everyone, 1, WEIGHT, clusters)
         mean = weighted_means(Y[:, None], WEIGHT, clusters)

@@ -10,11 +10,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from statsmodels.regression.linear_model import OLS, WLS
+from statsmodels.tools.tools import add_constant
 
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import Nuisances, dr_loss, fit_nuisances, r_loss
@@ -96,7 +97,7 @@ def lowest_by_brute_force(effects: np.ndarray, residual: np.ndarray, moved: np.n
     best = (np.inf, None, None)
     for size in range(arms * m + 1):
         for chosen in itertools.combinations(range(arms * m), size):
-            fit = sm.WLS(residual, np.column_stack([free, columns[:, chosen]]), weights=weight).fit()
+            fit = WLS(residual, np.column_stack([free, columns[:, chosen]]), weights=weight).fit()
             found = np.zeros(arms * m)
             found[list(chosen)] = fit.params[1 + arms :]
             loss = weight @ fit.resid**2
@@ -159,7 +160,7 @@ def test_learners_that_help_nothing_leave_a_constant_effect() -> None:
     assert not stack.weights_.any()
     assert stack.models_ == {}
     residual, moved = parts(NUISANCE)
-    line = sm.OLS(residual, sm.add_constant(moved)).fit()
+    line = OLS(residual, add_constant(moved)).fit()
     close(stack.predict(X[:3]), np.full(3, line.params[1]))
     with pytest.raises(AttributeError, match="no learner has a weight"):
         _ = stack.feature_importances_
@@ -282,7 +283,7 @@ def test_the_constant_effect_is_out_of_fold() -> None:
     found = constant_effects(residual, moved, NUISANCE3.fold, np.ones(1_200))
     for k in range(5):
         rest = NUISANCE3.fold != k
-        close(found[NUISANCE3.fold == k], sm.OLS(residual[rest], moved[rest]).fit().params[None] + np.zeros((240, 1)))
+        close(found[NUISANCE3.fold == k], OLS(residual[rest], moved[rest]).fit().params[None] + np.zeros((240, 1)))
 
 
 def test_differences_by_cluster_and_weight_are_statsmodels() -> None:
@@ -290,7 +291,7 @@ def test_differences_by_cluster_and_weight_are_statsmodels() -> None:
     found = compare_effects({"a": 1 + X[:, 0], "b": 1 + X[:, 2]}, weighted, predictions="in sequence")
     residual, moved = parts(weighted)
     gap = (residual - moved[:, 0] * (1 + X[:, 2])) ** 2 - (residual - moved[:, 0] * (1 + X[:, 0])) ** 2
-    fit = sm.WLS(gap, np.ones(N), weights=WEIGHT).fit(cov_type="cluster", cov_kwds={"groups": USERS})
+    fit = WLS(gap, np.ones(N), weights=WEIGHT).fit(cov_type="cluster", cov_kwds={"groups": USERS})
     place = found.learner.tolist().index("b")
     close((found.r_difference[place], found.r_std_error[place]), (fit.params[0], fit.bse[0]))
     assert "clustered by" in found.method
