@@ -183,8 +183,8 @@ class LearnerComparisonResult(Result):
     r_loss, dr_loss : arrays of shape (m,)
         Mean losses, in the square of the outcome's unit. They hold the outcome's noise, so only differences count.
     r_difference, r_std_error, r_ci_low, r_ci_high, r_pvalue : arrays of shape (m,)
-        Loss less the lowest one, row by row; zero, and NaN, for the best. Intervals and p-values are corrected for the
-        choice of the best (Bonferroni).
+        Loss less the lowest one, row by row; zero, and NaN, for the best. Errors of out-of-fold predictions count
+        that folds share training rows; intervals and p-values are corrected for the choice of the best (Bonferroni).
     dr_difference, dr_std_error, dr_ci_low, dr_ci_high, dr_pvalue : arrays of shape (m,)
         The same of the DR-loss, whose best may be another.
     effects : tuple of EffectResult
