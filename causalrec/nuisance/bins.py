@@ -61,6 +61,8 @@ class Bins:
     ------
     ColumnError
         For columns that are neither numbers, booleans nor categories.
+    CausalRecError
+        For sparse covariates.
 
     Examples
     --------
@@ -77,6 +79,8 @@ class Bins:
     """
 
     def __init__(self, X: Any) -> None:
+        if hasattr(X, "tocsr"):
+            raise CausalRecError("X is sparse; sparse covariates are not supported. Pass X.toarray().")
         self.X = check_covariates(X)
         check_model_columns(self.X, model="XGBoost")
         self.n_rows = int(self.X.shape[0])

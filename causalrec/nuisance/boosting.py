@@ -106,6 +106,8 @@ class _Boosted(BaseEstimator):
         CausalRecError
             For infinite covariates, weights that are negative or of another length, or settings out of range.
         """
+        if y is None:
+            raise OutcomeError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         bins = Bins(X)
         target = np.asarray(y)
         if target.ndim == 2 and target.shape[1] == 1:
@@ -124,6 +126,11 @@ class _Boosted(BaseEstimator):
             self.feature_names_in_ = self._form.names
         self._fit_task(task, bins, rows)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def _check_settings(self) -> None:
         for name in ("n_estimators", "max_depth", "learning_rate", "min_child_weight", "max_bin"):
@@ -414,10 +421,20 @@ class BoostedClassifier(ClassifierMixin, _Boosted):
     (500, 2)
     """
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
     def _task(self, target: AnyArray, weight: FloatArray | None) -> Task:
+        if target.dtype.kind == "f":
+            check_vector(target, name="y")
         classes = np.unique(target)
         if len(classes) > 2:
-            raise OutcomeError(f"BoostedClassifier knows two classes; y holds {len(classes)}. Use BoostedRegressor.")
+            raise OutcomeError(
+                f"Only binary classification is supported. Unknown label type: y holds {len(classes)} values; use "
+                "BoostedRegressor for counts and continuous outcomes."
+            )
         self.classes_ = np.array([0, 1]) if set(classes.tolist()) <= {0, 1} else classes
         y = (target == self.classes_[-1]).astype(np.float64)
         return Task(y, np.ones(len(y)) if weight is None else weight / weight.mean(), True)
@@ -429,7 +446,8 @@ class BoostedClassifier(ClassifierMixin, _Boosted):
 
     def predict(self, X: Any) -> AnyArray:
         """The likelier class, shape (n,)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        place = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[place])
 
     def _expect(self, X: Any) -> FloatArray:
         return np.asarray(expit(self._margin(X)))
