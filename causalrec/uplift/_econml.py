@@ -179,6 +179,15 @@ def _seed(estimator: Any, random_state: int) -> None:
                 model.set_params(**{k: int(rng.integers(2**31)) for k in settings})
 
 
+def effect_models(estimator: Any) -> list[Any]:
+    """The models that decide on effects; for an estimator with a final stage of its own, the estimator itself."""
+    if families(estimator) & {"StatsModelsCateEstimatorMixin", "StatsModelsCateEstimatorDiscreteMixin"}:
+        return []
+    own = ("model_final",) if "_OrthoLearner" in families(estimator) else _META_MODELS
+    found = [m for a in own for m in _as_list(getattr(estimator, a, None)) if m is not None]
+    return found or [estimator]
+
+
 def _as_list(models: Any) -> Sequence[Any]:
     return models if isinstance(models, list | tuple) else [models]
 

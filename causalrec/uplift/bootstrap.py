@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -20,11 +20,12 @@ from causalrec._validation import check_confidence_level
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.nuisance.fitting import SharedCovariates
 from causalrec.results import UpliftIntervalsResult
-from causalrec.uplift.base import Training, UpliftLearner, View
+from causalrec.uplift.base import ScoreLearner, Training, UpliftLearner, View
 from causalrec.uplift.comparison import check_learners
 from causalrec.uplift.stacking import StackedLearner
 
 _MODELS = ("base_learner", "outcome_model", "effect_model", "propensity_model")
+_UNSHRUNK = ("LinearRegression", "LogisticRegression", "StatsModelsLinearRegression")
 _LEAST_SQUARES = ("LinearRegression", "StatsModelsLinearRegression")
 
 
@@ -40,20 +41,82 @@ def bootstrap_intervals(
     groups: Any = None,
     n_bootstrap: int = 200,
     confidence_level: float = 0.95,
+    target: Literal["effect", "prediction"] = "effect",
     random_state: int = 0,
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> UpliftIntervalsResult:
-    """Fit a learner on all rows and again on each of ``n_bootstrap`` reweighted copies: estimate ± z · deviation.
+    """Intervals at single points: the estimate ± z times its deviation over refits on reweighted rows.
 
-    Every unit draws a weight from Exp(1) (the Bayesian bootstrap: Rubin 1981, Annals of Statistics 9; for estimators
-    of moments Newton and Raftery 1994, JRSS B 56), and the whole learner is fitted anew with it, nuisances and folds
-    included. No row is copied, so none can lie on both sides of a fold, and boosted base learners keep the bins of X.
-    Where a base learner takes no weights units are drawn with replacement instead, and copies share a fold.
+    Every unit draws a weight from Exp(1), and the whole learner is fitted anew with it, its nuisances included: the
+    Bayesian bootstrap (Rubin 1981, Annals of Statistics 9; Newton and Raftery 1994, JRSS B 56). No row is copied, so
+    none can lie on both sides of a fold, and boosted base learners keep the bins of X. Where a model takes no weights,
+    units are drawn with replacement instead, and copies of a unit share a fold. Only running means and variances are
+    kept: memory is that of a few effects for each thread, however many replicates there are.
+
+    Parameters
+    ----------
+    learner : uplift learner
+        Cloned. ``EconMLLearner`` too.
+    X, y, treatment, propensity, sample_weight : as in ``learner.fit``
+    X_new : frame or array of shape (m, p), optional
+        The points; the rows of ``X`` by default.
+    groups : array of shape (n,), optional
+        Units, such as users, with one weight for all their rows.
+    n_bootstrap : int
+        Replicates; the intervals' width is known to about 1 / sqrt(2 n_bootstrap).
+    confidence_level : float
+    target : {"effect", "prediction"}
+        What the intervals are to cover. The effect: only for learners whose effects come from least squares or
+        logistic regression (or a pipeline that ends in one), as far as such a model can express it. The prediction:
+        what the learner predicts on average over data sets, for any learner.
+    random_state : int
+        Each replicate has a seed of its own, spawned from it: the result is the same to the bit at any ``n_jobs``,
+        provided that the models are.
+    n_jobs : int, optional
+        Threads, each with covariates (and bins) of its own; -1 for all, None for one. Models with threads of their
+        own use these besides.
+    progress : callable, optional
+        Called with the replicates done and their number. Interrupting drops those that have not begun.
+
+    Raises
+    ------
+    CausalRecError
+        For something else than an uplift learner; for ``target="effect"`` and a learner whose bias no bootstrap sees.
+    TreatmentError
+        When units are drawn with replacement and an arm is too small for it.
+    ColumnError, OutcomeError, OverlapError
+        As ``learner.fit`` and ``predict``.
+
+    Notes
+    -----
+    Coverage of 95% intervals, measured at 20 points over 43–150 data sets with 50–60 replicates each (n = 400, a
+    confounded treatment, noise of deviation 1, linear effects and ``LinearRegression``): T 0.94, X 0.94, R 0.94,
+    DR 0.94; S with a constant effect 0.95. Where effects are linear and the S-learner's model cannot say so, 0.08: a
+    model that cannot express the effect has intervals about something else.
+
+    Regularised models shrink effects, and each refit shrinks them alike. Boosted trees by default, n = 1000, effects
+    1 + tanh(2 x), 9–20 data sets: T 0.91 (at single points down to 0.78), DR 0.70, S 0.37. Of the learner's own
+    expectation the same intervals hold 0.93, 0.87 and 0.94, with 10–15 replicates only, which cost two points or
+    three. So they are refused for the effect; :class:`EconMLLearner` has causal forests.
+
+    Examples
+    --------
+    >>> from causalrec.uplift import TLearner
+    >>> from sklearn.linear_model import LinearRegression
+    >>> rng = np.random.default_rng(0)
+    >>> X, treatment = rng.normal(size=(400, 2)), rng.integers(0, 2, 400)
+    >>> y = X[:, 0] + treatment * (1 + X[:, 1]) + rng.normal(size=400)
+    >>> found = bootstrap_intervals(
+    ...     TLearner(LinearRegression()), X, y, treatment=treatment, X_new=[[0.0, -3.0], [0.0, 0.0]], n_bootstrap=50
+    ... )
+    >>> ((found.ci_low < [-2, 1]) & (found.ci_high > [-2, 1])).tolist()
+    [True, True]
     """
     level = check_confidence_level(confidence_level)
     n_draws, n_workers = _check_counts(n_bootstrap, n_jobs)
     whole = _check_learner(learner)
+    _check_target(whole, target)
     training, nuisance = whole._prepared(X, y, treatment, propensity, sample_weight, None, groups)
     whole._fit_all(training, nuisance)
     new = None if X_new is None else whole._view(X_new)
@@ -66,7 +129,7 @@ def bootstrap_intervals(
         spread.add(effects)
         if progress is not None:
             progress(spread.n, n_draws)
-    return _result(whole, training, estimate, spread, level, weighted)
+    return _result(whole, training, estimate, spread, level, weighted, target)
 
 
 def takes_weights(learner: UpliftLearner) -> bool:
@@ -187,6 +250,7 @@ def _result(
     spread: _Spread,
     level: float,
     weighted: bool,
+    target: str,
 ) -> UpliftIntervalsResult:
     error = spread.deviation
     half = float(stats.norm.isf((1 - level) / 2)) * error
@@ -197,16 +261,50 @@ def _result(
     return UpliftIntervalsResult(
         control=str(training.labels[0]), arms=tuple(map(str, training.labels[1:])), confidence_level=level,
         n_obs=len(training.y), method=f"{type(learner).__name__}, {how}, {spread.n} replicates",
-        covers=_covers(learner), estimate=estimate.reshape(shape), std_error=error.reshape(shape),
+        covers=_COVERS[target], estimate=estimate.reshape(shape), std_error=error.reshape(shape),
         ci_low=(estimate - half).reshape(shape), ci_high=(estimate + half).reshape(shape),
     )  # fmt: skip
 
 
-def _covers(learner: UpliftLearner) -> str:
-    models = [model for name in _MODELS if (model := getattr(learner, name, None)) is not None]
-    if models and all(type(model).__name__ in _LEAST_SQUARES for model in models):
-        return "the effect, as far as a linear model can express it"
-    return "what the learner would predict on average, without its bias"
+_COVERS = {
+    "effect": "the effect, as far as the learner's model can express it",
+    "prediction": "what the learner predicts on average, its bias left out",
+}
+
+
+def _check_target(learner: UpliftLearner, target: str) -> None:
+    if target not in _COVERS:
+        raise CausalRecError(f"target is {target!r}; expected 'effect' or 'prediction'.")
+    odd = None if target == "prediction" else _biased_model(learner)
+    if odd is not None:
+        raise CausalRecError(
+            f"the effects of {type(learner).__name__} come from {odd}, which shrinks or smooths them, and so does "
+            "every refit: intervals from refits miss that bias and would cover the effect too seldom. Use "
+            "EconMLLearner(CausalForestDML()).predict_interval, LinearRegression() or a pipeline that ends in it as "
+            "base learner, or target='prediction' for the spread of what the learner predicts."
+        )
+
+
+def _biased_model(learner: UpliftLearner) -> str | None:
+    """The name of a model that decides on effects and is not least squares or logistic regression."""
+    own = getattr(learner, "_effect_models", None)
+    if own is not None:
+        models = own()
+    elif isinstance(learner, StackedLearner):
+        return "a stack of learners"
+    else:
+        base = getattr(learner, "base_learner", None)
+        given = [getattr(learner, name, None) for name in ("effect_model", "outcome_model")]
+        both = given[:1] if isinstance(learner, ScoreLearner) else given  # doubly robust in the outcomes
+        models = [base if model is None else model for model in both]
+    return next((name for model in models if (name := _last_step(model)) not in _UNSHRUNK), None)
+
+
+def _last_step(model: Any) -> str:
+    if model is None:
+        return "boosted trees"
+    steps = getattr(model, "steps", None)
+    return type(steps[-1][1] if steps else model).__name__
 
 
 def _check_learner(learner: Any) -> UpliftLearner:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import expit
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,7 +19,7 @@ from xgboost import XGBRegressor
 
 from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
 from causalrec.nuisance import make_folds
-from causalrec.uplift import DRLearner, RLearner, TLearner, XLearner
+from causalrec.uplift import DRLearner, RLearner, SLearner, StackedLearner, TLearner, XLearner
 from causalrec.uplift.bootstrap import _resampled, _Spread, bootstrap_intervals, takes_weights
 
 Z = stats.norm.isf(0.025)
@@ -49,7 +50,7 @@ def test_equals_refits_with_weights_by_hand(learner):
     sample_weight = np.random.default_rng(1).uniform(0.5, 2, len(y))
     found = bootstrap_intervals(
         learner, X, y, treatment=treatment, propensity=0.5, sample_weight=sample_weight, n_bootstrap=6,
-        confidence_level=0.9, random_state=3,
+        confidence_level=0.9, random_state=3, target="prediction",
     )  # fmt: skip
     common = {"treatment": treatment, "propensity": 0.5}
     estimate = learner.fit(X, y, sample_weight=sample_weight, **common).predict(X)
@@ -104,7 +105,7 @@ def test_error_of_least_squares_is_the_sandwich():
 def test_the_same_to_the_bit_at_any_number_of_threads(learner):
     X, y, treatment = data(120)
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
-    options = {"treatment": treatment, "propensity": 0.5, "n_bootstrap": 9, "random_state": 5}
+    options = {"treatment": treatment, "propensity": 0.5, "n_bootstrap": 9, "random_state": 5, "target": "prediction"}
     one, four, other = (
         bootstrap_intervals(learner, X, y, **options | more) for more in ({}, {"n_jobs": 4}, {"random_state": 6})
     )
@@ -168,7 +169,7 @@ def test_progress_and_interruption(n_jobs):
 def test_without_weights_units_are_drawn_and_copies_share_a_fold():
     X, y, treatment = data(100)
     learner = TLearner(KNeighborsRegressor(5))
-    found = bootstrap_intervals(learner, X, y, treatment=treatment, n_bootstrap=4, random_state=2)
+    found = bootstrap_intervals(learner, X, y, treatment=treatment, n_bootstrap=4, random_state=2, target="prediction")
     draws = []
     for seed in np.random.SeedSequence(2).spawn(4):
         rows = np.sort(np.random.default_rng(seed).integers(0, 100, 100))
@@ -200,6 +201,42 @@ def test_who_takes_weights():
     assert not takes_weights(DRLearner(LinearRegression(), outcome_model=Nearest()))
 
 
+@pytest.mark.parametrize(
+    ("learner", "named"),
+    [
+        (TLearner(), "boosted trees"),
+        (SLearner(Ridge()), "Ridge"),
+        (XLearner(LinearRegression(), outcome_model=KNeighborsRegressor()), "KNeighborsRegressor"),
+        (DRLearner(LinearRegression(), effect_model=Ridge()), "Ridge"),
+        (TLearner(make_pipeline(StandardScaler(), Ridge())), "Ridge"),
+        (StackedLearner({"T": TLearner(LinearRegression())}), "a stack of learners"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+def test_no_interval_for_the_effect_from_a_learner_with_bias(learner, named):
+    X, y, treatment = data(60)
+    with pytest.raises(CausalRecError, match=rf"come from {named}.*CausalForestDML.*target='prediction'"):
+        bootstrap_intervals(learner, X, y, treatment=treatment, propensity=0.5)
+
+
+def test_unbiased_final_models_are_enough():
+    X, y, treatment = data(60)
+    scaled = make_pipeline(StandardScaler(), LinearRegression())
+    for learner in (DRLearner(LinearRegression(), outcome_model=Ridge()), TLearner(scaled)):
+        found = bootstrap_intervals(learner, X, y, treatment=treatment, propensity=0.5, n_bootstrap=2)
+        assert found.covers == "the effect, as far as the learner's model can express it"
+    stack = StackedLearner({"T": TLearner(LinearRegression())}, outcome_model=LinearRegression())
+    one, two = (
+        bootstrap_intervals(
+            stack, X, y, treatment=treatment, propensity=0.5, n_bootstrap=4, target="prediction", n_jobs=jobs
+        )
+        for jobs in (1, 2)
+    )
+    assert one.std_error.tobytes() == two.std_error.tobytes()
+    assert "prediction" not in one.covers
+    assert one.covers.startswith("what the learner predicts on average")
+
+
 @pytest.mark.filterwarnings("error")
 def test_what_cannot_be_done_is_named():
     X, y, treatment = data(60)
@@ -210,13 +247,14 @@ def test_what_cannot_be_done_is_named():
         ({"n_bootstrap": 10.0}, CausalRecError, "whole number"),
         ({"n_jobs": 0}, CausalRecError, "n_jobs is 0"),
         ({"confidence_level": 95}, CausalRecError, "confidence_level"),
+        ({"target": "truth"}, CausalRecError, "target is 'truth'"),
         ({"treatment": np.zeros(60)}, TreatmentError, "two arms"),
     ):
         with pytest.raises(error, match=words):
             bootstrap_intervals(**{"learner": learner, "X": X, "y": y, "treatment": treatment} | changed)
     tiny = np.r_[1, 1, np.zeros(58, dtype=int)]
     with pytest.raises(TreatmentError, match="arm 1 is so small"):
-        bootstrap_intervals(TLearner(KNeighborsRegressor(1)), X, y, treatment=tiny)
+        bootstrap_intervals(TLearner(KNeighborsRegressor(1)), X, y, treatment=tiny, target="prediction")
     with pytest.raises(CausalRecError, match="bootstrap_intervals"):
         learner.fit(X, y, treatment=treatment).predict_interval(X)
 
@@ -228,3 +266,62 @@ def test_running_moments():
         spread.add(row)
     np.testing.assert_allclose(spread.mean, values.mean(axis=0), rtol=1e-15)
     np.testing.assert_allclose(spread.deviation, values.std(axis=0, ddof=1), rtol=1e-9)
+
+
+def simulated(learner, n, runs, effect, points, *, known=False, **options):
+    """Estimates and errors at some points over independent data sets, each of shape (runs, m)."""
+    estimates, errors = [], []
+    for run in range(runs):
+        rng = np.random.default_rng([3, run])
+        X = rng.normal(size=(n, 3))
+        propensity = expit(0.6 * X[:, 0])
+        treatment = (rng.random(n) < propensity).astype(int)
+        y = X[:, 0] + treatment * effect(X) + rng.normal(size=n)
+        found = bootstrap_intervals(
+            learner, X, y, treatment=treatment, X_new=points, propensity=propensity if known else None,
+            random_state=run, **options,
+        )  # fmt: skip
+        estimates.append(found.estimate)
+        errors.append(found.std_error)
+    return np.array(estimates), np.array(errors)
+
+
+def share_covered(estimates, errors, values):
+    return float((np.abs(estimates - values) <= Z * errors).mean())
+
+
+def bounds(runs, level=0.95):
+    """Where the share of intervals that hold lies but for one time in a thousand, were points one and the same."""
+    return stats.binom.ppf([5e-4, 1 - 5e-4], runs, level) / runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "effect"),
+    [
+        (TLearner(LinearRegression()), lambda X: 1 + X[:, 1]),
+        (SLearner(LinearRegression()), lambda X: np.ones(len(X))),
+        (DRLearner(LinearRegression(), n_folds=3), lambda X: 1 + X[:, 1]),
+    ],
+    ids=("T", "S", "DR"),
+)
+def test_effects_that_the_model_can_express_are_covered(learner, effect):
+    points = np.random.default_rng(0).normal(size=(10, 3))
+    known = isinstance(learner, DRLearner)
+    runs, draws = 80, 50
+    found = simulated(learner, 400, runs, effect, points, known=known, n_bootstrap=draws)
+    # A normal quantile with the deviation of 50 draws covers as often as |t| with 49 degrees of freedom is below it.
+    low, high = bounds(runs, 1 - 2 * stats.t.sf(Z, draws - 1))
+    assert low <= share_covered(*found, effect(points)) <= high
+
+
+@pytest.mark.slow
+def test_a_shrunken_model_covers_its_prediction_and_not_the_effect():
+    points = np.random.default_rng(0).normal(size=(10, 3))
+    runs = 80
+    estimates, errors = simulated(
+        TLearner(Ridge(alpha=200.0)), 400, runs, lambda X: 1 + X[:, 1], points, n_bootstrap=50, target="prediction"
+    )
+    low, high = bounds(runs, 1 - 2 * stats.t.sf(Z, 49))
+    assert low <= share_covered(estimates, errors, estimates.mean(axis=0)) <= high
+    assert share_covered(estimates, errors, 1 + points[:, 1]) < 0.75

@@ -337,7 +337,7 @@ def test_bootstrap_of_an_econml_estimator():
     X, y, treatment = data(150)
     learner = EconMLLearner(econml("LinearDML")(**DML))
     one, two = (
-        bootstrap_intervals(learner, X, y, treatment=treatment, n_bootstrap=40, n_jobs=jobs, X_new=X[:20])
+        bootstrap_intervals(learner, X, y, treatment=treatment, n_bootstrap=30, n_jobs=jobs, X_new=X[:20])
         for jobs in (1, 3)
     )
     assert one.std_error.tobytes() == two.std_error.tobytes()
@@ -346,6 +346,9 @@ def test_bootstrap_of_an_econml_estimator():
     assert 0.8 < np.mean(one.std_error / analytic) < 1.25
     rows = bootstrap_intervals(EconMLLearner(econml("TLearner")(**META)), X, y, treatment=treatment, n_bootstrap=3)
     assert "with replacement" in rows.method
+    forest = EconMLLearner(econml("CausalForestDML")(**ESTIMATORS["CausalForestDML"]))
+    with pytest.raises(CausalRecError, match="come from CausalForestDML, which"):
+        bootstrap_intervals(forest, X, y, treatment=treatment)
 
 
 @slow
