@@ -302,15 +302,16 @@ class UpliftConfig(Section):
 
     ``design`` is the experiment where there is one, else the campaign. A randomised design has a known propensity;
     otherwise it is cross-fitted, with ``calibration`` and ``clip`` as in :func:`causalrec.nuisance.fit_nuisances`.
-    ``params`` are those of the base; for ``learner: causal_forest``, which has a base of its own, those of the forest.
-    ``members`` are the learners that ``learner: stacked`` weighs.
+    Without ``learner`` it is the X-learner where the treatment was randomised, else the DR-learner, which is right if
+    either the outcome models or the propensity are. ``params`` are those of the base; for ``learner: causal_forest``,
+    which has a base of its own, those of the forest. ``members`` are the learners that ``learner: stacked`` weighs.
     """
 
     enabled: bool = True
     design: Literal["experiment", "campaign"] | None = None
     outcome: str | None = None
     top_share: Fraction = 0.1
-    learner: Learner = "dr"
+    learner: Learner | None = None
     members: tuple[Literal["s", "t", "x", "r", "dr"], ...] = ("t", "x", "r", "dr")
     base: Literal["boosted", "linear", "forest"] = "boosted"
     params: dict[str, Any] = Field(default_factory=dict)

@@ -28,8 +28,14 @@ _PENALTIES = np.logspace(-2, 5, 22)
 _NAMES = {"s": "S-learner", "t": "T-learner", "x": "X-learner", "r": "R-learner", "dr": "DR-learner",
           "class_transformation": "class transformation", "stacked": "stacked learners",
           "causal_forest": "causal forest"}  # fmt: skip
-# Learners that can do without a model of the outcome under each arm, and fit none of their own.
-_WITHOUT_NUISANCE = ("s", "class_transformation", "causal_forest")
+# Learners that are what they are without nuisances: two models of the outcome, one, none, or EconML's own.
+_WITHOUT_NUISANCE = ("s", "t", "causal_forest")
+
+
+def with_learner(settings: UpliftConfig, *, randomised: bool) -> UpliftConfig:
+    """The settings with the learner that is meant where none is named."""
+    default = "x" if randomised else "dr"
+    return settings if settings.learner else settings.model_copy(update={"learner": default})
 
 
 def base_models(settings: UpliftConfig, *, seed: int) -> tuple[Any, Any]:
@@ -69,7 +75,7 @@ def make_learner(settings: UpliftConfig, *, binary: bool, seed: int, nuisance: b
         return _causal_forest(settings, seed=seed)
     if settings.learner == "stacked":
         return StackedLearner({_NAMES[name]: makers[name]() for name in settings.members}, **common)
-    return makers[settings.learner]()
+    return makers[str(settings.learner)]()
 
 
 def needs_nuisance(settings: UpliftConfig, *, known_propensity: bool) -> bool:
@@ -81,7 +87,7 @@ def needs_nuisance(settings: UpliftConfig, *, known_propensity: bool) -> bool:
 
 def learner_name(settings: UpliftConfig) -> str:
     """How figures and tables call the learner."""
-    return _NAMES[settings.learner]
+    return _NAMES[str(settings.learner)]
 
 
 def _causal_forest(settings: UpliftConfig, *, seed: int) -> UpliftLearner:

@@ -76,6 +76,8 @@ class _Encoded(BaseEstimator):
         self.n_features_in_ = X.shape[1]
         Z = self.encoding_.apply(X).to_numpy()
         self.estimator_ = clone(self.estimator).fit(Z, y, sample_weight=sample_weight)
+        if "n_jobs" in self.estimator_.get_params():
+            self.estimator_.set_params(n_jobs=1)  # threads of a forest add up its trees in whatever order they end
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self

@@ -19,7 +19,7 @@ from causalrec.pipelines.ranking import Queries, score_ranking
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session, how_made, tracked
 from causalrec.pipelines.summary import RunSummary, findings, summarise
-from causalrec.pipelines.uplift import GROUPS, LOSSES, Task, judge, true_scores
+from causalrec.pipelines.uplift import GROUPS, LOSSES, Task, judge, named, true_scores
 from causalrec.ranking import ndcg_at_k
 from causalrec.report import SummaryRow, render_report, write_report
 from causalrec.tracking import Stage
@@ -99,7 +99,8 @@ def _score_ranker(session: Session, run: RunDirectory, info: dict[str, Any]) -> 
 def _score_uplift(session: Session, run: RunDirectory, info: dict[str, Any]) -> None:
     if "uplift" not in info:
         return
-    config, scorer, described = session.config, _required(run, "uplift"), info["uplift"]
+    scorer, described = _required(run, "uplift"), info["uplift"]
+    config = named(session.config, randomised=described["propensity"] is not None)
     frame = _held_out(run, "uplift")
     treatment, outcome = described["treatment"], described["outcome"]
     arms = tuple(described["arms"])

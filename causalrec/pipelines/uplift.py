@@ -14,7 +14,7 @@ from causalrec.config import RunConfig
 from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 from causalrec.nuisance import Nuisances, fit_nuisances
-from causalrec.pipelines.bases import base_models, learner_name, make_learner, needs_nuisance
+from causalrec.pipelines.bases import base_models, learner_name, make_learner, needs_nuisance, with_learner
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.fitted import Part, boosting_curves, importances, parts_of
 from causalrec.pipelines.inputs import Truth
@@ -63,6 +63,7 @@ def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
     out-of-fold predictions of several models would have no honest standard error. The model that is kept is fitted on
     all training units; the units held out are seen by neither.
     """
+    config = named(config, randomised=design.randomised)
     held_out = design.held_out(config.split.test_share, config.seed)
     training = design.frame[~held_out].reset_index(drop=True)
     outcome = design.outcome(config.uplift.outcome)
@@ -89,6 +90,11 @@ def train_uplift(design: Design, config: RunConfig) -> UpliftOutput:
         propensity=share,
         notes=(*notes, *judged_by.notes),
     )
+
+
+def named(config: RunConfig, *, randomised: bool) -> RunConfig:
+    """The config with the learner that is meant where none is named."""
+    return config.model_copy(update={"uplift": with_learner(config.uplift, randomised=randomised)})
 
 
 def known_share(design: Design, training: pd.DataFrame) -> tuple[float | None, tuple[str, ...]]:
@@ -161,7 +167,7 @@ def judge(frame: pd.DataFrame, uplift: FloatArray, scorer: UpliftScorer, task: T
         return Judged(found, (f"uplift: no losses and no groups of effects: {error}",))
     propensity = nuisance.propensity[:, 1] if task.propensity is None else None
     found = score_uplift(frame, uplift, task.treatment, task.outcome, config, name, propensity)
-    found[LOSSES] = compare_effects({name: uplift}, nuisance, confidence_level=level)
+    found[LOSSES] = compare_effects({name: uplift}, nuisance, predictions="of one model", confidence_level=level)
     groups = group_average_effects(nuisance, uplift, predictions="of one model", confidence_level=level)
     found[GROUPS] = replace(groups, control=task.arms[0], treatment=task.arms[1])
     return Judged(found, (), propensity)

@@ -42,7 +42,7 @@ def plot_boosting(result: BoostingCurveResult, *, ax: Any = None) -> Any:
         ax.plot(at, train, ":", color=colour, linewidth=0.9, alpha=0.6)
         ax.plot(at, validation, color=colour, linewidth=1.4, alpha=0.85, label=short(name, 26) if first else None)
         chosen = at == result.trees[k]
-        ax.plot(at[chosen], validation[chosen], "o", color=colour, markersize=4)
+        ax.plot(at[chosen], validation[chosen], "o", color=colour, markersize=4, clip_on=False, zorder=3)
         shown += [float(np.nanmin(validation)), float(np.nanmax(validation[at <= max(result.trees[k], 1)]))]
     ax.set_ylim(*limits(shown))
     ax.set_xlim(left=0)

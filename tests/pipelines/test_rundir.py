@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from causalrec._files import new_directory
 from causalrec.config import parse_config
 from causalrec.exceptions import StoreError
 from causalrec.pipelines.rundir import RunDirectory, new_run_path, newest_run, open_run
+from causalrec.pipelines.scoring import FrameSpec, UpliftScorer
+from causalrec.uplift import TLearner
 
 
 def make_run(output_dir: Path, name: str) -> RunDirectory:
@@ -42,7 +46,13 @@ def test_frames_and_models_read_back(tmp_path: Path) -> None:
     found = run.frame("holdout/uplift")
     assert found is not None
     pd.testing.assert_frame_equal(found, frame)
-    run.write_model("uplift", {"any": "object"})
-    assert run.model("uplift") == {"any": "object"}
+    learner = TLearner(LinearRegression()).fit(np.eye(4), [1, 2, 3, 5], treatment=[0, 1, 0, 1])
+    scorer = UpliftScorer(learner, FrameSpec(("a",), {"a": ("x", "ü")}), "user_id")
+    run.write_model("uplift", scorer)
+    again = run.model("uplift")
+    assert again.spec == scorer.spec
+    assert again.unit == "user_id"
+    np.testing.assert_array_equal(again.model.predict(np.eye(4)), learner.predict(np.eye(4)))
+    assert {p.suffix for p in (tmp_path / "models" / "uplift").iterdir()} == {".json", ".skops"}
     assert run.frame("holdout/none") is None
     assert run.model("none") is None

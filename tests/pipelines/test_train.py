@@ -114,6 +114,14 @@ def test_tracking_has_a_child_a_stage_with_intervals_data_and_figures(trained: R
         for f in client.list_artifacts(runs.loc[child, "id"], "figures")
     }
     assert {"qini_curve.png", "uplift_bins.png", "balance.png", "placebo.png", "overlap.png"} <= names
+    assert {"uplift_boosting.png", "uplift_importances.png", "uplift_groups.png"} <= names
+    tables = {Path(f.path).name for f in client.list_artifacts(runs.loc["uplift", "id"], "tables")}
+    assert {"uplift_boosting.json", "uplift_importances.json", "uplift_losses.json", "uplift_groups.json"} <= tables
+    uplift = runs.loc["uplift", "metrics"]
+    loss = next(name for name in uplift if name.startswith("loss effect") and name.endswith("validation"))
+    steps = [m.step for m in client.get_metric_history(runs.loc["uplift", "id"], loss)]
+    assert steps == sorted(set(steps))
+    assert {"uplift_average_effect", "uplift_boosting_median_trees", "uplift_groups_difference"} <= set(uplift)
 
 
 def test_the_registered_model_scores_a_frame(trained: RunSummary, config: RunConfig) -> None:
@@ -133,6 +141,9 @@ def test_same_config_and_seed_give_identical_metrics(trained: RunSummary, place:
     first, second = (runs_of(config, f"train {s.path.name}").iloc[0]["metrics"] for s in (trained, again))
     assert first == second
     assert len(first) > 100
+    curves = [runs_of(config, f"train {s.path.name}").loc["uplift", "metrics"] for s in (trained, again)]
+    assert curves[0] == curves[1]
+    assert sum(name.startswith("loss ") for name in curves[0]) >= 4
 
 
 def test_another_seed_gives_other_data(trained: RunSummary, tmp_path: Path) -> None:

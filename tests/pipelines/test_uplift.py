@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from causalrec.evaluation import auuc_score, qini_score, uplift_at_k
 from causalrec.pipelines import inputs
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.inputs import Truth
+from causalrec.pipelines.scoring import load_scorer, save_scorer
 from causalrec.pipelines.summary import RunSummary
 from causalrec.pipelines.train import train
 from causalrec.pipelines.uplift import UpliftOutput, train_uplift, true_scores
@@ -237,3 +239,84 @@ def test_another_truth_changes_the_truth_and_nothing_else(
         assert (mine.truth != theirs.truth) == known or (np.isnan(mine.truth) and np.isnan(theirs.truth))
         assert cells[0][:5] + cells[0][6:] == cells[1][:5] + cells[1][6:]
     assert differ == 7  # Qini, AUUC, the top, the effect twice, and two metrics of the A/B test
+
+
+# --- the propensity, and the learners ---------------------------------------------------------------------------
+
+
+def chosen(design: Design) -> Design:
+    """The same units, treated more often the older they are."""
+    rng = np.random.default_rng(5)
+    frame = design.frame.copy()
+    before = frame["y"] - frame["age"] * frame["t"]
+    frame["t"] = (rng.random(len(frame)) < 1 / (1 + np.exp(-1.5 * frame["age"]))).astype(int)
+    frame["y"] = before + frame["age"] * frame["t"]
+    return Design(**{**vars(design), "frame": frame, "randomised": False, "expected_share": None})
+
+
+def test_a_designed_share_is_used_as_given_and_no_propensity_is_fitted() -> None:
+    found = train_uplift(design_of(), config_of(learner="dr"))
+    assert found.propensity == 0.5
+    assert found.notes == ()
+    assert "known propensity" in str(found.results["uplift_average_effect"])
+    assert "uplift_overlap" not in found.results
+
+
+def test_without_a_designed_share_that_of_the_training_units_is_used() -> None:
+    design = Design(**{**vars(design_of()), "expected_share": None})
+    found = train_uplift(design, config_of(learner="dr"))
+    training = design.frame[~design.frame["user_id"].isin(found.holdout["user_id"])]
+    assert found.propensity == training["t"].mean()
+    assert "names no expected_share; the propensity is the share treated" in found.notes[0]
+
+
+def test_where_treatment_was_chosen_the_propensity_is_cross_fitted_and_weighs_the_metrics() -> None:
+    design = chosen(design_of(1500))
+    found = train_uplift(design, config_of(base="linear", params={}, clip=0.01, n_folds=3))
+    assert found.propensity is None
+    assert "is not randomised; the propensity is cross-fitted" in found.notes[0]
+    assert type(found.scorer.model).__name__ == "DRLearner"
+    assert "cross-fitted" in str(found.results["uplift_average_effect"])
+    assert {"uplift_overlap", "uplift_losses", "uplift_groups"} <= set(found.results)
+    effect = found.results["uplift_average_effect"]
+    assert isinstance(effect, EffectResult)
+    assert effect.ci_low < design.frame["age"].mean() < effect.ci_high  # the effect is the age itself
+    naive = qini_score(found.scored["y"], found.scored["uplift"], found.scored["t"])
+    assert found.results["qini"].to_dict()["estimate"] != naive.estimate
+    assert "known propensity" in str(found.results["qini"].to_dict()["method"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "learner"),
+    [
+        ({}, "XLearner"),
+        ({"learner": "s"}, "SLearner"),
+        ({"learner": "t", "base": "forest", "params": {"n_estimators": 5}}, "TLearner"),
+        ({"learner": "r", "base": "linear", "params": {"alpha": 1.0}}, "RLearner"),
+        ({"learner": "class_transformation", "outcome": "z"}, "ClassTransformation"),
+        ({"learner": "stacked", "members": ["t", "r"], "n_folds": 3, "base": "linear", "params": {}}, "StackedLearner"),
+        pytest.param(
+            {"learner": "causal_forest", "params": {"n_estimators": 40}}, "EconMLLearner", marks=pytest.mark.slow
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_learner_of_a_config_sees_that_the_effect_grows_with_age(
+    settings: dict[str, Any], learner: str, tmp_path: Path
+) -> None:
+    design = design_of(1200)
+    found = train_uplift(design, config_of(**settings))
+    assert type(found.scorer.model).__name__ == learner
+    uplift = found.scorer.predict(found.holdout)["uplift"]
+    assert stats.spearmanr(uplift, found.holdout["age"]).statistic > 0.6
+    save_scorer(found.scorer, tmp_path / "model")
+    again = load_scorer(tmp_path / "model").predict(found.holdout)
+    pd.testing.assert_frame_equal(again, found.scorer.predict(found.holdout), check_exact=True)
+    assert not list((tmp_path / "model").glob("*.pkl")) or learner == "EconMLLearner"
+
+
+def test_a_design_with_too_few_units_for_folds_says_so_and_keeps_the_rest() -> None:
+    found = train_uplift(design_of(24), config_of(learner="t", n_folds=5, base="linear", params={}))
+    assert "qini" in found.results
+    assert "uplift_losses" not in found.results
+    assert "no losses and no groups of effects: arm" in found.notes[-1]
