@@ -1,4 +1,4 @@
-"""The study of uplift learners beside their peers: published figures to the digit, surfaces by hand, tables, the page."""
+"""The study of uplift learners: published figures to the digit, surfaces by hand, tables, losses."""
 
 from __future__ import annotations
 
