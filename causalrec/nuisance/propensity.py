@@ -224,7 +224,7 @@ def clip_propensity(propensity: FloatArray, clip: float | None) -> tuple[FloatAr
     room = 1.0 - clip * low.sum(axis=1, keepdims=True)
     rest = np.where(low, 0.0, propensity)
     clipped = np.where(low, clip, rest * room / np.maximum(rest.sum(axis=1, keepdims=True), _TINY))
-    changed = low.any(axis=1)
+    changed: AnyArray = np.asarray(low.any(axis=1))
     return np.where(changed[:, None], clipped, propensity), float(changed.mean())
 
 

@@ -78,10 +78,9 @@ class ClassTransformation(UpliftLearner):
         self.n_jobs = n_jobs
 
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> list[Any]:
-        if nuisance is None and training.propensity is None:
-            nuisance = self._fit_nuisance(training)
-        propensity = training.propensity if nuisance is None else nuisance.propensity
-        base = self._classifier(training.y)
+        base, propensity = self._classifier(training.y), training.propensity
+        if propensity is None:
+            propensity = (self._fit_nuisance(training) if nuisance is None else nuisance).propensity
         models = []
         for code in range(1, training.n_arms):
             inside = np.flatnonzero((training.codes == code) | (training.codes == 0))
