@@ -183,7 +183,7 @@ def effect_models(estimator: Any) -> list[Any]:
     """The models that decide on effects; for an estimator with a final stage of its own, the estimator itself."""
     if families(estimator) & {"StatsModelsCateEstimatorMixin", "StatsModelsCateEstimatorDiscreteMixin"}:
         return []
-    own = ("model_final",) if "_OrthoLearner" in families(estimator) else _META_MODELS
+    own = ("model_final",) if name_of(estimator) in ("DML", "DRLearner", "NonParamDML") else _META_MODELS
     found = [m for a in own for m in _as_list(getattr(estimator, a, None)) if m is not None]
     return found or [estimator]
 

@@ -92,8 +92,9 @@ def bootstrap_intervals(
     -----
     Coverage of 95% intervals, measured at 20 points over 43–150 data sets with 50–60 replicates each (n = 400, a
     confounded treatment, noise of deviation 1, linear effects and ``LinearRegression``): T 0.94, X 0.94, R 0.94,
-    DR 0.94; S with a constant effect 0.95. Where effects are linear and the S-learner's model cannot say so, 0.08: a
-    model that cannot express the effect has intervals about something else.
+    DR 0.94; S with a constant effect 0.95. DR with boosted outcome models and a linear effect model, n = 1000, 0.89 (9
+    data sets, 12 replicates). Where effects are linear and the S-learner's model cannot say so, 0.08: a model that
+    cannot express the effect has intervals about something else.
 
     Regularised models shrink effects, and each refit shrinks them alike. Boosted trees by default, n = 1000, effects
     1 + tanh(2 x), 9–20 data sets: T 0.91 (at single points down to 0.78), DR 0.70, S 0.37. Of the learner's own
