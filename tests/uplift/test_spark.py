@@ -200,6 +200,7 @@ class TestBadInput:
 
 
 class TestRows:
+    @pytest.mark.slow
     def test_what_models_are_trained_on(self, frame, rows):
         asked = Asked("bought", "arm", (*X, "id"), 0.25, "w", "visits")
         found = read_rows(frame, asked, control="none", n_folds=3, random_state=4)
