@@ -213,7 +213,8 @@ class _Reader:
     def _shared(self, node: dict[str, Any]) -> Any:
         if "object" in node:
             cls = _class_at(node["object"])
-            made = self.known[node["id"]] = cls.__new__(cls)
+            made: Any = object.__new__(cls)
+            self.known[node["id"]] = made
             _restore(made, self.value(node["state"]))
             return made
         made = self.known[node["id"]] = self._big(node)

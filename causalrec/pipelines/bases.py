@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def make_learner(settings: UpliftConfig, *, binary: bool, seed: int, nuisance: b
     common: dict[str, Any] = {"random_state": seed}
     folds = {"n_folds": settings.n_folds, **common}
     own: dict[str, Any] = {} if nuisance else {"outcome_model": outcome, "propensity_model": classifier}
-    makers = {
+    makers: dict[str, Callable[[], UpliftLearner]] = {
         "s": lambda: SLearner(outcome, **common),
         "t": lambda: TLearner(None if nuisance else outcome, **common),
         "x": lambda: XLearner(effect_model=regressor, **own, **folds),

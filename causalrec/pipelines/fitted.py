@@ -115,8 +115,9 @@ def importances(scorer: UpliftScorer, learner: str) -> ImportanceResult | None:
     except AttributeError:
         return None
     if scorer.encoding is not None:
-        raw = pd.Series(raw).groupby(scorer.encoding.sources()).sum().reindex(list(scorer.spec.columns)).to_numpy()
-    shares = raw / (raw.sum() or 1.0)
+        by_source = pd.Series(raw).groupby(scorer.encoding.sources()).sum()
+        raw = np.asarray(by_source.reindex(list(scorer.spec.columns)), dtype=np.float64)
+    shares: FloatArray = np.asarray(raw / (raw.sum() or 1.0), dtype=np.float64)
     order = np.argsort(-shares, kind="stable")
     return ImportanceResult(
         model=learner, what="outcome" if hasattr(scorer.model, "predict_outcomes") else "effect",

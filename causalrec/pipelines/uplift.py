@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -200,7 +201,7 @@ def score_uplift(
     Without ``propensity`` the rows are taken as randomised.
     """
     y, arm = frame[outcome].to_numpy(), frame[treatment].to_numpy()
-    shared = {"confidence_level": config.confidence_level, "propensity": propensity}
+    shared: dict[str, Any] = {"confidence_level": config.confidence_level, "propensity": propensity}
     results: dict[str, Result] = {
         "qini": qini_score(y, uplift, arm, **shared),
         "auuc": auuc_score(y, uplift, arm, **shared),
