@@ -51,6 +51,17 @@ _PLOTS: dict[str, Callable[..., Any]] = {
     "placebo": plot_placebo,
 }
 
+_LOSS_COLUMNS = {
+    "learner": "learner",
+    "r_loss": "R-loss",
+    "r_difference": "above the lowest",
+    "r_ci_low": "low",
+    "r_ci_high": "high",
+    "r_pvalue": "p-value",
+    "dr_loss": "DR-loss",
+    "dr_difference": "above the lowest DR-loss",
+}
+
 
 def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str, Any]:
     """Every figure that the results allow, by name."""
@@ -114,7 +125,7 @@ def _uplift(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Sectio
     ]
     names = ("qini_curve", "uplift_bins", GROUPS, IMPORTANCES, BOOSTING, OVERLAP)
     tables = {
-        caption: results[name].to_frame()
+        caption: _losses(results[name]) if name == LOSSES else results[name].to_frame()
         for caption, name in (
             ("By predicted uplift", "uplift_bins"),
             ("Effects by group, doubly robust", GROUPS),
@@ -139,12 +150,17 @@ def _uplift_text(results: Mapping[str, Result]) -> Iterator[str]:
     if isinstance(losses, LearnerComparisonResult):
         yield _loss_text(losses)
     curves, weights = results.get(BOOSTING), results.get(IMPORTANCES)
-    if isinstance(weights, ImportanceResult):
-        yield f"{weights}."
+    if isinstance(weights, ImportanceResult) and weights.n_used:
+        yield f"The predicted {weights.what} depends on: {weights.top()}."
     if isinstance(curves, BoostingCurveResult):
         yield f"Sizes that the data chose: {'; '.join(curves.sizes())}."
     if isinstance(effect, EffectResult):
         yield f"Average effect by the learner's own nuisances, on the units of training: {effect}."
+
+
+def _losses(losses: Result) -> pd.DataFrame:
+    """What fits on a page: both losses, and the interval of the R-loss."""
+    return losses.to_frame()[list(_LOSS_COLUMNS)].rename(columns=_LOSS_COLUMNS)
 
 
 def _loss_text(losses: LearnerComparisonResult) -> str:

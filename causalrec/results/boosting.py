@@ -84,7 +84,8 @@ class BoostingCurveResult(Result):
             trees, gain = self.trees[rows], self.gain[rows]
             known = gain[np.isfinite(gain) & (trees > 0)]
             grown = self.depth[rows][trees > 0]
-            size = f"{_span(trees)} trees of depth {_span(grown)}" if len(grown) else "no trees on its ridge regression"
+            none = "no trees on top of its ridge regression"
+            size = f"{_span(trees)} trees of depth {_span(grown)}" if len(grown) else none
             times = f" in {rows.sum()} folds" if rows.sum() > 1 else ""
             took = f", which take {known.mean():.1%} off the loss" if len(known) else ""
             found.append(f"{name}: {size}{times}{took}")
@@ -121,10 +122,14 @@ class ImportanceResult(Result):
         """A row per covariate."""
         return pd.DataFrame({"covariate": self.covariate, "importance": self.importance})
 
+    def top(self, n: int = 5) -> str:
+        """The most important covariates and their shares."""
+        shown = ", ".join(f"{c} {v:.1%}" for c, v in zip(self.covariate[:n], self.importance[:n], strict=True) if v > 0)
+        more = f" and {self.n_used - n} more" if self.n_used > n else ""
+        return f"{shown or 'no covariate is used'}{more}"
+
     def __str__(self) -> str:
-        top = ", ".join(f"{c} {v:.1%}" for c, v in zip(self.covariate[:5], self.importance[:5], strict=True) if v > 0)
-        more = f" and {self.n_used - 5} more" if self.n_used > 5 else ""
-        return f"{self.model}, {self.what}: {top or 'no covariate is used'}{more} ({self.method})"
+        return f"{self.model}, {self.what}: {self.top()} ({self.method})"
 
 
 def _span(values: IntArray) -> str:

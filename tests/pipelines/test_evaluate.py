@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -108,12 +109,20 @@ def test_a_second_evaluation_replaces_the_first_and_says_the_same(trained: RunSu
     assert not list(trained.path.glob(".*"))
 
 
-def test_champion_changes_only_for_a_better_model(tmp_path: Path) -> None:
-    quick = {"outcome": "converted", "learner": "t", "base": "linear", "n_folds": 2}
-    weak, strong = (
-        small_marketplace(tmp_path, uplift={**quick, "params": {"alpha": alpha}},
-                          average_effect={"enabled": False}, ranker={"enabled": False})
-        for alpha in (1e6, 100.0)
+def test_champion_changes_only_for_a_better_model(
+    trained: RunSummary, place: Path, experiment_config: Callable[..., RunConfig]
+) -> None:
+    rng = np.random.default_rng(0)
+    arms, age = rng.choice(["old", "new"], 1500), rng.normal(size=1500)
+    spend = age * (arms == "new") + rng.normal(size=1500)
+    frame = pd.DataFrame({"user_id": range(1500), "variant": arms, "age": age, "spend": spend})
+    weak, strong = (  # one effect for all, and one that grows with age
+        experiment_config(
+            frame, average_effect={"enabled": False}, abtest={"enabled": False},
+            tracking={"uri": f"sqlite:///{place / 'mlflow.db'}"},  # that store is there already
+            uplift={"learner": learner, "base": "linear", "n_folds": 2},
+        )
+        for learner in ("s", "x")
     )  # fmt: skip
     scores: dict[str, float] = {}
     for version, config in (("1", weak), ("2", strong), ("3", weak)):

@@ -66,7 +66,7 @@ def test_importances_of_nothing_are_drawn() -> None:
 def test_texts_say_what_was_chosen() -> None:
     text = str(found.boosting())
     assert "outcome, control: 9 to 12 trees of depth 2 in 2 folds, which take 10.5% off the loss" in text
-    assert "effect: no trees on its ridge regression" in text
+    assert "effect: no trees on top of its ridge regression" in text
     frame, curves = found.boosting().to_frame(), found.boosting().curves()
     assert frame["trees"].tolist() == found.TREES.tolist()
     assert curves.groupby(["model", "part"], sort=False).size().tolist() == [31, 31, 31, 31, 2]
