@@ -16,9 +16,6 @@ from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from causalrec.config import (
-    BoostedParams,
-    CausalForestParams,
-    ForestParams,
     RankerParams,
     RunConfig,
     load_config,
@@ -27,6 +24,7 @@ from causalrec.config import (
 from causalrec.exceptions import ConfigError
 from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.ranking import Ranker
+from causalrec.uplift_config import BoostedParams, CausalForestParams, ForestParams
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "abtest")  # that one is an experiment's

@@ -10,7 +10,6 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 
 from causalrec._validation import optional_import
-from causalrec.config import UpliftConfig
 from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.pipelines.encoding import EncodedClassifier, EncodedRegressor
 from causalrec.uplift import (
@@ -24,6 +23,7 @@ from causalrec.uplift import (
 )
 from causalrec.uplift.base import UpliftLearner
 from causalrec.uplift.econml_adapter import EconMLLearner
+from causalrec.uplift_config import UpliftConfig
 
 _PENALTIES = np.logspace(-2, 5, 22)
 _NAMES = {"s": "S-learner", "t": "T-learner", "x": "X-learner", "r": "R-learner", "dr": "DR-learner",

@@ -291,7 +291,7 @@ def test_where_treatment_was_chosen_the_propensity_is_cross_fitted_and_weighs_th
     [
         ({}, "XLearner"),
         ({"learner": "s"}, "SLearner"),
-        ({"learner": "t", "base": "forest", "params": {"n_estimators": 5}}, "TLearner"),
+        ({"learner": "t", "base": "forest", "params": {"n_estimators": 5, "n_jobs": 1}}, "TLearner"),
         ({"learner": "r", "base": "linear", "params": {"alpha": 1.0}}, "RLearner"),
         ({"learner": "class_transformation", "outcome": "z"}, "ClassTransformation"),
         ({"learner": "stacked", "members": ["t", "r"], "n_folds": 3, "base": "linear", "params": {}}, "StackedLearner"),
