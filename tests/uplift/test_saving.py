@@ -109,6 +109,16 @@ def test_every_base_predicts_the_same_to_the_bit(base: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(again.predict(X), learner.predict(X))
 
 
+def test_trees_with_a_vector_in_each_leaf(tmp_path: Path) -> None:
+    X, y, treatment = numbers(300)
+    arms = np.where(treatment == 0, 0, 1 + np.arange(300) % 2)
+    learner = DRLearner(SMALL, effect_model=BASES["xgboost"], control=0, n_folds=2, multi_output=True)
+    learner.fit(X, y, treatment=arms, propensity={0: 0.5, 1: 0.25, 2: 0.25})
+    again = load_learner(save_learner(learner, tmp_path / "model"))
+    assert learner.predict(X).shape == (300, 2)
+    np.testing.assert_array_equal(again.predict(X), learner.predict(X))
+
+
 def test_classifiers_constants_and_shared_nuisances(tmp_path: Path) -> None:
     X, _, treatment = numbers()
     y = np.where(treatment == 0, 0, (X[:, 0] > 0).astype(int))  # nothing ever happens under control
