@@ -79,6 +79,13 @@ def make_learner(settings: UpliftConfig, *, binary: bool, seed: int, nuisance: b
     return makers[str(settings.learner)]()
 
 
+def steady(learner: UpliftLearner) -> None:
+    """Let a fitted causal forest predict in one thread: several add up its trees in whatever order they end."""
+    fitted = getattr(getattr(learner, "estimator_", None), "model_cate", None)
+    for forest in getattr(fitted, "estimators_", ()):
+        forest.n_jobs = 1
+
+
 def needs_nuisance(settings: UpliftConfig, *, known_propensity: bool) -> bool:
     """Whether the learner takes shared nuisances; some need nothing but a propensity, and none where it is known."""
     if settings.learner == "class_transformation":

@@ -15,7 +15,7 @@ from causalrec.config import RunConfig
 from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 from causalrec.nuisance import Nuisances, fit_nuisances
-from causalrec.pipelines.bases import base_models, learner_name, make_learner, needs_nuisance, with_learner
+from causalrec.pipelines.bases import base_models, learner_name, make_learner, needs_nuisance, steady, with_learner
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.fitted import Part, boosting_curves, importances, parts_of
 from causalrec.pipelines.inputs import Truth
@@ -124,6 +124,7 @@ def fit_learner(rows: pd.DataFrame, task: Task, config: RunConfig) -> UpliftScor
         learner.fit(covariates, y, treatment=treatment, nuisance=nuisance)
     else:
         learner.fit(covariates, y, treatment=treatment, propensity=task.propensity)
+        steady(learner)
     return scorer
 
 

@@ -15,7 +15,7 @@ import xgboost
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -305,7 +305,10 @@ def test_a_causal_forest_is_a_pickle_inside(tmp_path: Path) -> None:
     from causalrec.uplift.econml_adapter import EconMLLearner
 
     X, y, treatment = numbers(300)
-    forest = econml.CausalForestDML(n_estimators=8, discrete_treatment=True, random_state=0)
+    forest = econml.CausalForestDML(
+        model_y=LinearRegression(), model_t=LogisticRegression(), n_estimators=40, n_jobs=1, random_state=0,
+        discrete_treatment=True,
+    )  # fmt: skip
     learner = EconMLLearner(forest).fit(X, y, treatment=treatment)
     with pytest.raises(StoreError, match=r"econml.*which plain files cannot hold"):
         save_learner(learner, tmp_path / "model")
