@@ -6,9 +6,9 @@ import dataclasses
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import is_typeddict  # pydantic takes typed dicts of typing only from Python 3.12 on
 
 from causalrec._validation import list_some, nearest
@@ -16,6 +16,12 @@ from causalrec.exceptions import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 Built = TypeVar("Built")
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Threads = Annotated[int, Field(strict=True, ge=-1)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -56,6 +62,13 @@ def built(cls: type[Built], options: Mapping[str, Any]) -> Built:
 def suggest(name: str, known: Collection[str]) -> str:
     """``" Did you mean 'x'?"``, else the known names, for the end of a message."""
     return nearest(name, known) or (f" Expected one of {list_some(sorted(known), 20)}." if known else " It takes none.")
+
+
+def check_options(options: Collection[object], known: Collection[str], *, key: str) -> None:
+    """Refuse keys of a free section that whatever takes them does not know."""
+    unknown = [str(option) for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"unknown key '{key}.{unknown[0]}'.{suggest(unknown[0], known)} Remove or rename it.")
 
 
 _WORDS = {

@@ -22,21 +22,23 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes that of typing only from Python 3.12 on
 
-from causalrec._schema import Section, suggest, validated
+from causalrec._schema import (
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Section,
+    Threads,
+    check_options,
+    suggest,
+    validated,
+)
 from causalrec._yaml import Dumper, at_hand, find_yaml, has_keys, overridden, read_mapping
 from causalrec.datasets import list_datasets, simulate_marketplace
 from causalrec.engines import LocalEngine, SparkEngine
 from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, parse_window
-from causalrec.uplift_config import (
-    Fraction,
-    Natural,
-    NonNegative,
-    Positive,
-    Threads,
-    UpliftConfig,
-    check_options,
-)
+from causalrec.uplift_config import UpliftConfig
 
 Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from causalrec._schema import Section, built, suggest, validated
+from causalrec._schema import Fraction, Natural, Section, built, suggest, validated
 from causalrec._yaml import find_yaml, has_keys
 from causalrec.abtest.decisions.rule import DecisionRule
 from causalrec.abtest.experiment import Experiment
@@ -20,7 +20,7 @@ from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority,
 from causalrec.abtest.inferences import INFERENCES
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.sequential.spending import CustomSpending, HwangShihDeCani, ObrienFleming, Pocock, PowerFamily
-from causalrec.config import EXPERIMENT_KEYS, Arm, Fraction, Natural, RunConfig, RunSettings, read_config
+from causalrec.config import EXPERIMENT_KEYS, Arm, RunConfig, RunSettings, read_config
 from causalrec.exceptions import ConfigError
 
 METRICS: Mapping[str, type[Metric]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,20 +17,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes that of typing only from Python 3.12 on
 
-from causalrec._schema import Section, suggest
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Natural = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[int, Field(strict=True, ge=1)]
-Threads = Annotated[int, Field(strict=True, ge=-1)]
-NonNegative = Annotated[float, Field(ge=0)]
-
-
-def check_options(options: Collection[object], known: Collection[str], *, key: str) -> None:
-    """Refuse keys of a free section that whatever takes them does not know."""
-    unknown = [str(option) for option in options if option not in known]
-    if unknown:
-        raise ValueError(f"unknown key '{key}.{unknown[0]}'.{suggest(unknown[0], known)} Remove or rename it.")
+from causalrec._schema import Fraction, Natural, NonNegative, Positive, Section, Threads, check_options
 
 
 def _or_auto(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
