@@ -407,5 +407,5 @@ def test_executors_in_processes_of_their_own(cluster_job):
     for name in ("small", "large"):
         assert found[name]["rows"] == 4_000
         assert found[name]["same"]  # as the local learner that came of it
-        assert found[name]["corr"] > 0.97  # with the truth that a local fit finds as well
-        assert found[name]["error"] < 1.25 * found[name]["local error"] + 0.02
+        assert found[name]["corr"] > 0.97
+        assert found[name]["distance"] < found[name]["noise"]  # no farther than a local fit on other rows
