@@ -149,6 +149,12 @@ def effect_base(base: Any, *, random_state: int, n_jobs: int | None) -> Any:
 
 
 def _check_model(base: Any) -> None:
+    if getattr(base, "early_stopping_rounds", None) is not None:
+        raise CausalRecError(
+            f"{type(base).__name__} has early_stopping_rounds={base.early_stopping_rounds}, which needs rows held out "
+            "that nobody gives it here. Use BoostedRegressor or BoostedClassifier, which hold rows out themselves, or "
+            "set n_estimators."
+        )
     if isinstance(base, type) or not all(callable(getattr(base, name, None)) for name in ("fit", "predict")):
         what = f"the class {base.__name__}; pass an instance of it" if isinstance(base, type) else repr(base)
         raise CausalRecError(f"expected a scikit-learn regressor or classifier as base learner, found {what}.")

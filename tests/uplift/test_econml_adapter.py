@@ -397,3 +397,13 @@ def test_average_effects_are_covered():
             hits[name] += found.ci_low <= truth <= found.ci_high
     low = stats.binom.ppf(5e-4, 100, 0.95)
     assert all(count >= low for count in hits.values()), hits
+
+
+@slow
+def test_a_causal_forest_covers_a_flat_effect_at_every_point():
+    points = np.random.default_rng(0).uniform(-1, 1, size=(12, 3))
+    forest = econml("CausalForestDML")(**ESTIMATORS["CausalForestDML"] | {"n_estimators": 200})
+    found = covered(EconMLLearner(forest), 1000, 25, lambda X: np.ones(len(X)), points)
+    low = stats.binom.ppf(5e-4, 25, 0.95) / 25
+    assert found.mean() > 0.9
+    assert found.min() >= low

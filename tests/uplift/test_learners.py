@@ -399,6 +399,11 @@ class TestErrors:
         with pytest.raises(CausalRecError, match="R-learner weights rows"):
             RLearner(KNeighborsRegressor()).fit(X, y, treatment=t, propensity=0.5)
 
+    def test_early_stopping_without_rows_to_stop_by(self):
+        X, y, t, _ = rows()
+        with pytest.raises(CausalRecError, match="Use BoostedRegressor or BoostedClassifier"):
+            TLearner(XGBRegressor(early_stopping_rounds=5)).fit(X, y, treatment=t)
+
     def test_a_nuisance_of_other_data(self):
         X, y, t, w = rows()
         found = fit_nuisances(X, y, treatment=t, propensity=0.5, outcome_model=LinearRegression())
