@@ -49,6 +49,10 @@ class SharedCovariates:
             self._derived[key] = SharedCovariates(make(self.X))
         return self._derived[key]
 
+    def forget(self, key: object) -> None:
+        """Let go of what :meth:`derived` holds for a key."""
+        self._derived.pop(key, None)
+
     def take(self, rows: IntArray | None) -> Any:
         """The covariates of some rows; of all for None, without a copy."""
         if rows is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,9 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec.nuisance import Nuisances
 from causalrec.nuisance.fitting import outcome_base, predict_mean
 from causalrec.uplift.base import Training, UpliftLearner, View
+
+_JOINED = "with arms"
+_CHUNK = 250_000  # rows that are copied at a time for prediction
 
 
 class SLearner(UpliftLearner):
@@ -71,7 +74,7 @@ class SLearner(UpliftLearner):
 
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> list[Any]:  # noqa: ARG002
         base = outcome_base(self.base_learner, training.y, random_state=self.random_state, n_jobs=self.n_jobs)
-        joined = training.shared.derived("with arms", lambda X: _joined(X, training.all_codes, training.n_arms))
+        joined = training.shared.derived(_JOINED, lambda X: _joined(X, training.all_codes, training.n_arms))
         return [joined.fit(base, training.y, rows=training.index, weight=training.weight)]
 
     def _effects(self, models: list[Any], view: View, n_arms: int) -> FloatArray:
@@ -79,12 +82,20 @@ class SLearner(UpliftLearner):
         return np.asarray(outcomes[:, 1:] - outcomes[:, :1])
 
     def _outcomes(self, models: list[Any], view: View, n_arms: int) -> FloatArray:
-        found = np.empty((view.n_rows, n_arms))
-        joined = _joined(view.covariates, np.zeros(view.n_rows, dtype=np.int64), n_arms)
-        for code in range(n_arms):
-            joined = _as_arm(joined, code, n_arms)
-            found[:, code] = predict_mean(models[0], joined)
+        X, found = view.covariates, np.empty((view.n_rows, n_arms))
+        for start in range(0, view.n_rows, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            some = X.iloc[part] if isinstance(X, pd.DataFrame) else X[part]
+            joined = _joined(some, np.zeros(len(some), dtype=np.int64), n_arms)
+            for code in range(n_arms):
+                joined = _as_arm(joined, code, n_arms)
+                found[part, code] = predict_mean(models[0], joined)
         return found
+
+    def _fit_all(self, training: Training, nuisance: Nuisances | None) -> Self:
+        fitted = super()._fit_all(training, nuisance)
+        training.shared.forget(_JOINED)  # a copy of the covariates, which only the folds' models share
+        return fitted
 
 
 def _joined(X: Any, codes: IntArray, n_arms: int) -> Any:
