@@ -56,6 +56,9 @@ class Bins:
     ----------
     X : frame or array of shape (n, p)
         Kept by reference, never changed. A frame may hold categories and missing values.
+    common : bool
+        Whether subsets take the cuts of all rows. Not so, each set of rows is cut on its own, as XGBoost does, and is
+        the cheaper way where the sets are disjoint, such as the arms of a T-learner.
 
     Raises
     ------
@@ -78,12 +81,13 @@ class Bins:
     (2,)
     """
 
-    def __init__(self, X: Any) -> None:
+    def __init__(self, X: Any, *, common: bool = True) -> None:
         if hasattr(X, "tocsr"):
             raise CausalRecError("X is sparse; sparse covariates are not supported. Pass X.toarray().")
         self.X = check_covariates(X)
         check_model_columns(self.X, model="XGBoost")
         self.n_rows = int(self.X.shape[0])
+        self.common = common
         self._reset()
 
     def _reset(self) -> None:
@@ -93,7 +97,7 @@ class Bins:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"X": self.X, "n_rows": self.n_rows}
+        return {"X": self.X, "n_rows": self.n_rows, "common": self.common}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -162,7 +166,7 @@ class Bins:
 
     def _find(self, settings: BinSettings, rows: AnyArray | None, n_jobs: int | None) -> Any:
         key = settings.key
-        if key not in self._full:
+        if key not in self._full and (rows is None or self.common):
             self._full[key] = self._build(self.X, settings, None, n_jobs)
         if rows is None:
             return self._full[key]
@@ -170,7 +174,7 @@ class Bins:
         if place in self._subsets:
             self._subsets.move_to_end(place)
             return self._subsets[place][1]
-        matrix = self._build(self.take(rows), settings, self._full[key], n_jobs)
+        matrix = self._build(self.take(rows), settings, self._full[key] if self.common else None, n_jobs)
         self._subsets[place] = (len(rows), matrix)
         while len(self._subsets) > 1 and sum(n for n, _ in self._subsets.values()) > _KEPT_ROWS * self.n_rows:
             _, (_, dropped) = self._subsets.popitem(last=False)

@@ -84,11 +84,17 @@ class Training:
         )  # fmt: skip
 
     def fit(
-        self, base: Any, target: FloatArray, *, inside: IntArray | None = None, weight: FloatArray | None = None
+        self,
+        base: Any,
+        target: FloatArray,
+        *,
+        inside: IntArray | None = None,
+        weight: FloatArray | None = None,
+        common_bins: bool = True,
     ) -> Any:
         """A fitted clone of ``base``; ``inside`` are positions, with a target and weight for each; all by default."""
         rows = self.index if inside is None else inside if self.index is None else self.index[inside]
-        return self.shared.fit(base, target, rows=rows, weight=weight)
+        return self.shared.fit(base, target, rows=rows, weight=weight, common_bins=common_bins)
 
     def view(self, inside: IntArray | None = None) -> View:
         """Some of these rows, for prediction; all by default."""

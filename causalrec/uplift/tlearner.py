@@ -99,9 +99,12 @@ class TLearner(UpliftLearner):
 
 def fit_arms(training: Training, base: Any) -> list[Any]:
     """A model of the outcome for every arm, control first."""
-    models = []
-    for code in range(training.n_arms):
-        rows = training.arm(code)
-        weight = None if training.weight is None else training.weight[rows]
-        models.append(training.fit(base, training.y[rows], inside=rows, weight=weight))
-    return models
+    return [fit_on_arm(training, base, training.y[training.arm(code)], code) for code in range(training.n_arms)]
+
+
+def fit_on_arm(training: Training, base: Any, target: FloatArray, code: int, *, common_bins: bool = False) -> Any:
+    """A model of a target on the rows of an arm; boosted bases bin them alone, unless folds share the bins of all."""
+    rows = training.arm(code)
+    weight = None if training.weight is None else training.weight[rows]
+    common = common_bins or training.index is not None
+    return training.fit(base, target, inside=rows, weight=weight, common_bins=common)

@@ -13,7 +13,7 @@ from causalrec.nuisance import Nuisances
 from causalrec.nuisance.fitting import MeanModel, outcome_base
 from causalrec.nuisance.propensity import arm_probabilities, fit_propensity_models, propensity_base
 from causalrec.uplift.base import EffectLearner, Training, View
-from causalrec.uplift.tlearner import fit_arms
+from causalrec.uplift.tlearner import fit_arms, fit_on_arm
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +101,10 @@ class XLearner(EffectLearner):
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> XModels:
         base = self._effect_base()
         outcomes = self._other_outcomes(training) if nuisance is None else nuisance.outcomes
-        treated, control = [], []
+        treated, control, common = [], [], nuisance is not None  # whose models have the bins of all rows
         for code in range(1, training.n_arms):
-            treated.append(_fit_imputed(training, base, outcomes[:, 0], code, sign=1.0))
-            control.append(_fit_imputed(training, base, outcomes[:, code], 0, sign=-1.0))
+            treated.append(_fit_imputed(training, base, outcomes[:, 0], code, 1.0, common))
+            control.append(_fit_imputed(training, base, outcomes[:, code], 0, -1.0, common))
         shares, models = self._shares(training, nuisance)
         return XModels(tuple(treated), tuple(control), shares, models)
 
@@ -149,8 +149,8 @@ class XLearner(EffectLearner):
         return [*models.of_treated, *models.of_control]
 
 
-def _fit_imputed(training: Training, base: Any, other: FloatArray, code: int, *, sign: float) -> Any:
+def _fit_imputed(training: Training, base: Any, other: FloatArray, code: int, sign: float, common_bins: bool) -> Any:
     """A model of the effect on the rows of an arm: the outcome less what the other arm's model expects, or reversed."""
     rows = training.arm(code)
-    weight = None if training.weight is None else training.weight[rows]
-    return training.fit(base, sign * (training.y[rows] - other[rows]), inside=rows, weight=weight)
+    imputed = sign * (training.y[rows] - other[rows])
+    return fit_on_arm(training, base, imputed, code, common_bins=common_bins)
