@@ -59,7 +59,7 @@ def write_rows(n: int, path: Path, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 20))
     treatment = (rng.uniform(size=n) < 1 / (1 + np.exp(0.5 * X[:, 1] - 0.5 * X[:, 0]))).astype(np.int64)
-    tau = 0.5 * X[:, 0] + (X[:, 2] > 0) + np.maximum(X[:, 3], 0)
+    tau = 0.5 * X[:, 0] + np.tanh(X[:, 2]) + np.maximum(X[:, 3], 0)
     y = X[:, 0] + np.abs(X[:, 1]) + X[:, 4] * X[:, 5] + treatment * tau + rng.normal(size=n)
     path.mkdir(parents=True, exist_ok=True)
     for name, values in {"X": X, "treatment": treatment, "tau": tau, "y": y}.items():
@@ -219,7 +219,8 @@ def memory(kind: str) -> float:
 def in_process(python: str, system: str, what: str, path: Path) -> dict[str, Any]:
     """A measurement in a process of its own."""
     command = [python, __file__, "--measure", system, what, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # a thread that waits burns no core
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{LABELS.get(what, what)} by {system} failed:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -95,15 +95,16 @@ def seconds_table(errors: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return learner_table(errors, columns, lambda s: short(s.mean()), "seconds")
 
 
-def paired(errors: pd.DataFrame, one: str, other: str, learner: str) -> tuple[float, float, float]:
-    """Mean difference in error of one column against another over the runs that both have, its error, and the ratio."""
+def paired(errors: pd.DataFrame, one: str, other: str, learner: str) -> tuple[float, float]:
+    """Mean of the log of one column's error over another's in the tasks that both have, and its standard error."""
     chosen = errors[errors["learner"] == learner].pivot(index="task", columns="column", values="mse")
     if one not in chosen or other not in chosen:
-        return np.nan, np.nan, np.nan
-    both = chosen[[one, other]].dropna()
-    difference = both[one] - both[other]
-    error = difference.std(ddof=1) / np.sqrt(len(both)) if len(both) > 1 else 0.0
-    return float(difference.mean()), float(error), float(both[one].mean() / both[other].mean())
+        return np.nan, np.nan
+    logs = np.log(chosen[one] / chosen[other]).dropna()
+    if logs.empty:
+        return np.nan, np.nan
+    error = logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else 0.0
+    return float(logs.mean()), float(error)
 
 
 def lost(errors: pd.DataFrame, columns: Sequence[str], ours: str = OURS) -> pd.DataFrame:
@@ -112,8 +113,7 @@ def lost(errors: pd.DataFrame, columns: Sequence[str], ours: str = OURS) -> pd.D
     for name, part in errors.groupby("set"):
         for learner in LEARNERS:
             for column in (c for c in columns if not c.startswith(OURS)):
-                difference, error, ratio = paired(part, ours, column, learner)
-                if difference > 2 * error and ratio > 1.02:
-                    rows.append({"set": name, "learner": learner, "to": column, "difference": difference,
-                                 "standard error": error, "ratio": ratio})  # fmt: skip
-    return pd.DataFrame(rows, columns=["set", "learner", "to", "difference", "standard error", "ratio"])
+                log, error = paired(part, ours, column, learner)
+                if log > max(2 * error, np.log(1.02)):
+                    rows.append({"set": name, "learner": learner, "to": column, "log": log, "standard error": error})
+    return pd.DataFrame(rows, columns=["set", "learner", "to", "log", "standard error"])
