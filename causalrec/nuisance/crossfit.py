@@ -11,6 +11,7 @@ import numpy as np
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.exceptions import TreatmentError
 from causalrec.nuisance.fitting import SharedCovariates
+from causalrec.nuisance.joined import ArmModel, join_arms, predict_joined
 from causalrec.nuisance.propensity import (
     Calibration,
     Calibrator,
@@ -29,6 +30,7 @@ class Recipe:
     propensity_model: Any  # None where the propensity is known
     calibration: Calibration
     clip: float | None
+    joint_outcome: bool = False  # one outcome model of all arms
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +62,54 @@ def fit_outside(
 ) -> Held:
     """Models fitted without the rows that are ``away``, and their predictions for these."""
     held = np.flatnonzero(away)
-    outcome_models, outcomes = [], []
-    for arm in range(n_arms):
-        rows = np.flatnonzero(~away & (codes == arm))
-        chosen = None if weight is None else weight[rows]
-        outcome_models.append(shared.fit(recipe.outcome_model, y[rows], rows=rows, weight=chosen))
-        outcomes.append(shared.predict(outcome_models[-1], held))
+    if recipe.joint_outcome:
+        outcome_models, outcomes = _fit_joint(shared, recipe.outcome_model, y, codes, n_arms, weight, away)
+    else:
+        outcome_models, outcomes = _fit_each(shared, recipe.outcome_model, y, codes, n_arms, weight, away)
     propensity_models: list[Any] = []
     propensity: FloatArray = np.empty((len(held), 0))
     if recipe.propensity_model is not None:
         rows = np.flatnonzero(~away)
         propensity_models = fit_propensity_models(shared, recipe.propensity_model, codes, n_arms, rows, weight)
         propensity = arm_probabilities([shared.predict(model, held) for model in propensity_models])
-    return Held(
-        held, FoldModels(tuple(outcome_models), tuple(propensity_models)), np.column_stack(outcomes), propensity
-    )
+    return Held(held, FoldModels(tuple(outcome_models), tuple(propensity_models)), outcomes, propensity)
+
+
+def _fit_each(
+    shared: SharedCovariates,
+    base: Any,
+    y: FloatArray,
+    codes: IntArray,
+    n_arms: int,
+    weight: FloatArray | None,
+    away: BoolArray,
+) -> tuple[list[Any], FloatArray]:
+    """An outcome model per arm."""
+    held = np.flatnonzero(away)
+    models, outcomes = [], np.empty((len(held), n_arms))
+    for arm in range(n_arms):
+        rows = np.flatnonzero(~away & (codes == arm))
+        chosen = None if weight is None else weight[rows]
+        models.append(shared.fit(base, y[rows], rows=rows, weight=chosen))
+        outcomes[:, arm] = shared.predict(models[-1], held)
+    return models, outcomes
+
+
+def _fit_joint(
+    shared: SharedCovariates,
+    base: Any,
+    y: FloatArray,
+    codes: IntArray,
+    n_arms: int,
+    weight: FloatArray | None,
+    away: BoolArray,
+) -> tuple[list[Any], FloatArray]:
+    """One outcome model with the arm among its covariates, seen as a model per arm."""
+    rows = np.flatnonzero(~away)
+    joined = SharedCovariates(join_arms(shared.take(rows), codes[rows], n_arms))
+    model = joined.fit(base, y[rows], weight=None if weight is None else weight[rows])
+    outcomes = predict_joined(model, shared.take(np.flatnonzero(away)), n_arms, range(n_arms))
+    return [ArmModel(model, code, n_arms) for code in range(n_arms)], outcomes
 
 
 def finish_propensity(

@@ -32,6 +32,7 @@ def fit_nuisances(
     groups: Any = None,
     outcome_model: Any = None,
     propensity_model: Any = None,
+    joint_outcome: bool = False,
     n_folds: int = 5,
     calibration: Calibration = None,
     clip: float | None = None,
@@ -57,6 +58,10 @@ def fit_nuisances(
         boosted trees.
     propensity_model : scikit-learn classifier, optional
         By default boosted trees.
+    joint_outcome : bool
+        One outcome model per fold with the arm among its covariates, as in an S-learner, instead of one per arm:
+        twice the rows for what the arms share, where effects are small beside the outcome's variation or an arm is
+        small.
     n_folds : int
     calibration : {"sigmoid", "isotonic"}, optional
         Calibrate the propensity of each fold on the others.
@@ -103,6 +108,7 @@ def fit_nuisances(
         else propensity_base(propensity_model, random_state=random_state, n_jobs=n_jobs),
         check_calibration(calibration),
         check_clip(clip, len(labels)),
+        joint_outcome,
     )  # fmt: skip
     known = None if propensity is None else known_propensity(propensity, labels, n_rows=n)
     units = check_groups(groups, n_rows=n)

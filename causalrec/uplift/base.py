@@ -257,7 +257,8 @@ class UpliftLearner(BaseEstimator):
             training.shared if training.index is None else training.view().covariates, training.y,
             treatment=training.codes, control=0, propensity=training.propensity, sample_weight=training.weight,
             groups=training.groups, outcome_model=self._outcome_model(), propensity_model=self.propensity_model,
-            n_folds=self.n_folds, calibration=self.calibration, clip=self.clip, random_state=self.random_state,
+            joint_outcome=getattr(self, "joint_outcome", False), n_folds=self.n_folds, calibration=self.calibration,
+            clip=self.clip, random_state=self.random_state,
             n_jobs=self.n_jobs,
         )  # fmt: skip
 

@@ -36,7 +36,7 @@ class DRLearner(ScoreLearner):
         The arm that effects are measured against; needed unless the treatment is 0/1.
     n_folds : int
         Folds of the nuisances.
-    calibration, clip : as in :func:`causalrec.nuisance.fit_nuisances`
+    joint_outcome, calibration, clip : as in :func:`causalrec.nuisance.fit_nuisances`
     multi_output : bool
         One effect model for all arms, where the base learner takes targets of shape (n, k - 1): of XGBoost trees with
         a vector in each leaf, which find splits that serve all arms.
@@ -72,6 +72,7 @@ class DRLearner(ScoreLearner):
         effect_model: Any = None,
         propensity_model: Any = None,
         control: object = None,
+        joint_outcome: bool = False,
         n_folds: int = 5,
         calibration: Calibration = None,
         clip: float | None = None,
@@ -84,6 +85,7 @@ class DRLearner(ScoreLearner):
         self.effect_model = effect_model
         self.propensity_model = propensity_model
         self.control = control
+        self.joint_outcome = joint_outcome
         self.n_folds = n_folds
         self.calibration = calibration
         self.clip = clip

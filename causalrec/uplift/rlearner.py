@@ -34,7 +34,7 @@ class RLearner(ScoreLearner):
         The arm that effects are measured against; needed unless the treatment is 0/1.
     n_folds : int
         Folds of the nuisances.
-    calibration, clip : as in :func:`causalrec.nuisance.fit_nuisances`
+    joint_outcome, calibration, clip : as in :func:`causalrec.nuisance.fit_nuisances`
     random_state : int
     n_jobs : int, optional
         Threads of the default base learners.
@@ -67,6 +67,7 @@ class RLearner(ScoreLearner):
         effect_model: Any = None,
         propensity_model: Any = None,
         control: object = None,
+        joint_outcome: bool = False,
         n_folds: int = 5,
         calibration: Calibration = None,
         clip: float | None = None,
@@ -78,6 +79,7 @@ class RLearner(ScoreLearner):
         self.effect_model = effect_model
         self.propensity_model = propensity_model
         self.control = control
+        self.joint_outcome = joint_outcome
         self.n_folds = n_folds
         self.calibration = calibration
         self.clip = clip

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import FloatArray
 from causalrec.nuisance import Nuisances
-from causalrec.nuisance.fitting import outcome_base, predict_mean
+from causalrec.nuisance.fitting import outcome_base
+from causalrec.nuisance.joined import join_arms, predict_joined
 from causalrec.uplift.base import Training, UpliftLearner, View
 
 _JOINED = "with arms"
-_CHUNK = 250_000  # rows that are copied at a time for prediction
 
 
 class SLearner(UpliftLearner):
@@ -74,7 +73,7 @@ class SLearner(UpliftLearner):
 
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> list[Any]:  # noqa: ARG002
         base = outcome_base(self.base_learner, training.y, random_state=self.random_state, n_jobs=self.n_jobs)
-        joined = training.shared.derived(_JOINED, lambda X: _joined(X, training.all_codes, training.n_arms))
+        joined = training.shared.derived(_JOINED, lambda X: join_arms(X, training.all_codes, training.n_arms))
         return [joined.fit(base, training.y, rows=training.index, weight=training.weight)]
 
     def _effects(self, models: list[Any], view: View, n_arms: int) -> FloatArray:
@@ -82,42 +81,9 @@ class SLearner(UpliftLearner):
         return np.asarray(outcomes[:, 1:] - outcomes[:, :1])
 
     def _outcomes(self, models: list[Any], view: View, n_arms: int) -> FloatArray:
-        X, found = view.covariates, np.empty((view.n_rows, n_arms))
-        for start in range(0, view.n_rows, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            some = X.iloc[part] if isinstance(X, pd.DataFrame) else X[part]
-            joined = _joined(some, np.zeros(len(some), dtype=np.int64), n_arms)
-            for code in range(n_arms):
-                joined = _as_arm(joined, code, n_arms)
-                found[part, code] = predict_mean(models[0], joined)
-        return found
+        return predict_joined(models[0], view.covariates, n_arms, range(n_arms))
 
     def _fit_all(self, training: Training, nuisance: Nuisances | None) -> Self:
         fitted = super()._fit_all(training, nuisance)
         training.shared.forget(_JOINED)  # a copy of the covariates, which only the folds' models share
         return fitted
-
-
-def _joined(X: Any, codes: IntArray, n_arms: int) -> Any:
-    """The covariates and, behind them, an indicator of each arm but control."""
-    indicators = (codes[:, None] == np.arange(1, n_arms)).astype(np.float64)
-    if not isinstance(X, pd.DataFrame):
-        return np.column_stack([X, indicators])
-    return X.assign(**dict(zip(_names(X, n_arms), indicators.T, strict=True)))
-
-
-def _names(X: pd.DataFrame, n_arms: int) -> list[str]:
-    """Names for the indicators that no covariate has."""
-    prefix = "arm"
-    while any(str(c).startswith(prefix) for c in X.columns):
-        prefix += "_"
-    return [f"{prefix}{code}" for code in range(1, n_arms)]
-
-
-def _as_arm(joined: Any, code: int, n_arms: int) -> Any:
-    """The same rows with the indicators of one arm; an array, which is ours, in place."""
-    values = [float(a == code) for a in range(1, n_arms)]
-    if isinstance(joined, pd.DataFrame):
-        return joined.assign(**dict(zip(map(str, joined.columns[1 - n_arms :]), values, strict=True)))
-    joined[:, 1 - n_arms :] = values
-    return joined

@@ -113,7 +113,8 @@ def ours(what: str, rows: Rows) -> dict[str, Any]:
     if what == "X":
         return {"X": XLearner(base(), propensity_model=logistic()).fit(X, y, treatment=treatment).predict(X)}
     if what == "DR":
-        learner = DRLearner(base(), propensity_model=logistic(), n_folds=2)
+        # One outcome model of both arms per fold, as in EconML's.
+        learner = DRLearner(base(), propensity_model=logistic(), joint_outcome=True, n_folds=2)
         return {"DR": learner.fit(X, y, treatment=treatment).predict(X)}
     nuisance = fit_nuisances(
         X, y, treatment=treatment, outcome_model=base(), propensity_model=logistic(), n_folds=2, n_jobs=THREADS

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import special, stats
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
-from causalrec.nuisance import dr_loss, fit_nuisances, make_folds, r_loss
+from causalrec.nuisance import BoostedRegressor, dr_loss, fit_nuisances, make_folds, r_loss
 from causalrec.uplift import DRLearner, RLearner, SLearner, TLearner, XLearner
 
 LINEAR = {"outcome_model": LinearRegression(), "propensity_model": LogisticRegression()}
@@ -96,6 +97,37 @@ class TestCrossFitting:
             found.average_effect()
         with pytest.raises(TreatmentError, match="'none' is no arm other than control"):
             found.average_effect(arm="none")
+
+    def test_one_outcome_model_of_all_arms(self):
+        rng = np.random.default_rng(5)
+        X, t, w = rng.normal(size=(300, 2)), rng.integers(0, 3, 300), rng.uniform(0.5, 2, 300)
+        y = X[:, 0] + t * (t + X[:, 1]) + rng.normal(size=300)
+        base = RandomForestRegressor(5, max_depth=4, random_state=0)
+        found = fit_nuisances(
+            X, y, treatment=t, control=0, propensity=[[0.3, 0.3, 0.4]] * 300, sample_weight=w, outcome_model=base,
+            joint_outcome=True, n_folds=3,
+        )  # fmt: skip
+
+        def joined(rows, arms):
+            return np.column_stack([X[rows], arms == 1, arms == 2])
+
+        for k in range(3):
+            out, away = found.fold != k, found.fold == k
+            fitted = clone(base).fit(joined(out, t[out]), y[out], w[out])
+            for a in range(3):
+                by_hand = fitted.predict(joined(away, np.full(away.sum(), a)))
+                np.testing.assert_allclose(found.outcomes[away, a], by_hand)
+        assert all(len({id(m.model) for m in fold.outcome}) == 1 for fold in found.models)
+        assert found.predict_outcomes(X[:4]).shape == (4, 3)
+        np.testing.assert_array_equal(TLearner().fit(X, y, treatment=t, nuisance=found).predict(X[:4]).shape, (4, 2))
+        frame = pd.DataFrame(X, columns=["a", "arm"]).assign(kind=pd.Categorical(rng.choice(["u", "v"], 300)))
+        trees = BoostedRegressor(n_estimators=5, max_depth=2, n_folds=2)
+        learner = DRLearner(trees, effect_model=BoostedRegressor(n_folds=2), control=0, joint_outcome=True, n_folds=3)
+        learner.fit(frame, y, treatment=t, propensity=[[0.3, 0.3, 0.4]] * 300)
+        again = pickle.loads(pickle.dumps(learner))
+        np.testing.assert_array_equal(
+            again.nuisance_.predict_outcomes(frame), learner.nuisance_.predict_outcomes(frame)
+        )
 
     def test_groups_lie_in_one_fold_and_are_clusters(self):
         X, y, t = rows()
