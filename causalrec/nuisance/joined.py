@@ -53,10 +53,10 @@ def join_arms(X: Any, codes: IntArray, n_arms: int) -> Any:
     indicators = (codes[:, None] == np.arange(1, n_arms)).astype(np.float64)
     if not isinstance(X, pd.DataFrame):
         return np.column_stack([X, indicators])
-    return X.assign(**dict(zip(_names(X, n_arms), indicators.T, strict=True)))
+    return X.assign(**dict(zip(arm_names(X, n_arms), indicators.T, strict=True)))
 
 
-def _names(X: pd.DataFrame, n_arms: int) -> list[str]:
+def arm_names(X: pd.DataFrame, n_arms: int) -> list[str]:
     """Names for the indicators that no covariate has."""
     prefix = "arm"
     while any(str(c).startswith(prefix) for c in X.columns):

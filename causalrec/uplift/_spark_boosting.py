@@ -20,10 +20,10 @@ from causalrec._validation import CovariateForm, optional_import
 from causalrec.exceptions import CausalRecError, EngineError
 from causalrec.nuisance.boosting import is_boosted
 from causalrec.nuisance.fitting import Constant
+from causalrec.nuisance.joined import arm_names
 from causalrec.nuisance.rounds import Curve, Task
 from causalrec.uplift._spark_batches import BatchFunction, fit_start, fit_whole, in_one_task, start_margin, with_columns
 from causalrec.uplift._spark_rows import Rows
-from causalrec.uplift.slearner import _names
 
 _ROWS_PER_WORKER = 10_000
 _NOT_FOR_WORKERS = ("n_jobs", "nthread", "enable_categorical", "feature_types", "missing", "n_estimators", "verbosity")
@@ -213,7 +213,7 @@ class Trainer:
 def _with_arms(rows: Rows) -> CovariateForm:
     """The form of the covariates with the S-learner's indicators behind them."""
     names = list(rows.form.columns or ())
-    names += _names(pd.DataFrame(columns=names), len(rows.labels))
+    names += arm_names(pd.DataFrame(columns=names), len(rows.labels))
     return CovariateForm(len(names), tuple(names), rows.form.categories)
 
 
