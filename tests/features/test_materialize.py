@@ -90,6 +90,13 @@ def march(first: int, last: int) -> set[str]:
     return {f"{day:02d}" for day in range(first, last + 1)}
 
 
+# Spark takes seconds here, and the same text of SQL is compared between the engines in the other files by default.
+SLOW_ON_SPARK = pytest.mark.parametrize(
+    "engine", ["local", pytest.param("spark", marks=[pytest.mark.spark, pytest.mark.slow])], indirect=True
+)
+
+
+@SLOW_ON_SPARK
 def test_each_midnight_has_the_keys_that_are_known(engine: Engine, tmp_path: Path) -> None:
     store, events = opened(engine, tmp_path, pd.concat([make_events(), event("2025-03-04", user=7)])), []
     done = store.materialize(FEATURES, *WEEK, progress=lambda *days: events.append(days))
@@ -108,6 +115,7 @@ def test_each_midnight_has_the_keys_that_are_known(engine: Engine, tmp_path: Pat
     assert events[2:] == [(7, 7)]
 
 
+@SLOW_ON_SPARK
 def test_the_registry_says_how_it_came_about(engine: Engine, tmp_path: Path) -> None:
     path = opened(engine, tmp_path).materialize(FEATURES, *WEEK).path
     assert path == tmp_path / "spend" / FEATURES.spec_hash[:8]
@@ -174,6 +182,7 @@ def test_without_a_limit_a_window_reaches_all_later_days(tmp_path: Path) -> None
         assert computed(store, *WEEK, features=features) == march(4, 7)
 
 
+@SLOW_ON_SPARK
 def test_entities_are_kept_also_before_they_are_known(engine: Engine, tmp_path: Path) -> None:
     store, entities = opened(engine, tmp_path), pd.DataFrame({"user": [1, 99, 1]})
     assert computed(store, *WEEK, entities=entities) == march(1, 7)
@@ -281,6 +290,7 @@ def test_each_engine_reads_what_the_other_wrote(tmp_path: Path, spark_session: A
         pd.testing.assert_frame_equal(*both)
 
 
+@SLOW_ON_SPARK
 def test_attributes_are_kept_for_all_keys(engine: Engine, tmp_path: Path) -> None:
     items = pd.DataFrame({"user": [1, 2], "color": ["red", "blue"]})
     engine.register("items", items)
@@ -300,6 +310,7 @@ def test_features_of_the_time_alone_need_a_spine(engine: Engine, tmp_path: Path)
     assert as_pandas(store.load(features))["weekday"].tolist() == np.repeat([6, 7, 1, 2, 3, 4], 5).tolist()
 
 
+@SLOW_ON_SPARK
 def test_names_and_places_may_be_odd(engine: Engine, tmp_path: Path) -> None:
     name = 'o\'k `x` "y"'
     engine.register("events", make_events().rename(columns={"shop": name}))
@@ -546,6 +557,7 @@ def test_only_attributes_that_are_taken_are_looked_at(local_engine: Engine, tmp_
         items = items.assign(**changed)
 
 
+@SLOW_ON_SPARK
 def test_keys_and_times_that_are_derived(engine: Engine, tmp_path: Path) -> None:
     store = FeatureStore(engine, tmp_path)
     days = pd.to_datetime(["2025-01-01", "2025-01-02"])

@@ -140,7 +140,10 @@ with t.LocalEngine(threads=1) as engine:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 @pytest.mark.parametrize(
     ("had", "moment"),
-    [*((True, moment) for moment in MOMENTS), *((False, m) for m in ("before the commit", "in the registry"))],
+    [
+        *((True, moment) for moment in MOMENTS),
+        *(pytest.param(False, m, marks=pytest.mark.slow) for m in ("before the commit", "in the registry")),
+    ],
 )
 def test_a_kill_leaves_what_was_there_and_the_next_run_completes(store: FeatureStore, had: bool, moment: str) -> None:
     """The values change, and the run that writes the new ones is killed."""
