@@ -113,6 +113,20 @@ class TestByHand:
         ours = XLearner(LinearRegression(), propensity_model=LogisticRegression(C=0.5)).fit(X, y, treatment=t)
         np.testing.assert_allclose(ours.predict(X), theirs.effect(X), rtol=1e-9)
 
+    @pytest.mark.slow  # EconML takes many seconds to import
+    def test_dr_equals_econml_on_the_same_folds(self):
+        dr = pytest.importorskip("econml.dr")
+        X, y, t, _ = rows(600)
+        base = XGBRegressor(n_estimators=10, max_depth=3, n_jobs=1, random_state=0)
+        ours = DRLearner(base, propensity_model=LogisticRegression(), joint_outcome=True, n_folds=3)
+        fold = ours.fit(X, y, treatment=t).nuisance_.fold
+        theirs = dr.DRLearner(
+            model_regression=base, model_propensity=LogisticRegression(), model_final=base,
+            cv=[(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(3)], random_state=0,
+        )  # fmt: skip
+        theirs.fit(y, t, X=X)
+        np.testing.assert_allclose(ours.predict(X), theirs.effect(X), rtol=1e-6)
+
     def test_out_of_fold_is_a_loop_of_fits(self):
         X, y, t, _ = rows(200)
         learner = TLearner(Ridge(), n_folds=4)
