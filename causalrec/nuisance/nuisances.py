@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec._validation import CovariateForm, check_confidence_level, check_length, list_some
 from causalrec.exceptions import CausalRecError, OverlapError, TreatmentError
 from causalrec.nuisance.crossfit import FoldModels as FoldModels
 from causalrec.nuisance.crossfit import Held, Recipe, finish_propensity, fit_outside
 from causalrec.nuisance.fitting import SharedCovariates, predict_mean
-from causalrec.nuisance.folds import check_groups
+from causalrec.nuisance.folds import check_groups, make_folds
 from causalrec.nuisance.propensity import Calibrator, clip_propensity, overlap, predict_arms
 from causalrec.nuisance.scores import Estimand, aipw_scores, average_of_scores, effect_influence, effect_result
 from causalrec.results import EffectResult, OverlapResult
@@ -215,14 +215,9 @@ class Nuisances:
 
         Raises
         ------
-        CausalRecError
-            For fewer than three folds.
+        TreatmentError
+            When there are two folds, and the other one is too small to be split in two.
         """
-        if self.n_folds < 3:
-            raise CausalRecError(
-                "leaving out a second fold needs nuisances of three folds or more; these have two. Use n_folds=3, or "
-                "call fit_predict without nuisance."
-            )
         shared = self.covariates(X)
         if ("outside", fold) not in self._cache:
             self._cache["outside", fold] = self._outside(fold, shared)
@@ -231,13 +226,13 @@ class Nuisances:
 
     def _outside(self, fold: int, shared: SharedCovariates) -> Nuisances:
         rows = np.flatnonzero(self.fold != fold)
-        others = [j for j in range(self.n_folds) if j != fold]
+        inner = self._inner_folds(fold, rows)
         outcomes = np.empty((self.n_obs, len(self.labels)))
         raw = np.empty_like(outcomes)
         models = []
-        for other in others:
-            pair = self._pair(min(fold, other), max(fold, other), shared)
-            inside = self.fold == other
+        for other in np.unique(inner[rows]):
+            inside = inner == other
+            pair = self._pair(fold, int(other), inside, shared)
             outcomes[inside] = pair.outcomes[inside[pair.rows]]
             if not self.propensity_known:
                 raw[inside] = pair.propensity[inside[pair.rows]]
@@ -246,20 +241,30 @@ class Nuisances:
         propensity, clipped, calibrator = part.propensity, 0.0, None
         if not self.propensity_known:
             propensity, clipped, calibrator = finish_propensity(
-                raw[rows], self.codes[rows], self.fold[rows], part.sample_weight, self.recipe
+                raw[rows], self.codes[rows], inner[rows], part.sample_weight, self.recipe
             )
         return replace(
-            part, outcomes=outcomes[rows], propensity=propensity, share_clipped=clipped, calibrator=calibrator,
-            models=tuple(models), _cache={},
+            part, fold=inner[rows], outcomes=outcomes[rows], propensity=propensity, share_clipped=clipped,
+            calibrator=calibrator, models=tuple(models), _cache={},
         )  # fmt: skip
 
-    def _pair(self, one: int, other: int, shared: SharedCovariates) -> Held:
-        if ("pair", one, other) not in self._cache:
-            away = (self.fold == one) | (self.fold == other)
-            self._cache["pair", one, other] = fit_outside(
+    def _inner_folds(self, fold: int, rows: IntArray) -> IntArray:
+        """The folds of the rows outside a fold; a single one that is left is split in two, numbered from 2."""
+        if self.n_folds > 2:
+            return self.fold
+        groups = None if self.groups is None else np.unique(self.groups[rows], return_inverse=True)[1]
+        inner = np.full(self.n_obs, fold)
+        inner[rows] = 2 + make_folds(self.codes[rows], 2, labels=self.labels, groups=groups)
+        return inner
+
+    def _pair(self, fold: int, other: int, inside: BoolArray, shared: SharedCovariates) -> Held:
+        key = ("pair", min(fold, other), max(fold, other))
+        if key not in self._cache:
+            away = (self.fold == fold) | inside
+            self._cache[key] = fit_outside(
                 shared, self.recipe, self.y, self.codes, len(self.labels), self.sample_weight, away
             )
-        held: Held = self._cache["pair", one, other]
+        held: Held = self._cache[key]
         return held
 
     def save(self, directory: str | Path) -> Path:

@@ -24,6 +24,7 @@ from causalrec._validation import (
 )
 from causalrec.exceptions import CausalRecError, ColumnError, OverlapError, TreatmentError
 from causalrec.nuisance import overlap
+from causalrec.nuisance.scores import effect_result
 from causalrec.observational.matching import (
     balance_table,
     check_estimand,
@@ -367,7 +368,4 @@ def _checked(
 
 
 def _effect(found: tuple[float, float], method: str, n_obs: int, estimand: str, level: float) -> EffectResult:
-    estimate, error = found
-    half = float(stats.norm.isf((1 - level) / 2)) * error
-    pvalue = float(2 * stats.norm.sf(abs(estimate) / error)) if error > 0 else float("nan")
-    return EffectResult(estimate, error, estimate - half, estimate + half, pvalue, level, n_obs, method, estimand)
+    return effect_result(*found, confidence_level=level, n_obs=n_obs, method=method, estimand=estimand)

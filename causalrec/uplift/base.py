@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -108,6 +108,7 @@ class UpliftLearner(BaseEstimator):
     n_folds: int
     random_state: int
     n_jobs: int | None
+    _uses_nuisance: ClassVar[bool] = True  # where it is given
 
     def fit(
         self,
@@ -281,10 +282,7 @@ class UpliftLearner(BaseEstimator):
         found = np.empty((len(training.y), training.n_arms - 1))
         for k in range(int(fold.max()) + 1):
             held, rest = np.flatnonzero(fold == k), training.take(np.flatnonzero(fold != k))
-            part = None
-            if nuisance is not None:
-                two = nuisance.n_folds < 3
-                part = self._fit_nuisance(rest) if two else nuisance.leaving_out(k, training.shared)
+            part = None if nuisance is None or not self._uses_nuisance else nuisance.leaving_out(k, training.shared)
             models = self._fit_models(rest, part)
             found[held] = self._effects(models, training.view(held), training.n_arms)
         return found

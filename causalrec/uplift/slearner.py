@@ -51,6 +51,8 @@ class SLearner(UpliftLearner):
     array([2., 2.])
     """
 
+    _uses_nuisance = False
+
     def __init__(
         self,
         base_learner: Any = None,

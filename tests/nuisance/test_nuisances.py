@@ -229,14 +229,30 @@ class TestSharing:
             by_hand = LogisticRegression().fit(X[train], t[train]).predict_proba(X[inside])
             np.testing.assert_allclose(part.propensity[part.fold == j], by_hand)
 
-    def test_two_folds_cannot_leave_out_a_second(self):
-        X, y, t = rows()
-        found = fit_nuisances(X, y, treatment=t, n_folds=2, **LINEAR)
-        with pytest.raises(CausalRecError, match="three folds or more"):
-            found.leaving_out(0, X)
-        learner = RLearner(LinearRegression(), n_folds=2)
-        found = fit_nuisances(X, y, treatment=t, n_folds=2, propensity=0.5, outcome_model=LinearRegression())
-        assert np.isfinite(learner.fit_predict(X, y, treatment=t, nuisance=found)).all()
+    @pytest.mark.parametrize("kind", [SLearner, XLearner, RLearner, DRLearner])
+    @pytest.mark.parametrize("grouped", [True, False])
+    def test_of_two_folds_the_other_is_split(self, kind, grouped):
+        """So that the fold that is scored is seen by no model, and its outcomes change none of its scores."""
+        X, y, t = rows(200)
+        groups = np.repeat(np.arange(100), 2) if grouped else None
+        found = []
+        for shift in (0.0, 5.0):
+            fold = fit_nuisances(X, y, treatment=t, n_folds=2, groups=groups, **LINEAR).fold
+            changed = np.where(fold == 1, y + shift * t * X[:, 2], y)
+            nuisance = fit_nuisances(X, changed, treatment=t, n_folds=2, groups=groups, **LINEAR)
+            found.append(kind(LinearRegression()).fit_predict(X, changed, treatment=t, nuisance=nuisance))
+        np.testing.assert_array_equal(found[0][fold == 1], found[1][fold == 1])
+        assert not np.allclose(found[0][fold == 0], found[1][fold == 0])
+        part = nuisance.leaving_out(1, X)
+        assert part.n_folds == 2
+        assert np.isfinite(part.scores).all()
+
+    def test_an_s_learner_fits_no_nuisances_out_of_fold(self):
+        X, y, t = rows(200)
+        found = fit_nuisances(X, y, treatment=t, propensity=0.5, outcome_model=Counting())
+        Counting.fits = 0
+        SLearner(LinearRegression()).fit_predict(X, y, treatment=t, nuisance=found)
+        assert Counting.fits == 0
 
     @pytest.mark.parametrize("kind", [SLearner, TLearner, XLearner, RLearner, DRLearner])
     @pytest.mark.parametrize("shared", [True, False])
