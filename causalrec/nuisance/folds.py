@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrec._typing import AnyArray, IntArray
+from causalrec._typing import IntArray
 from causalrec._validation import check_length
 from causalrec.exceptions import CausalRecError, TreatmentError
 
-_TRAINING_ROWS = 2  # of every arm, outside every fold
+_TRAINING_ROWS = 2  # of every arm, for a model; outside every fold where there are folds
 
 
 def check_groups(groups: Any, *, n_rows: int) -> IntArray | None:
@@ -72,14 +72,14 @@ def make_folds(
     >>> np.bincount(make_folds(np.zeros(10, dtype=int), 3)).tolist()
     [4, 3, 3]
     """
-    if not isinstance(n_folds, int | np.integer) or isinstance(n_folds, bool) or n_folds < 2:
-        raise CausalRecError(f"n_folds is {n_folds!r}; cross-fitting needs a whole number of 2 or more.")
+    n_folds = check_n_folds(n_folds)
     rng = np.random.default_rng(random_state)
     if groups is None:
         folds = _dealt(codes, n_folds, rng)
     else:
         folds = _dealt(_arms_of_groups(codes, groups), n_folds, rng)[groups]
-    _check_training_rows(codes, folds, int(n_folds), labels)
+    table = np.bincount(codes * n_folds + folds, minlength=(int(codes.max()) + 1) * n_folds).reshape(-1, n_folds)
+    check_training_rows(table, range(len(table)) if labels is None else labels)
     return folds
 
 
@@ -100,15 +100,29 @@ def _arms_of_groups(codes: IntArray, groups: IntArray) -> IntArray:
     return kinds
 
 
-def _check_training_rows(codes: IntArray, folds: IntArray, n_folds: int, labels: Sequence[object] | None) -> None:
-    n_arms = int(codes.max()) + 1
-    table: AnyArray = np.bincount(codes * n_folds + folds, minlength=n_arms * n_folds).reshape(n_arms, n_folds)
+def check_n_folds(n_folds: Any) -> int:
+    """Return a whole number of folds, 2 or more."""
+    if not isinstance(n_folds, int | np.integer) or isinstance(n_folds, bool) or n_folds < 2:
+        raise CausalRecError(f"n_folds is {n_folds!r}; cross-fitting needs a whole number of 2 or more.")
+    return int(n_folds)
+
+
+def check_training_rows(table: IntArray, labels: Sequence[object]) -> None:
+    """Raise where an arm has fewer than two rows outside a fold; ``table`` counts rows by arm and fold."""
     outside = table.sum(axis=1, keepdims=True) - table
     if (outside < _TRAINING_ROWS).any():
         arm = int(np.argmin(outside.min(axis=1)))
-        name = arm if labels is None else labels[arm]
         raise TreatmentError(
-            f"arm {name!r} has {int(table[arm].sum())} rows, of which {int(outside[arm].min())} lie outside one of "
-            f"{n_folds} folds; the models need {_TRAINING_ROWS} there. Collect more, drop the arm, or use a learner "
-            "without cross-fitting, such as the T-learner."
+            f"arm {labels[arm]!r} has {int(table[arm].sum())} rows, of which {int(outside[arm].min())} lie outside one "
+            f"of {table.shape[1]} folds; the models need {_TRAINING_ROWS} there. Collect more, drop the arm, or use a "
+            "learner without cross-fitting, such as the T-learner."
         )
+
+
+def check_arm_rows(counts: Mapping[Any, int]) -> None:
+    """Raise where an arm has too few rows for a model; ``counts`` are rows by the arm's label."""
+    for label, n in counts.items():
+        if n < _TRAINING_ROWS:
+            raise TreatmentError(
+                f"arm {label!r} has {n} row; a model needs at least {_TRAINING_ROWS}. Drop the arm, or collect more."
+            )

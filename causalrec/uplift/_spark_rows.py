@@ -16,12 +16,12 @@ import pandas as pd
 
 from causalrec._validation import CovariateForm, check_columns, check_not_empty, check_treatment, list_some
 from causalrec.exceptions import CausalRecError, ColumnError, EngineError, OutcomeError, OverlapError, TreatmentError
+from causalrec.nuisance.folds import check_arm_rows, check_training_rows
 from causalrec.nuisance.propensity import known_propensity
 
 _MOST_ARMS = 100
 _MOST_CATEGORIES = 10_000
 _NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean")
-_MIN_ARM_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,6 @@ class Rows:
         return ["fold", "arm", "outcome", *shares, *self.features]
 
 
-def check_folds(n_folds: Any) -> int:
-    """A whole number of folds, 2 or more."""
-    if not isinstance(n_folds, int | np.integer) or isinstance(n_folds, bool) or n_folds < 2:
-        raise CausalRecError(f"n_folds is {n_folds!r}; cross-fitting needs a whole number of 2 or more.")
-    return int(n_folds)
-
-
 def check_fold_rows(rows: Rows, n_folds: int) -> None:
     """Raise where an arm has fewer than two rows with weight outside a fold."""
     counted = "COUNT_IF(weight > 0)" if rows.weighted else "COUNT(*)"
@@ -98,14 +91,7 @@ def check_fold_rows(rows: Rows, n_folds: int) -> None:
     table = np.zeros((len(rows.labels), n_folds), dtype=np.int64)
     for row in rows.frame.sparkSession.sql(query, rows=rows.frame).toArrow().to_pylist():
         table[row["arm"], row["fold"]] = row["n"]
-    outside = table.sum(axis=1, keepdims=True) - table
-    if (outside < _MIN_ARM_ROWS).any():
-        arm = int(np.argmin(outside.min(axis=1)))
-        raise TreatmentError(
-            f"arm {rows.labels[arm]!r} has {int(table[arm].sum())} rows, of which {int(outside[arm].min())} lie "
-            f"outside one of {n_folds} folds; the models need {_MIN_ARM_ROWS} there. Collect more, drop the arm, or "
-            "use a learner without cross-fitting, such as the T-learner."
-        )
+    check_training_rows(table, rows.labels)
 
 
 def quoted(name: str) -> str:
@@ -285,12 +271,7 @@ def _check_arms(found: list[dict[str, Any]], n: int, treatment: str, control: An
             f"treatment: found only {arms[0]!r} in {n} rows; an effect needs two arms. Check the filter or the split."
         )
     _, labels = check_treatment(arms, control=control)
-    for row in found:
-        if row["n"] < _MIN_ARM_ROWS:
-            raise TreatmentError(
-                f"arm {row['treatment']!r} has {row['n']} row; a model needs at least {_MIN_ARM_ROWS}. Drop the arm, "
-                "or collect more."
-            )
+    check_arm_rows({row["treatment"]: row["n"] for row in found})
     return labels
 
 

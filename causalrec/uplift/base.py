@@ -13,13 +13,11 @@ from sklearn.exceptions import NotFittedError
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import CovariateForm, check_treatment, check_vector, check_weights
-from causalrec.exceptions import CausalRecError, TreatmentError
+from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import Nuisances, fit_nuisances, known_propensity, make_folds, r_loss
 from causalrec.nuisance.crossfit import check_arm_weights
 from causalrec.nuisance.fitting import SharedCovariates, effect_base, mean_importances
-from causalrec.nuisance.folds import check_groups
-
-_MIN_ARM_ROWS = 2
+from causalrec.nuisance.folds import check_arm_rows, check_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,7 +315,7 @@ class UpliftLearner(BaseEstimator):
         training = Training(
             shared, None, outcome, codes, labels, weight, known, check_groups(groups, n_rows=n), codes, weight
         )  # fmt: skip
-        _check_arm_rows(training)
+        check_arm_rows({label: len(training.arm(code)) for code, label in enumerate(labels)})
         if nuisance is not None:
             return _with_nuisance(training, nuisance), nuisance
         check_arm_weights(codes, labels, weight)
@@ -362,15 +360,6 @@ class ScoreLearner(EffectLearner):
 
 def _flat(effects: FloatArray) -> FloatArray:
     return effects[:, 0] if effects.shape[1] == 1 else effects
-
-
-def _check_arm_rows(training: Training) -> None:
-    for code, label in enumerate(training.labels):
-        n = len(training.arm(code))
-        if n < _MIN_ARM_ROWS:
-            raise TreatmentError(
-                f"arm {label!r} has {n} row; a model needs at least {_MIN_ARM_ROWS}. Drop the arm, or collect more."
-            )
 
 
 def _with_nuisance(training: Training, nuisance: Nuisances) -> Training:

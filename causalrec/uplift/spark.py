@@ -19,6 +19,7 @@ from causalrec import uplift
 from causalrec._validation import check_columns, list_some, optional_import
 from causalrec.exceptions import ColumnError, OutcomeError
 from causalrec.nuisance.fitting import effect_base, outcome_base
+from causalrec.nuisance.folds import check_n_folds
 from causalrec.nuisance.nuisances import FoldModels
 from causalrec.nuisance.propensity import check_clip, propensity_base
 from causalrec.uplift._spark_batches import (
@@ -30,7 +31,7 @@ from causalrec.uplift._spark_batches import (
     struct_batches,
 )
 from causalrec.uplift._spark_boosting import Trainer, check_boosted, check_workers, running
-from causalrec.uplift._spark_rows import Asked, Rows, check_fold_rows, check_folds, check_spark_frame, quoted, read_rows
+from causalrec.uplift._spark_rows import Asked, Rows, check_fold_rows, check_spark_frame, quoted, read_rows
 from causalrec.uplift.saving import without_rows
 from causalrec.uplift.xlearner import XModels
 
@@ -373,7 +374,7 @@ class _ScoreLearner(_EffectLearner):
         self.random_state = random_state
 
     def _folds(self) -> int:
-        return check_folds(self.n_folds)
+        return check_n_folds(self.n_folds)
 
     def _check_settings(self) -> None:
         super()._check_settings()
