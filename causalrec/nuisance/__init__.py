@@ -1,5 +1,6 @@
 """Outcome and propensity models, cross-fitted once and shared by learners, effects, losses and policies."""
 
+from causalrec.nuisance.arm_scores import ArmScores, arm_scores
 from causalrec.nuisance.boosting import BoostedClassifier, BoostedRegressor
 from causalrec.nuisance.fit import fit_nuisances
 from causalrec.nuisance.folds import make_folds
@@ -10,10 +11,12 @@ from causalrec.nuisance.saving import load_nuisances
 from causalrec.nuisance.scores import aipw_scores
 
 __all__ = [
+    "ArmScores",
     "BoostedClassifier",
     "BoostedRegressor",
     "Nuisances",
     "aipw_scores",
+    "arm_scores",
     "dr_loss",
     "fit_nuisances",
     "known_propensity",

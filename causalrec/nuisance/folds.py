@@ -15,26 +15,26 @@ from causalrec.exceptions import CausalRecError, TreatmentError
 _TRAINING_ROWS = 2  # of every arm, for a model; outside every fold where there are folds
 
 
-def check_groups(groups: Any, *, n_rows: int) -> IntArray | None:
-    """Groups as codes 0..g-1 of shape (n,), or None.
+def check_groups(groups: Any, *, n_rows: int, name: str = "groups", least: int = 2) -> IntArray | None:
+    """Groups as codes 0..g-1 of shape (n,), or None; ``least`` is how many there must be.
 
     Raises
     ------
     CausalRecError
-        For missing values, another length, or a single group.
+        For missing values, another length, or too few groups.
     """
     if groups is None:
         return None
     values = pd.Series(np.asarray(groups) if not isinstance(groups, pd.Series) else groups)
-    check_length(len(values), n_rows, name="groups")
+    check_length(len(values), n_rows, name=name)
     codes, known = pd.factorize(values)
     if (codes < 0).any():
         raise CausalRecError(
-            f"groups: {int((codes < 0).sum())} of {n_rows} values are missing. Every row belongs to a group, such as "
+            f"{name}: {int((codes < 0).sum())} of {n_rows} values are missing. Every row belongs to a group, such as "
             "its user; give rows without one a value of their own."
         )
-    if len(known) < 2:
-        raise CausalRecError(f"groups holds the one value {known[0]!r}; folds and errors need two groups or more.")
+    if len(known) < least:
+        raise CausalRecError(f"{name} holds the one value {known[0]!r}; folds and errors need two groups or more.")
     return codes.astype(np.int64)
 
 

@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 from causalrec._typing import BoolArray, FloatArray, IntArray
-from causalrec._validation import CovariateForm, check_confidence_level, check_length, list_some
-from causalrec.exceptions import CausalRecError, OverlapError, TreatmentError
+from causalrec._validation import CovariateForm, check_confidence_level, check_length
+from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.crossfit import FoldModels as FoldModels
 from causalrec.nuisance.crossfit import Held, Recipe, finish_propensity, fit_outside
 from causalrec.nuisance.fitting import SharedCovariates, predict_mean
 from causalrec.nuisance.folds import check_groups, make_folds
 from causalrec.nuisance.propensity import Calibrator, clip_propensity, overlap, predict_arms
-from causalrec.nuisance.scores import Estimand, aipw_scores, average_of_scores, effect_influence, effect_result
+from causalrec.nuisance.scores import (
+    Estimand,
+    aipw_scores,
+    arm_code,
+    average_of_scores,
+    effect_influence,
+    effect_result,
+)
 from causalrec.results import EffectResult, OverlapResult
 
 
@@ -143,15 +150,7 @@ class Nuisances:
 
     def arm_code(self, arm: Any) -> int:
         """The code of an arm other than control; None is the only one of two arms."""
-        if arm is None:
-            if len(self.labels) == 2:
-                return 1
-            raise TreatmentError(
-                f"there are {len(self.labels)} arms; say which with arm=: {list_some(self.labels[1:])}."
-            )
-        if arm not in self.labels[1:]:
-            raise TreatmentError(f"arm={arm!r} is no arm other than control; expected {list_some(self.labels[1:])}.")
-        return self.labels.index(arm)
+        return arm_code(arm, self.labels)
 
     def overlap(self, arm: Any = None) -> OverlapResult:
         """Histograms of the propensity of an arm against control, among the units of both."""

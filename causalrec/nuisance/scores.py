@@ -7,14 +7,14 @@ come from models that did not see the row (or from the design).
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_length
-from causalrec.exceptions import CausalRecError
+from causalrec._validation import check_length, list_some
+from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.results import EffectResult
 
 Estimand: TypeAlias = Literal["ate", "att", "atc"]
@@ -111,6 +111,23 @@ def effect_result(
     return EffectResult(
         estimate, std_error, estimate - half, estimate + half, pvalue, confidence_level, n_obs, method, estimand
     )  # fmt: skip
+
+
+def arm_code(arm: Any, labels: tuple[Any, ...]) -> int:
+    """The code of an arm other than control; None is the only one of two arms.
+
+    Raises
+    ------
+    TreatmentError
+        For an unknown arm, or none where there are several.
+    """
+    if arm is None:
+        if len(labels) == 2:
+            return 1
+        raise TreatmentError(f"there are {len(labels)} arms; say which with arm=: {list_some(labels[1:])}.")
+    if arm not in labels[1:]:
+        raise TreatmentError(f"arm={arm!r} is no arm other than control; expected {list_some(labels[1:])}.")
+    return labels.index(arm)
 
 
 def check_effects(uplift: FloatArray, n_rows: int, n_arms: int) -> FloatArray:
