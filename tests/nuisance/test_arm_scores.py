@@ -28,7 +28,7 @@ class TestScores:
         assert scores.effect(1).tolist() == [3.0, 1.0, 1.0, 3.0]
 
     def test_the_mean_of_every_arm_is_its_weighted_mean(self):
-        x, arms, y = three_arms(np.random.default_rng(0))
+        _, arms, y = three_arms(np.random.default_rng(0))
         weight = np.random.default_rng(1).integers(0, 4, len(y)).astype(float)
         scores = arm_scores(y, arms, control="none", sample_weight=weight)
         assert scores.labels == ("none", "app", "mail")
@@ -63,7 +63,7 @@ class TestErrors:
         assert scores.error(influence) == pytest.approx(np.sqrt(variance * 400 / 399), rel=1e-12)
 
     def test_influence_is_the_derivative_with_respect_to_weights(self):
-        x, arms, y = three_arms(np.random.default_rng(4), 60)
+        _, arms, y = three_arms(np.random.default_rng(4), 60)
         shares = np.random.default_rng(5).dirichlet(np.ones(3), 60)
         weight = np.random.default_rng(6).uniform(0.5, 2, 60)
 
@@ -142,5 +142,5 @@ class TestBadInput:
             arm_scores(y + 1, t, nuisance=nuisance)
         with pytest.raises(CausalRecError, match="Leave propensity out"):
             arm_scores(y, t, nuisance=nuisance, propensity=0.5)
-        with pytest.raises(TreatmentError, match="three|arm"):
+        with pytest.raises(TreatmentError, match="no arm other than control"):
             arm_scores(y, t, nuisance=nuisance).arm_code("three")
