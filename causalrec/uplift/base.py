@@ -219,7 +219,7 @@ class UpliftLearner(BaseEstimator):
         nuisance = fit_nuisances(
             X, y, treatment=treatment, control=self.labels_[0], propensity=propensity, sample_weight=sample_weight
         )
-        return -r_loss(uplift, nuisance)
+        return -float(r_loss(uplift, nuisance))
 
     @property
     def feature_importances_(self) -> FloatArray:

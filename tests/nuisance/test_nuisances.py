@@ -313,8 +313,8 @@ class TestErrors:
     def test_losses_of_effects_of_other_rows(self):
         X, y, t = rows()
         found = fit_nuisances(X, y, treatment=t, **LINEAR)
-        assert r_loss(X[:, 1] + 1, found) < r_loss(np.zeros(400), found)
-        assert dr_loss(X[:, 1] + 1, found) < dr_loss(np.zeros(400), found)
+        assert float(r_loss(X[:, 1] + 1, found)) < float(r_loss(np.zeros(400), found))
+        assert float(dr_loss(X[:, 1] + 1, found)) < float(dr_loss(np.zeros(400), found))
         with pytest.raises(CausalRecError, match="399 values"):
             r_loss(np.zeros(399), found)
 

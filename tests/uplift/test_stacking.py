@@ -266,7 +266,7 @@ def test_losses_and_paired_differences() -> None:
         ("dr", dr_loss, lambda uplift: (scores - uplift) ** 2),
     ):
         for k, name in enumerate(found.learner):
-            close(getattr(found, f"{loss}_loss")[k], total(effects[name], NUISANCE))
+            close(getattr(found, f"{loss}_loss")[k], float(total(effects[name], NUISANCE)))
             if name == "right":
                 continue
             test = stats.ttest_rel(rows(effects[name]), rows(effects["right"]))
@@ -313,8 +313,8 @@ def test_three_arms_are_compared_by_the_joint_loss() -> None:
     found = compare_effects({"right": right, "one arm": right * [1, 0]}, NUISANCE3)
     assert found.best == "right"
     assert len(found.effects) == 2
-    close(found.r_loss[0], r_loss(right, NUISANCE3))
-    close(found.dr_loss[0], dr_loss(right, NUISANCE3))
+    close(found.r_loss[0], float(r_loss(right, NUISANCE3)))
+    close(found.dr_loss[0], float(dr_loss(right, NUISANCE3)))
 
 
 def test_what_cannot_be_told_apart_is_said() -> None:
@@ -337,7 +337,7 @@ def test_a_learner_with_a_model_of_its_own_is_fitted_with_it() -> None:
     found = compare_learners(learners, X, Y, treatment=T, nuisance=NUISANCE)
     own = TLearner(LinearRegression()).fit_predict(X, Y, treatment=T)
     place = found.learner.tolist().index("linear")
-    close(found.r_loss[place], r_loss(own, NUISANCE))
+    close(found.r_loss[place], float(r_loss(own, NUISANCE)))
     stack = StackedLearner(learners).fit(X, Y, treatment=T, nuisance=NUISANCE)
     assert np.isfinite(stack.predict(X)).all()
 
