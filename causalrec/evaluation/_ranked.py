@@ -1,29 +1,23 @@
-"""Units in the order of a score, and the influence functions of what is averaged over that order.
+"""Units in the order of a score: what every ranking metric is computed on.
 
 An influence function says how far each unit moves an estimate; the standard error is the root of the sum of its
-squares (of its sums by cluster) over n. Everything here takes and gives arrays in the order of the score.
+squares (of its sums by cluster) over n (:func:`causalrec.nuisance.influence_error`). Metrics give theirs in the order
+of the score; :meth:`Ranked.by_row` puts one back into the order of the caller's rows, where those of several scorers
+may be subtracted.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from causalrec._typing import BoolArray, FloatArray, IntArray
-from causalrec._validation import (
-    check_length,
-    check_propensity,
-    check_treatment,
-    check_two_arms,
-    check_vector,
-    check_weights,
-)
-from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
-from causalrec.results import NAN
+from causalrec._typing import FloatArray, IntArray
+from causalrec._validation import check_vector
+from causalrec.exceptions import CausalRecError, OutcomeError
+from causalrec.nuisance.arm_scores import ArmScores, influence_error
 
 # Share of the units on either side of a cut over which the slope of the gain curve is taken.
 _WINDOW = 0.05
@@ -31,201 +25,211 @@ _WINDOW = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """Units sorted by predicted uplift, best first.
+    """Units of positive weight sorted by predicted uplift, best first; arrays are made when first asked for.
 
     Attributes
     ----------
-    y, uplift, arm, e : arrays of shape (n,)
-        Outcome, prediction, 0/1 treatment and P(treated).
-    weight : array of shape (n,)
-        Scaled to a mean of one; units of weight zero are left out.
-    gamma, residual : arrays of shape (n,)
-        The scores of the module docstring of :mod:`causalrec.evaluation.uplift`, and outcome minus arm mean.
-    rank : array of shape (n,)
-        Mid-rank as a share in (0, 1); equal predictions share it.
-    group_end : int array
-        Index of the last unit of every group of equal predictions.
-    clusters : int array of shape (n,), or None
-    known : bool
-        Whether ``e`` was given; else it is the share treated.
+    scores : ArmScores
+        Of the caller's rows.
+    code : int
+        Of the arm that is compared with control in ``scores``.
+    order : int array of shape (n,)
+        The caller's rows, best first.
+    uplift : array of shape (n,)
+        Predictions, falling.
     """
 
-    y: FloatArray
-    uplift: FloatArray
-    arm: IntArray
-    weight: FloatArray
-    gamma: FloatArray
-    residual: FloatArray
-    rank: FloatArray
-    group_end: IntArray
-    clusters: IntArray | None
-    e: FloatArray
-    known: bool
+    scores: ArmScores = field(repr=False)
+    code: int
+    order: IntArray = field(repr=False)
+    uplift: FloatArray = field(repr=False)
 
     @property
-    def share_influence(self) -> FloatArray:
-        """How far each unit moves the estimated share treated; zero where the propensity is known."""
-        return np.zeros(len(self.y)) if self.known else self.weight * (self.arm - self.e)
+    def n(self) -> int:
+        """Units of positive weight: the population."""
+        return len(self.order)
 
     @property
-    def share_slope(self) -> FloatArray:
-        """Minus the derivative of every unit's gamma with respect to the share treated."""
-        return np.asarray(self.residual * (self.arm / self.e**2 + (1 - self.arm) / (1 - self.e) ** 2))
+    def doubly_robust(self) -> bool:
+        """Whether the scores hold models of the outcome."""
+        return self.scores.outcomes is not None
+
+    @cached_property
+    def y(self) -> FloatArray:
+        """Outcome, shape (n,)."""
+        return self.scores.y[self.order]
+
+    @cached_property
+    def arm(self) -> IntArray:
+        """1 for the arm, 0 for control, -1 for any other, which counts in the population only; shape (n,)."""
+        codes = self.scores.codes[self.order]
+        k = len(self.scores.labels)
+        if k == 2:
+            return codes
+        name = np.full(k, -1, dtype=np.int64)
+        name[[0, self.code]] = 0, 1
+        return name[codes]
+
+    @cached_property
+    def weight(self) -> FloatArray:
+        """Weights with a mean of one, shape (n,)."""
+        return self.scores.weight[self.order]
+
+    @cached_property
+    def clusters(self) -> IntArray | None:
+        """Cluster of each unit, shape (n,), or None."""
+        return None if self.scores.clusters is None else self.scores.clusters[self.order]
+
+    def propensity(self, arm: int) -> Any:
+        """P(arm) of the arm (1) or of control (0): a float where it is the same for all, else of shape (n,)."""
+        column = self.scores.propensity[:, self.code if arm == 1 else 0]
+        return float(column[0]) if column.strides[0] == 0 else column[self.order]
+
+    def mean(self, arm: int) -> float:
+        """Mean outcome of the arm (1) or of control (0), by inverse-probability weighting."""
+        return float(self.scores.means[self.code if arm == 1 else 0])
+
+    @cached_property
+    def gamma(self) -> FloatArray:
+        """Scores of the effect, shape (n,)."""
+        scores = self.scores
+        flat = scores.propensity.strides[0] == 0
+        if self.doubly_robust or not flat:
+            return scores.effect(self.code)[self.order]
+        # The same from tables of k numbers: no array of (n, k), and one pass.
+        factor, shift = np.zeros(len(scores.labels)), np.zeros(len(scores.labels))
+        factor[self.code], factor[0] = 1 / self.propensity(1), -1 / self.propensity(0)
+        effect = self.mean(1) - self.mean(0)
+        shift[:] = effect - factor * scores.means
+        codes = scores.codes[self.order]
+        gamma = factor[codes]
+        gamma *= self.y
+        gamma += shift[codes]
+        return gamma
+
+    @cached_property
+    def group_end(self) -> IntArray:
+        """Index of the last unit of every group of equal predictions."""
+        return np.flatnonzero(np.append(self.uplift[1:] != self.uplift[:-1], True))
+
+    @property
+    def tied(self) -> bool:
+        """Whether any predictions are equal."""
+        return len(self.group_end) < self.n
+
+    @property
+    def constant(self) -> bool:
+        """Whether all predictions are equal: the score says nothing."""
+        return bool(self.uplift[0] == self.uplift[-1])
+
+    @cached_property
+    def group_size(self) -> IntArray:
+        """Units in every group of equal predictions."""
+        return np.diff(self.group_end, prepend=-1)
+
+    def spread(self, by_group: FloatArray) -> FloatArray:
+        """A value per group of equal predictions as one per unit, shape (n,)."""
+        return np.repeat(by_group, self.group_size) if self.tied else by_group
+
+    @cached_property
+    def cumulative_weight(self) -> FloatArray:
+        """Weight at or above each unit, shape (n,)."""
+        return np.cumsum(self.weight)
+
+    @cached_property
+    def rank(self) -> FloatArray:
+        """Mid-rank as a share in (0, 1), shape (n,); equal predictions share it."""
+        above = self.cumulative_weight[self.group_end]
+        middle = above.copy()
+        middle[1:] += above[:-1]
+        return self.spread(middle / (2 * above[-1]))
+
+    @cached_property
+    def share_terms(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Slope and influence, each of shape (n,), of every estimated share that ``gamma`` depends on.
+
+        The slope is minus the derivative of every unit's gamma with respect to the share, the influence how far each
+        unit moves the share. Two arms have one share to estimate; none where the propensity is known.
+        """
+        if not self.scores.shares_estimated:
+            return []
+        w, arm = self.weight, self.arm
+        e = [self.propensity(0), self.propensity(1)]
+        residual = [(self.y - self.mean(a)) * (arm == a) / e[a] ** 2 for a in (0, 1)]
+        if len(self.scores.labels) == 2:
+            return [(residual[1] + residual[0], w * (arm - e[1]))]
+        return [(sign * residual[a], w * ((arm == a) - e[a])) for a, sign in ((1, 1.0), (0, -1.0))]
+
+    def by_row(self, influence: FloatArray) -> FloatArray:
+        """An influence function in the order of the caller's rows, zero for those without weight."""
+        rows = np.zeros(len(self.scores.y))
+        rows[self.order] = influence
+        return rows
+
+    def error(self, influence: FloatArray) -> float:
+        """Standard error of an estimate from its influence function, by cluster where there are any."""
+        return influence_error(influence, self.clusters)
 
 
-def rank_units(
-    y: Any, uplift: Any, treatment: Any, propensity: Any, sample_weight: Any, clusters: Any, control: object
-) -> Ranked:
-    """Check the inputs and sort them by predicted uplift."""
-    outcome = check_vector(y, name="y")
-    n = len(outcome)
-    score = check_vector(uplift, name="uplift", n_rows=n)
-    arm, labels = check_treatment(treatment, n_rows=n, control=control)
-    check_two_arms(labels, what="an uplift metric")
-    weight = check_weights(sample_weight, n_rows=n)
-    group = None if clusters is None else _cluster_codes(clusters, n)
-    if outcome.min() == outcome.max():
+def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None, stable: bool = False) -> Ranked:
+    """Sort units by predicted uplift.
+
+    Parameters
+    ----------
+    scores : ArmScores
+    uplift : array of shape (n,) or (n, k - 1)
+        Predicted effects; of a table the column of the arm is taken.
+    arm : label, optional
+        The arm that is compared with control; needed where there are more than two arms.
+    stable : bool
+        Keep the rows' order among equal predictions, as some other packages' numbers depend on it. Slower.
+
+    Raises
+    ------
+    OutcomeError
+        For an outcome that never varies, or predictions that are missing or infinite.
+    TreatmentError
+        For an unknown arm, or none where there are several.
+    CausalRecError
+        For predictions of another shape.
+    """
+    code = scores.arm_code(arm)
+    score = check_vector(_column(uplift, code, len(scores.labels)), name="uplift", n_rows=len(scores.y))
+    low = float(scores.y.min())
+    if low == scores.y.max():
         raise OutcomeError(
-            f"y is {outcome[0]:g} in all {n} rows, so no unit can gain more than another. Check that it is the "
+            f"y is {low:g} in all {len(scores.y)} rows, so no unit can gain more than another. Check that it is the "
             "outcome you mean."
         )
-    share = float(np.average(arm, weights=weight))
-    if not 0 < share < 1:
-        raise TreatmentError("one arm has no weight, and an effect needs both. Check sample_weight.")
-    e = np.full(n, share) if propensity is None else check_propensity(propensity, n_rows=n)
-    order = np.argsort(-score, kind="stable")
-    order = order[weight[order] > 0]
-    return _ranked(
-        outcome[order], score[order], arm[order], weight[order] / weight[order].mean(), e[order],
-        None if group is None else group[order], known=propensity is not None,
-    )  # fmt: skip
+    order = np.argsort(-score, kind="stable" if stable else None)
+    if scores.n_obs < len(order):
+        order = order[scores.weight[order] > 0]
+    return Ranked(scores, code, order, score[order])
 
 
-def _cluster_codes(clusters: Any, n: int) -> IntArray:
-    values = pd.Series(np.asarray(clusters))
-    check_length(len(values), n, name="clusters")
-    n_missing = int(values.isna().sum())
-    if n_missing:
+def _column(uplift: Any, code: int, n_arms: int) -> Any:
+    shape = np.shape(uplift)
+    if len(shape) != 2 or shape[1] == 1:
+        return uplift
+    if shape[1] != n_arms - 1:
         raise CausalRecError(
-            f"clusters: {n_missing} of {n} values are missing. Give each such row a cluster of its own, or drop it."
+            f"uplift has shape {shape}; expected one value per row, or a column for each of the {n_arms - 1} arms "
+            "other than control."
         )
-    return np.asarray(pd.factorize(values)[0], dtype=np.int64)
+    return np.asarray(uplift)[:, code - 1]
 
 
-def _ranked(
-    y: FloatArray, uplift: FloatArray, arm: IntArray, weight: FloatArray, e: FloatArray, clusters: Any, *, known: bool
-) -> Ranked:
-    n = len(y)
-    starts = np.flatnonzero(np.r_[True, uplift[1:] != uplift[:-1]])
-    ends = np.r_[starts[1:], n] - 1
-    above = np.cumsum(weight)[ends]
-    middle = (np.r_[0.0, above[:-1]] + above) / 2 / above[-1]
-    # The effective inverse-probability weights; with a constant propensity these are the plain means of the arms.
-    means = [np.average(y[arm == a], weights=(weight / np.where(arm == 1, e, 1 - e))[arm == a]) for a in (0, 1)]
-    residual = y - np.where(arm == 1, means[1], means[0])
-    return Ranked(
-        y=y, uplift=uplift, arm=arm, weight=weight, residual=residual,
-        gamma=means[1] - means[0] + residual * (arm / e - (1 - arm) / (1 - e)),
-        rank=np.repeat(middle, np.diff(np.r_[starts, n])), group_end=ends, clusters=clusters, e=e, known=known,
-    )  # fmt: skip
-
-
-def area_score(ranked: Ranked, centre: float) -> tuple[float, FloatArray]:
-    """The integral of C(q) - 2 centre q C(1) over q in (0, 1), and its influence function.
-
-    By partial summation the integral of C is the mean of gamma (1 - rank), and that of q C(1) is half the mean.
-    The influence function has two terms, as for any rank statistic: the unit's own contribution, and its push on the
-    ranks of the units below it. An estimated share treated brings a third.
-    """
-    w, n = ranked.weight, len(ranked.y)
-    if centre == 0.5 and len(ranked.group_end) == 1:
-        return 0.0, np.zeros(n)
-    multiplier = 1 - ranked.rank - centre
-    estimate = float(np.mean(w * ranked.gamma * multiplier))
-    gain = np.cumsum(w * ranked.gamma)[ranked.group_end]
-    size = np.diff(np.r_[-1, ranked.group_end])
-    below = np.repeat(gain[-1] - (np.r_[0.0, gain[:-1]] + gain) / 2, size) / n
-    influence = w * (ranked.gamma * multiplier - below) - np.mean(w * multiplier * ranked.share_slope) * (
-        ranked.share_influence
-    )
-    influence = influence - w * np.mean(influence)
-    return estimate, influence * (math.sqrt(n / (n - 1)) if ranked.clusters is None else 1.0)
-
-
-def subset_effect(ranked: Ranked, inside: BoolArray) -> tuple[float, FloatArray]:
-    """Difference of the arms' weighted means in a subset, and its influence function (zero outside)."""
-    n = len(ranked.y)
-    influence = np.zeros(n)
-    estimate = 0.0
-    for arm, sign, e in ((1, 1.0, ranked.e), (0, -1.0, 1 - ranked.e)):
-        rows = inside & (ranked.arm == arm)
-        weight, m = ranked.weight[rows] / e[rows], int(rows.sum())
-        mean = float(np.average(ranked.y[rows], weights=weight))
-        estimate += sign * mean
-        # With equal weights and no clusters this is exactly Welch's variance, denominator m - 1.
-        scale = math.sqrt(m / (m - 1)) if ranked.clusters is None else 1.0
-        influence[rows] = sign * n * scale * weight * (ranked.y[rows] - mean) / weight.sum()
-    return estimate, influence
-
-
-def top_effect(ranked: Ranked, top: BoolArray) -> tuple[float, FloatArray]:
-    """The effect in a top of the order, and its influence function, counting that the cut-off is estimated.
-
-    A unit above the cut pushes the cut up: (effect in the top - effect at the cut) / q each, centred.
-    """
-    estimate, influence = subset_effect(ranked, top)
-    q = float(np.sum(ranked.weight[top]) / len(top))
-    push = (estimate - float(_effect_at_cut(ranked, np.array([q]))[0])) / q
-    return estimate, influence + push * ranked.weight * (top - q)
-
-
-def gain_curve(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Share treated q, gain C(q) and its standard error where the first ``end + 1`` units are treated.
-
-    C(q) is the gain of treating the best share q of the *population*, so the cut itself is estimated: a unit above it
-    counts with gamma - tau(q), where tau(q), the effect at the cut, is the slope of the curve in a window around it.
-    """
-    w, n = ranked.weight, len(ranked.y)
-    q, gain = np.cumsum(w)[ends] / n, np.cumsum(w * ranked.gamma)[ends] / n
-    tau = _effect_at_cut(ranked, q)
-    slope = np.cumsum(w * ranked.share_slope)[ends] / n
-    rest = q * tau - gain
-    share = ranked.share_influence
-    if ranked.clusters is not None:
-        value = w * ranked.gamma
-        above = np.arange(n)
-        errors = [
-            std_error(np.where(above <= end, value - w * tau[i], 0.0) + w * rest[i] - slope[i] * share, ranked.clusters)
-            for i, end in enumerate(ends)
-        ]
-        return q, gain, np.array(errors)
-    # The same sum of squares, multiplied out, so that every point costs one look-up in cumulative sums.
-    first, second, ones, cross, weighted_share = (
-        np.cumsum(v)[ends]
-        for v in (w**2 * ranked.gamma, (w * ranked.gamma) ** 2, w**2, w * ranked.gamma * share, w * share)
-    )
-    squares = second - 2 * tau * first + tau**2 * ones
-    squares += 2 * rest * (first - tau * ones) + rest**2 * (w**2).sum()
-    squares += slope**2 * (share**2).sum() - 2 * slope * (cross - tau * weighted_share + rest * (w * share).sum())
-    return q, gain, np.sqrt(np.maximum(squares, 0.0) / (n * (n - 1)))
-
-
-def _effect_at_cut(ranked: Ranked, q: FloatArray) -> FloatArray:
+def effect_at_cut(ranked: Ranked, q: FloatArray) -> FloatArray:
     """Slope of the gain curve around each share q; straight across ties, so row order does not matter."""
-    w, n, ends = ranked.weight, len(ranked.y), ranked.group_end
-    share, gain = np.r_[0.0, np.cumsum(w)[ends] / n], np.r_[0.0, np.cumsum(w * ranked.gamma)[ends] / n]
-    reach = max(_WINDOW, 1 / n)
+    share, gain = gain_path(ranked)
+    reach = max(_WINDOW, 1 / ranked.n)
     low, high = np.maximum(q - reach, 0.0), np.minimum(q + reach, 1.0)
     rise = np.interp(high, share, gain) - np.interp(low, share, gain)
     return np.asarray(rise / (high - low))
 
 
-def std_error(influence: FloatArray, clusters: IntArray | None) -> float:
-    """Standard error of an estimate from its influence function; NaN for a single cluster."""
-    n = len(influence)
-    if clusters is None:
-        return float(np.sqrt((influence**2).sum()) / n)
-    sums = np.bincount(clusters)
-    sums = np.bincount(clusters, weights=influence)[sums > 0]
-    g = len(sums)
-    return float(np.sqrt((sums**2).sum() * g / (g - 1)) / n) if g > 1 else NAN
+def gain_path(ranked: Ranked) -> tuple[FloatArray, FloatArray]:
+    """Share q and gain C(q) at the origin and at the end of every group of equal predictions."""
+    ends, n = ranked.group_end, ranked.n
+    share, gain = ranked.cumulative_weight[ends] / n, np.cumsum(ranked.weight * ranked.gamma)[ends] / n
+    return np.append(0.0, share), np.append(0.0, gain)

@@ -30,16 +30,12 @@ from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_confidence_level
-from causalrec.evaluation._ranked import (
-    Ranked,
-    area_score,
-    gain_curve,
-    rank_units,
-    std_error,
-    subset_effect,
-    top_effect,
-)
+from causalrec.evaluation._areas import area_score
+from causalrec.evaluation._curve_errors import gain_curve
+from causalrec.evaluation._ranked import Ranked, rank_units
+from causalrec.evaluation._tops import subset_effect, top_effect
 from causalrec.exceptions import CausalRecError, TreatmentError
+from causalrec.nuisance.arm_scores import arm_scores
 from causalrec.results import NAN, CurveResult, EffectResult, UpliftBinsResult
 
 _CURVE_POINTS = 200
@@ -84,9 +80,9 @@ def qini_score(
     >>> round(float(score), 4)
     0.25
     """
-    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
     estimate, influence = area_score(ranked, 0.5)
-    return _result(estimate, influence, ranked, "qini", confidence_level, len(ranked.y))
+    return _result(estimate, influence, ranked, "qini", confidence_level, ranked.n)
 
 
 def auuc_score(
@@ -109,9 +105,9 @@ def auuc_score(
     >>> round(float(auuc_score([1, 0, 0, 1], [0.9, 0.8, 0.1, 0.2], [1, 0, 1, 0])), 4)
     0.25
     """
-    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
     estimate, influence = area_score(ranked, 0.0)
-    return _result(estimate, influence, ranked, "auuc", confidence_level, len(ranked.y))
+    return _result(estimate, influence, ranked, "auuc", confidence_level, ranked.n)
 
 
 def uplift_at_k(
@@ -150,7 +146,7 @@ def uplift_at_k(
     if not 0 < k <= 1:
         raise CausalRecError(f"k is {k}; expected a share in (0, 1], such as 0.1 for the top tenth.")
     check_confidence_level(confidence_level)
-    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
     top = ranked.rank <= max(k, float(ranked.rank[0]))
     sizes = [int((top & (ranked.arm == a)).sum()) for a in (0, 1)]
     if min(sizes) < 2:
@@ -185,14 +181,14 @@ def qini_curve(
     >>> curve.fraction.tolist(), curve.value.tolist()
     ([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.25, 0.0])
     """
-    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
     level = check_confidence_level(confidence_level)
     ends = ranked.group_end
     if len(ends) > _CURVE_POINTS:
         ends = ends[np.unique(np.linspace(0, len(ends) - 1, _CURVE_POINTS).round().astype(int))]
     fraction, value, error = (np.r_[0.0, part] for part in gain_curve(ranked, ends))
     half = stats.norm.isf((1 - level) / 2) * error
-    n = len(ranked.y)
+    n = ranked.n
     return CurveResult("qini", label, level, n, fraction, value, value - half, value + half, fraction * value[-1])
 
 
@@ -222,7 +218,7 @@ def uplift_by_bin(
     """
     if bins < 2:
         raise CausalRecError(f"bins is {bins}; expected at least 2.")
-    ranked = rank_units(y, uplift, treatment, propensity, sample_weight, clusters, control)
+    ranked = _rank(y, uplift, treatment, propensity, sample_weight, clusters, control)
     level = check_confidence_level(confidence_level)
     quantile = float(stats.norm.isf((1 - level) / 2))
     index: IntArray = np.minimum((ranked.rank * bins).astype(np.int64), bins - 1)
@@ -237,12 +233,21 @@ def uplift_by_bin(
         predicted = float(np.average(ranked.uplift[inside], weights=ranked.weight[inside]))
         rows.append((predicted, effect, effect - quantile * error, effect + quantile * error))
     number = np.arange(1, len(rows) + 1)
-    return UpliftBinsResult(level, len(ranked.y), number, np.array(sizes), *np.array(rows, dtype=np.float64).T)
+    return UpliftBinsResult(level, ranked.n, number, np.array(sizes), *np.array(rows, dtype=np.float64).T)
+
+
+def _rank(
+    y: Any, uplift: Any, treatment: Any, propensity: Any, sample_weight: Any, clusters: Any, control: object
+) -> Ranked:
+    scores = arm_scores(
+        y, treatment, control=control, propensity=propensity, sample_weight=sample_weight, clusters=clusters
+    )
+    return rank_units(scores, uplift)
 
 
 def _honest_error(influence: FloatArray, ranked: Ranked) -> float:
     """The standard error, or NaN where nothing varies: a zero would look like certainty."""
-    error = std_error(influence, ranked.clusters)
+    error = ranked.error(influence)
     rounding = 1e-13 * float(np.abs(ranked.y).max())
     return error if error > rounding else NAN
 
@@ -251,8 +256,7 @@ def _result(
     estimate: float, influence: FloatArray, ranked: Ranked, name: str, confidence_level: float, n_obs: int
 ) -> EffectResult:
     level = check_confidence_level(confidence_level)
-    how = "inverse-probability scores around the arm means, "
-    how += "known propensity" if ranked.known else "estimated share treated"
+    how = ranked.scores.method
     how += "; influence-function standard error" + (", clustered" if ranked.clusters is not None else "")
     if name == "qini" and len(ranked.group_end) == 1:
         error, how = 0.0, how + "; all predictions are equal, so the score is zero by definition"

@@ -1,0 +1,114 @@
+"""Standard errors of a whole curve at the price of a few running sums, by cluster too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from causalrec._typing import FloatArray, IntArray
+from causalrec.evaluation._ranked import Ranked, effect_at_cut
+
+
+def prefix_moments(
+    ends: IntArray, prefix: Sequence[FloatArray], total: Sequence[FloatArray], clusters: IntArray | None
+) -> FloatArray:
+    """Sums over clusters of the products of running sums up to each end, and of sums over all rows.
+
+    A curve's influence function at a cut is a combination of a few arrays, some of which count above the cut only.
+    The sum of its squares over clusters is a quadratic form in the moments returned here, and when a row is added
+    to its cluster's sums u and v, the sum of the products u v grows by u dv + v du + du dv: one pass gives all cuts.
+
+    Parameters
+    ----------
+    ends : int array of shape (m,)
+        Index of the last row above each cut.
+    prefix, total : sequences of arrays of shape (n,)
+    clusters : int array of shape (n,), or None
+        None where every row is its own.
+
+    Returns
+    -------
+    array of shape (m, p, p), first those of ``prefix``, then those of ``total``
+
+    Examples
+    --------
+    >>> prefix_moments(np.array([0, 2]), [np.array([1.0, 2.0, 4.0])], [], np.array([0, 1, 0])).ravel().tolist()
+    [1.0, 29.0]
+    """
+    n_prefix = len(prefix)
+    p = n_prefix + len(total)
+    moments = np.empty((len(ends), p, p))
+    before = _sums_before(prefix, clusters)
+    whole = [v if clusters is None else np.bincount(clusters, weights=v)[clusters] for v in total]
+    for i in range(p):
+        for j in range(i, p):
+            if i >= n_prefix:
+                found = np.asarray(whole[i - n_prefix] @ total[j - n_prefix])
+            elif j >= n_prefix:
+                found = np.cumsum(prefix[i] * whole[j - n_prefix])[ends]
+            elif clusters is None:
+                found = np.cumsum(prefix[i] * prefix[j])[ends]
+            else:
+                found = np.cumsum(before[i] * prefix[j] + before[j] * prefix[i] + prefix[i] * prefix[j])[ends]
+            moments[:, i, j] = moments[:, j, i] = found
+    return moments
+
+
+def _sums_before(prefix: Sequence[FloatArray], clusters: IntArray | None) -> list[FloatArray]:
+    """For every row the sum of its cluster's rows above it."""
+    if clusters is None:
+        return []
+    order = np.argsort(clusters, kind="stable")
+    starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
+    size = np.diff(np.append(starts, len(order)))
+    found = []
+    for values in prefix:
+        running = np.cumsum(values[order]) - values[order]
+        sums = np.empty_like(running)
+        sums[order] = running - np.repeat(running[starts], size)
+        found.append(sums)
+    return found
+
+
+def curve_errors(ranked: Ranked, coefficients: FloatArray, moments: FloatArray) -> FloatArray:
+    """Standard errors of a curve's points from the coefficients of its influence functions, shape (m,)."""
+    squares = np.einsum("mi,mij,mj->m", coefficients, moments, coefficients)
+    units = ranked.n if ranked.clusters is None else int(np.count_nonzero(np.bincount(ranked.clusters)))
+    if units < 2:
+        return np.full(len(squares), np.nan)
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0) * units / (units - 1)) / ranked.n)
+
+
+def gain_curve(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Share treated q, gain C(q) and its standard error where the first ``end + 1`` units are treated.
+
+    C(q) is the gain of treating the best share q of the *population*, so the cut itself is estimated: a unit above it
+    counts with gamma - tau(q), where tau(q), the effect at the cut, is the slope of the curve in a window around it.
+    """
+    w, value = ranked.weight, ranked.weight * ranked.gamma
+    q, gain = ranked.cumulative_weight[ends] / ranked.n, np.cumsum(value)[ends] / ranked.n
+    tau = effect_at_cut(ranked, q)
+    slopes = [np.cumsum(w * slope)[ends] / ranked.n for slope, _ in ranked.share_terms]
+    shares = [share for _, share in ranked.share_terms]
+    coefficients = np.column_stack([np.ones(len(ends)), -tau, q * tau - gain, *(-slope for slope in slopes)])
+    moments = prefix_moments(ends, [value, w], [w, *shares], ranked.clusters)
+    return q, gain, curve_errors(ranked, coefficients, moments)
+
+
+def toc_points(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Share treated q, TOC(q) = C(q) / q - C(1) and its standard error, as for :func:`gain_curve`."""
+    w, value = ranked.weight, ranked.weight * ranked.gamma
+    q, gain = ranked.cumulative_weight[ends] / ranked.n, np.cumsum(value)[ends] / ranked.n
+    overall = float(value.sum()) / ranked.n
+    tau = effect_at_cut(ranked, q)
+    columns = [1 / q, -tau / q, tau - gain / q + overall, np.full(len(q), -1.0)]
+    totals = [w, value]
+    for slope, share in ranked.share_terms:
+        running = np.cumsum(w * slope)
+        columns.append((running[-1] - running[ends] / q) / ranked.n)
+        totals.append(share)
+    moments = prefix_moments(ends, [value, w], totals, ranked.clusters)
+    error = curve_errors(ranked, np.column_stack(columns), moments)
+    error[ends == ranked.n - 1] = 0.0
+    return q, gain / q - overall, error
