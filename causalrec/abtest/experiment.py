@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from causalrec._resampling import Progress
 from causalrec._typing import FloatArray, RandomState
 from causalrec._validation import check_columns, check_confidence_level, list_some
 from causalrec.abtest.aggregates import ALL, Aggregates, Cell, Key, covariate_name
@@ -24,7 +25,6 @@ from causalrec.abtest.inferences import as_inference
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, SampleRatio
 from causalrec.abtest.power import planning
 from causalrec.abtest.relative import Relative
-from causalrec.abtest.resampling._blocks import Progress
 from causalrec.abtest.resampling.simulation import simulate_aa
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.moments import Moments

@@ -1,1 +1,1 @@
-"""Bootstrap, permutation and A/A simulation: blocks of replicates in bounded memory."""
+"""Bootstrap, permutation and A/A simulation."""

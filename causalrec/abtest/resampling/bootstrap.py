@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from causalrec._typing import AnyArray, FloatArray, RandomState
+from causalrec._resampling import Progress, draw_in_blocks, share_of_hits
+from causalrec._typing import FloatArray, RandomState
 from causalrec._validation import check_alternative, check_confidence_level, list_some
 from causalrec.abtest.hypotheses import Alternative
-from causalrec.abtest.resampling._blocks import Progress, draw_in_blocks
 from causalrec.abtest.resampling._samples import Pair, QuantileSample, Statistic, read_pair, statistic_name
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.results import NAN, ResamplingResult
@@ -198,11 +198,6 @@ def _check_spread(draws: FloatArray, control: FloatArray | None) -> None:
         raise _NoIntervalError("every resample gives the same difference")
     if control is not None and control.min() <= 0 <= control.max():
         raise _NoIntervalError("the control of some resamples is on the other side of zero")
-
-
-def share_of_hits(hits: AnyArray) -> float:
-    """(1 + number of hits) / (1 + resamples): the sample itself counts as one (Davison and Hinkley 1997, 4.2)."""
-    return float((1 + np.count_nonzero(hits)) / (1 + len(hits)))
 
 
 def _percentile(draws: FloatArray, observed: FloatArray, tail: float, pair: Pair, contrast: _Contrast) -> _Interval:  # noqa: ARG001

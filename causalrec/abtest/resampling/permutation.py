@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from causalrec._resampling import Progress, draw_in_blocks
 from causalrec._typing import AnyArray, BoolArray, FloatArray, IntArray, RandomState
 from causalrec._validation import check_alternative
 from causalrec.abtest.hypotheses import Alternative
 from causalrec.abtest.resampling._bins import Bins, make_bins
-from causalrec.abtest.resampling._blocks import Progress, draw_in_blocks
 from causalrec.abtest.resampling._samples import (
     Statistic,
     quantile_rank,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from causalrec._resampling import Progress, draw_in_blocks
 from causalrec._typing import FloatArray, RandomState
 from causalrec._validation import check_confidence_level
-from causalrec.abtest.resampling._blocks import Progress, draw_in_blocks
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 from causalrec.moments import Moments
 from causalrec.results import AAResult

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from scipy import stats
 
+from causalrec._resampling import Progress, draw_in_blocks
 from causalrec._typing import FloatArray, IntArray, RandomState
 from causalrec._validation import check_alternative, check_confidence_level
 from causalrec.abtest.estimation.estimates import Estimate
 from causalrec.abtest.inference import Inference
-from causalrec.abtest.resampling._blocks import Progress, draw_in_blocks
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 from causalrec.moments import Moments
 from causalrec.results import PeekingResult

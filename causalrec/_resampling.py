@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from causalrec._typing import FloatArray, RandomState
+from causalrec._typing import AnyArray, FloatArray, RandomState
 from causalrec.exceptions import CausalRecError
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -28,12 +28,13 @@ def draw_in_blocks(
     width: int,
     rng: RandomState,
     progress: Progress | None = None,
-    threads: bool = True,
+    threads: bool | int = True,
 ) -> FloatArray:
     """Stack ``draw(size, generator)`` (size, …) over blocks of replicates.
 
     ``width`` is how many numbers a replicate holds at once. Each block has a generator of its own, so that the draws do
-    not depend on the number of threads; they do on the block's size, which depends on ``width`` alone.
+    not depend on the number of threads; they do on the block's size, which depends on ``width`` alone. ``threads`` is
+    their number; True is the cores', at most four.
 
     Raises
     ------
@@ -45,7 +46,8 @@ def draw_in_blocks(
     size = max(1, min(_REPLICATES, _HELD // max(width, 1)))
     sizes = [min(size, n_replicates - start) for start in range(0, n_replicates, size)]
     generators = np.random.default_rng(rng).spawn(len(sizes))
-    n_workers = min(len(sizes), os.cpu_count() or 1, _THREADS) if threads else 1
+    most = min(os.cpu_count() or 1, _THREADS) if threads is True else max(int(threads), 1)
+    n_workers = min(len(sizes), most)
     tasks = list(zip(sizes, generators, strict=True))
     blocks, done = [], 0
     # The blocks use the cores: threads of BLAS within them would wait for one another.
@@ -62,6 +64,11 @@ def draw_in_blocks(
                 if progress is not None:
                     progress(done, n_replicates)
     return np.concatenate(blocks)
+
+
+def share_of_hits(hits: AnyArray) -> float:
+    """(1 + number of hits) / (1 + resamples): the sample itself counts as one (Davison and Hinkley 1997, 4.2)."""
+    return float((1 + np.count_nonzero(hits)) / (1 + len(hits)))
 
 
 @cache
