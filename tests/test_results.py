@@ -21,6 +21,7 @@ from causalrec.results import (
     BoostingCurveResult,
     CalibrationResult,
     CannibalisationResult,
+    ChampionResult,
     ChurnResult,
     ConditionalResult,
     CoxResult,
@@ -247,6 +248,7 @@ EXAMPLES = [
     BoostingCurveResult(
         "T <t>", 4, 1.5, 2, NAMES, NAMES, NAMES, np.array([0, 1, 2, 3]), I * 0, F, F, F, I * 0, I, F, F
     ),
+    ChampionResult(*EFFECT, "shop_uplift", "3", "1", "qini", 0.3, NAN, "cannot tell", False, True, "<t>"),
     ImportanceResult("T <t>", "effect", "gain", 4, 1, NAMES, np.array([0.7, 0.3, 0.0, NAN])),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)

@@ -25,6 +25,7 @@ from causalrec.results.base import (
 )
 from causalrec.results.bayes import BayesStoppingResult, PosteriorResult, PriorResult
 from causalrec.results.boosting import BoostingCurveResult, ImportanceResult
+from causalrec.results.champion import ChampionResult
 from causalrec.results.checks import (
     AAResult,
     DistributionResult,
@@ -87,6 +88,7 @@ __all__ = [
     "BoostingCurveResult",
     "CalibrationResult",
     "CannibalisationResult",
+    "ChampionResult",
     "ChurnResult",
     "ConditionalResult",
     "CoxResult",
