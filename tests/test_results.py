@@ -16,6 +16,7 @@ from causalrec.exceptions import CausalRecError
 from causalrec.results import (
     AAResult,
     ABResult,
+    AllocationResult,
     BalanceResult,
     BayesStoppingResult,
     BoostingCurveResult,
@@ -24,6 +25,8 @@ from causalrec.results import (
     ChampionResult,
     ChurnResult,
     ConditionalResult,
+    CostCurveComparisonResult,
+    CostCurveResult,
     CoxResult,
     CurveResult,
     DistributionResult,
@@ -45,10 +48,13 @@ from causalrec.results import (
     OutlierResult,
     OverlapResult,
     PeekingResult,
+    PolicyRegretResult,
+    PolicyValueResult,
     PosteriorResult,
     PowerCurveResult,
     PowerResult,
     PriorResult,
+    ProfitCurveResult,
     ProjectionResult,
     ProxyAcrossResult,
     ProxyResult,
@@ -69,6 +75,7 @@ from causalrec.results import (
     TimeSavedResult,
     TrendResult,
     UpliftBinsResult,
+    UpliftCalibrationResult,
     UpliftIntervalsResult,
     VerdictResult,
     dump_results,
@@ -245,11 +252,18 @@ EXAMPLES = [
     ProjectionResult("A", "B", 3.5, 1e-300, INF, 0.95, 7, "HC3 <t>", NAMES, *[F] * 6),
     CalibrationResult("A", "B", 0.9, 0.1, 0.7, 1.1, 1e-300, NAN, NAN, NAN, NAN, NAN, 0.95, 7, "HC3 <t>"),
     LearnerComparisonResult("A", 2, 4, 7, 0.95, "paired <t>", (EffectResult(*EFFECT),), NAMES, *[F] * 12),
+    UpliftCalibrationResult(*EFFECT, "A", "B", -0.1, NAN, 0.0, INF, 0.3, 1.5, 2, INF, 4, I, I, *[F] * 10),
     BoostingCurveResult(
         "T <t>", 4, 1.5, 2, NAMES, NAMES, NAMES, np.array([0, 1, 2, 3]), I * 0, F, F, F, I * 0, I, F, F
     ),
     ChampionResult(*EFFECT, "shop_uplift", "3", "1", "qini", 0.3, NAN, "cannot tell", False, True, "<t>"),
     ImportanceResult("T <t>", "effect", "gain", 4, 1, NAMES, np.array([0.7, 0.3, 0.0, NAN])),
+    PolicyValueResult(*EFFECT, "all A", 0.2, 0.1, NAN, -INF, INF, 1e-300, 0.5, NAMES, F),
+    PolicyRegretResult("A", 4, 0.95, 7, "paired <t>", NAMES, *[F] * 7, I * 0 + 1),
+    AllocationResult(4, NAN, NAN, 0.5, 0.1 + 0.2, NAN, 0.0, 0.5, 2, "ü", 0.25, "<t>", NAMES, F, F, F, I * 0),
+    CostCurveResult("T <t>", "none", ("A", "ü"), 1.5, 0.95, 7, "<t>", *[F] * 6),
+    CostCurveComparisonResult("A", "ü", 1.5, 0.1, NAN, -INF, INF, 1e-300, 0.95, 7, "<t>", *[F] * 5),
+    ProfitCurveResult("T <t>", *[0.1 + 0.2] * 10, NAN, NAN, -INF, INF, 1e-300, 0.0, 0.95, 7, "<t>", *[F] * 8, I),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -25,6 +25,7 @@ from causalrec.results.base import (
 )
 from causalrec.results.bayes import BayesStoppingResult, PosteriorResult, PriorResult
 from causalrec.results.boosting import BoostingCurveResult, ImportanceResult
+from causalrec.results.calibration import UpliftCalibrationResult
 from causalrec.results.champion import ChampionResult
 from causalrec.results.checks import (
     AAResult,
@@ -65,6 +66,14 @@ from causalrec.results.mechanisms import (
     SegmentScanResult,
 )
 from causalrec.results.monitor import MonitorResult, TimeSavedResult
+from causalrec.results.policy import (
+    AllocationResult,
+    CostCurveComparisonResult,
+    CostCurveResult,
+    PolicyRegretResult,
+    PolicyValueResult,
+    ProfitCurveResult,
+)
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.sequential import PeekingResult
 from causalrec.results.survival import (
@@ -83,6 +92,7 @@ __all__ = [
     "NAN",
     "AAResult",
     "ABResult",
+    "AllocationResult",
     "BalanceResult",
     "BayesStoppingResult",
     "BoostingCurveResult",
@@ -91,6 +101,8 @@ __all__ = [
     "ChampionResult",
     "ChurnResult",
     "ConditionalResult",
+    "CostCurveComparisonResult",
+    "CostCurveResult",
     "CoxResult",
     "CurveResult",
     "DistributionResult",
@@ -112,10 +124,13 @@ __all__ = [
     "OutlierResult",
     "OverlapResult",
     "PeekingResult",
+    "PolicyRegretResult",
+    "PolicyValueResult",
     "PosteriorResult",
     "PowerCurveResult",
     "PowerResult",
     "PriorResult",
+    "ProfitCurveResult",
     "ProjectionResult",
     "ProxyAcrossResult",
     "ProxyResult",
@@ -137,6 +152,7 @@ __all__ = [
     "TimeSavedResult",
     "TrendResult",
     "UpliftBinsResult",
+    "UpliftCalibrationResult",
     "UpliftIntervalsResult",
     "VerdictResult",
     "dump_results",
