@@ -1,0 +1,392 @@
+r"""The numbers of other packages, exactly, with standard errors: what ``convention=`` means.
+
+The same words name different numbers in different packages. By default this package reports gains per unit of the
+population, in the outcome's unit (:mod:`causalrec.evaluation.uplift`). To compare with what another package reported,
+name it:
+
+============================= ==================== ================== ============= ================
+``convention``                ``qini_score``       ``auuc_score``     ``rate``      ``uplift_at_k``
+============================= ==================== ================== ============= ================
+``"sklift"``                  ``qini_auc_score``   uplift_auc_score   --            ``uplift_at_k``
+``"sklift_no_negative"``      the same, with       --                 --            --
+                              negative_effect off
+``"causalml"``                ``qini_score``       ``auuc_score``     rate_score    --
+``"causalml_unnormalized"``   both with            normalize off      --            --
+``"pylift"``                  ``Q_qini``           ``Q_cgains``       --            --
+``"pylift_q1"``               ``q1_qini``          ``q1_cgains``      --            --
+``"pylift_q2"``               ``q2_qini``          ``q2_cgains``      --            --
+``"pylift_aqini"``            ``Q_aqini``          --                 --            --
+``"pylift_aqini_q1"``         ``q1_aqini``         --                 --            --
+``"pylift_aqini_q2"``         ``q2_aqini``         --                 --            --
+``"grf"``                     QINI                 --                 AUTOC, QINI   --
+============================= ==================== ================== ============= ================
+
+============================= ================ ================ ========================== ==============
+``convention``                ``qini_curve``   ``uplift_curve`` ``cumulative_gain_curve``  ``toc_curve``
+============================= ================ ================ ========================== ==============
+``"sklift"``                  qini_curve       uplift_curve     --                         --
+``"causalml"``                get_qini         get_cumlift      get_cumgain                get_toc
+``"pylift"``                  qini             cuplift          cgains                     --
+``"pylift_aqini"``            aqini            --               --                         --
+``"grf"``                     --               --               --                         TOC
+============================= ================ ================ ========================== ==============
+
+Packages: scikit-uplift 0.5.1 (``sklift.metrics``), causalml 0.18 (``causalml.metrics``), pylift 0.1.5 (``eval.py``),
+grf 2 (``rank_average_treatment_effect``). With weights, which only grf has, every count becomes a sum of weights.
+
+Equal predictions: scikit-uplift and grf take them as one step. causalml and pylift go row by row, so their numbers
+depend on the order of the rows: here it is the given order, as in pylift; causalml leaves it to numpy's unstable sort,
+which differs between machines, so with ties its number agrees only where that sort keeps the order. scikit-uplift's
+``uplift_at_k`` cuts through ties, the last row first.
+
+Standard errors are those of the infinitesimal jackknife (Efron, 1982): the number is a smooth function of the rows'
+weights, and its derivatives are the influence function. They hold for a large sample. None is given for causalml's
+"autoc" rate: weights 1/q let the first few rows decide it (the standard deviation falls with the logarithm of n, not
+its root), so no interval from a normal distribution is honest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from causalrec._typing import FloatArray, IntArray
+from causalrec.evaluation import _peer_curves as curves
+from causalrec.evaluation import _peer_scores as scores
+from causalrec.evaluation._peer_curves import N_C, N_T, Y_C, Y_T, Curve, Maker, Rows, X
+from causalrec.evaluation._ranked import Ranked
+from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
+from causalrec.results import NAN
+
+DEFAULT = "causalrec"
+
+# What of each package is computed by the default formulas, so not in the tables below.
+_OURS = {"grf": ("qini", "autoc", "rate_qini", "toc")}
+
+_Score = Callable[[Rows], scores.Derived]
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """How a package sees the rows."""
+
+    name: str
+    groups_ties: bool = False
+    binary: bool = False
+    inverse_propensity: bool = False
+
+
+_SKLIFT = _Peer("scikit-uplift", groups_ties=True, binary=True)
+_CAUSALML = _Peer("causalml")
+_PYLIFT = _Peer("pylift", binary=True, inverse_propensity=True)
+
+
+def _causalml(maker: Maker, above_diagonal: bool, normalized: bool) -> _Score:
+    return partial(scores.causalml_score, maker=maker, above_diagonal=above_diagonal, normalized=normalized)
+
+
+def _pylift(maker: Maker, maximum: str | None) -> _Score:
+    return partial(scores.pylift_score, maker=maker, maximum=maximum)
+
+
+# (metric, convention): the package, the name of the number there, and its function.
+_SCORES: dict[tuple[str, str], tuple[_Peer, str, _Score]] = {
+    ("qini", "sklift"): (_SKLIFT, "qini_auc_score", scores.sklift_qini),
+    ("auuc", "sklift"): (_SKLIFT, "uplift_auc_score", scores.sklift_uplift),
+    ("qini", "sklift_no_negative"): (
+        _SKLIFT, "qini_auc_score without negative effects", scores.sklift_kinked_score
+    ),
+    ("qini", "causalml"): (_CAUSALML, "qini_score", _causalml(curves.interpolated_qini, True, True)),
+    ("auuc", "causalml"): (_CAUSALML, "auuc_score", _causalml(curves.interpolated_gain, False, True)),
+    ("qini", "causalml_unnormalized"): (
+        _CAUSALML, "qini_score, not normalized", _causalml(curves.interpolated_qini, True, False)
+    ),
+    ("auuc", "causalml_unnormalized"): (
+        _CAUSALML, "auuc_score, not normalized", _causalml(curves.interpolated_gain, False, False)
+    ),
+    ("autoc", "causalml"): (_CAUSALML, "rate_score, autoc", partial(scores.causalml_rate, target="autoc")),
+    ("rate_qini", "causalml"): (_CAUSALML, "rate_score, qini", partial(scores.causalml_rate, target="qini")),
+    ("qini", "pylift"): (_PYLIFT, "Q_qini", _pylift(curves.pylift_qini, None)),
+    ("auuc", "pylift"): (_PYLIFT, "Q_cgains", _pylift(curves.pylift_cgains, None)),
+    ("qini", "pylift_q1"): (_PYLIFT, "q1_qini", _pylift(curves.pylift_qini, "theoretical")),
+    ("auuc", "pylift_q1"): (_PYLIFT, "q1_cgains", _pylift(curves.pylift_cgains, "theoretical")),
+    ("qini", "pylift_q2"): (_PYLIFT, "q2_qini", _pylift(curves.pylift_qini, "practical")),
+    ("auuc", "pylift_q2"): (_PYLIFT, "q2_cgains", _pylift(curves.pylift_cgains, "practical")),
+    ("qini", "pylift_aqini"): (_PYLIFT, "Q_aqini", _pylift(curves.pylift_aqini, None)),
+    ("qini", "pylift_aqini_q1"): (_PYLIFT, "q1_aqini", _pylift(curves.pylift_aqini, "theoretical")),
+    ("qini", "pylift_aqini_q2"): (_PYLIFT, "q2_aqini", _pylift(curves.pylift_aqini, "practical")),
+}  # fmt: skip
+
+# (kind, convention): the package, the name of the curve there, and its function.
+_CURVES: dict[tuple[str, str], tuple[_Peer, str, Maker]] = {
+    ("qini", "sklift"): (_SKLIFT, "qini_curve", curves.qini),
+    ("uplift", "sklift"): (_SKLIFT, "uplift_curve", curves.gain),
+    ("qini", "causalml"): (_CAUSALML, "get_qini", curves.interpolated_qini),
+    ("uplift", "causalml"): (_CAUSALML, "get_cumlift", curves.interpolated_lift),
+    ("cumulative_gain", "causalml"): (_CAUSALML, "get_cumgain", curves.interpolated_gain),
+    ("toc", "causalml"): (_CAUSALML, "get_toc", curves.toc),
+    ("qini", "pylift"): (_PYLIFT, "qini", curves.pylift_qini),
+    ("uplift", "pylift"): (_PYLIFT, "cuplift", curves.difference),
+    ("cumulative_gain", "pylift"): (_PYLIFT, "cgains", curves.pylift_cgains),
+    ("qini", "pylift_aqini"): (_PYLIFT, "aqini", curves.pylift_aqini),
+}
+
+
+def check_convention(metric: str, convention: str) -> bool:
+    """Whether the number is another package's, and not one of the default formulas.
+
+    Parameters
+    ----------
+    metric : str
+        ``"qini"``, ``"auuc"``, ``"autoc"``, ``"rate_qini"``, ``"uplift_at_k"``, ``"lift_share"``; or a curve,
+        ``"qini"``, ``"uplift"``, ``"cumulative_gain"``, ``"toc"``.
+    convention : str
+
+    Raises
+    ------
+    CausalRecError
+        For a convention that is unknown or lacks the metric; the message lists what there is.
+    """
+    return _check(metric, convention, {*_SCORES, ("uplift_at_k", "sklift")}, "metric")
+
+
+def check_curve_convention(kind: str, convention: str) -> bool:
+    """:func:`check_convention` for curves."""
+    return _check(kind, convention, set(_CURVES), "curve")
+
+
+def _check(name: str, convention: str, there: set[tuple[str, str]], what: str) -> bool:
+    if convention == DEFAULT or name in _OURS.get(convention, ()):
+        return False
+    if (name, convention) in there:
+        return True
+    known = [DEFAULT, *(c for n, c in sorted(there) if n == name), *(c for c, names in _OURS.items() if name in names)]
+    raise CausalRecError(
+        f"convention is {convention!r}, which has no {what} {name!r}. Expected one of {', '.join(map(repr, known))}; "
+        "what each stands for is in causalrec.evaluation.conventions."
+    )
+
+
+def describe(metric: str, convention: str) -> str:
+    """The number's name in its package and where its error comes from, for ``method``."""
+    if metric == "uplift_at_k":
+        return "scikit-uplift's uplift_at_k; infinitesimal-jackknife standard error"
+    peer, name, _ = _SCORES[metric, convention]
+    if (metric, convention) == ("autoc", "causalml"):
+        return f"{peer.name}'s {name}; no standard error, as weights 1/q let the first few rows decide it"
+    return f"{peer.name}'s {name}; infinitesimal-jackknife standard error"
+
+
+def conventional(
+    metric: str, convention: str, ranked: Ranked, *, k: float | None = None, strategy: str = "overall"
+) -> tuple[float, FloatArray]:
+    """The number that another package reports, and its influence function.
+
+    Parameters
+    ----------
+    metric, convention : str
+        As for :func:`check_convention`, which says that it is another package's.
+    ranked : Ranked
+    k : float, optional
+        Share of the units, for "uplift_at_k".
+    strategy : "overall" or "by_group"
+        Whether "uplift_at_k" cuts the pooled ranking, or that of each arm.
+
+    Returns
+    -------
+    estimate : float
+    influence : array of shape (n,)
+        In the order of ``ranked``; NaN where no standard error is honest.
+
+    Raises
+    ------
+    CausalRecError
+        For an unknown convention, or nuisances (these packages take outcomes, not scores).
+    OutcomeError
+        For an outcome other than 0/1 where the package takes no other, or a score that divides by zero.
+    OverlapError
+        For a propensity that varies where the package takes the share treated as constant.
+    TreatmentError
+        For an arm without units in the top.
+    """
+    if not check_convention(metric, convention):
+        raise CausalRecError(f"metric {metric!r} in convention {convention!r} is the default formula.")
+    if metric == "uplift_at_k":
+        rows, at = _rows(ranked, _SKLIFT, last_first=True)
+        estimate, by_weight = _uplift_at_k(rows, 0.3 if k is None else k, strategy)
+    else:
+        peer, _, score = _SCORES[metric, convention]
+        rows, at = _rows(ranked, peer)
+        estimate, parts = score(rows)
+        if peer.inverse_propensity and ranked.scores.shares_estimated:
+            parts = _with_estimated_share(rows, parts)
+        by_weight = parts.sum(axis=0)
+    influence = np.zeros(ranked.n)
+    influence[at] = _centred(rows.weight, by_weight) * ranked.n
+    return estimate, np.full(ranked.n, NAN) if (metric, convention) == ("autoc", "causalml") else influence
+
+
+@dataclass(frozen=True, eq=False)
+class ConventionalCurve:
+    """A curve as another package draws it: the origin and points of (m,) arrays.
+
+    Attributes
+    ----------
+    fraction : array
+        Share of the units; pylift's, of their inverse-propensity weights. scikit-uplift's and causalml's horizontal
+        axis is this times the number of units.
+    value : array
+        In the package's unit: scikit-uplift's and causalml's Qini and gains are counts.
+    std_error : array
+        For the best share of the population; NaN where the package interpolates.
+    random : array
+        Straight to the last value; for differences (uplift, TOC) constant.
+    """
+
+    fraction: FloatArray
+    value: FloatArray
+    std_error: FloatArray
+    random: FloatArray
+
+
+def conventional_curve(kind: str, convention: str, ranked: Ranked, *, max_points: int = 200) -> ConventionalCurve:
+    """The curve that another package draws, at no more than ``max_points`` of its points and the origin.
+
+    Raises
+    ------
+    CausalRecError
+        As for :func:`conventional`.
+    """
+    if not check_curve_convention(kind, convention):
+        raise CausalRecError(f"curve {kind!r} in convention {convention!r} is the default formula.")
+    peer, _, maker = _CURVES[kind, convention]
+    rows, at = _rows(ranked, peer)
+    steps = rows.steps()
+    sums = np.cumsum(steps, axis=1)
+    curve, m = maker(sums), sums.shape[1]
+    points = np.arange(m)
+    if m > max_points:
+        points = np.unique(np.linspace(0, m - 1, max_points).round().astype(int))
+    size = sums[N_T] + sums[N_C] if peer.inverse_propensity else sums[X]
+    share, value = np.r_[0.0, (size / size[-1])[points]], np.r_[0.0, curve.value[points]]
+    error = np.zeros(len(points) + 1)
+    for i, by_weight in enumerate(_by_weight(rows, sums, curve, points, peer, ranked.scores.shares_estimated)):
+        influence = np.zeros(ranked.n)
+        influence[at] = _centred(rows.weight, by_weight) * ranked.n
+        error[i + 1] = ranked.error(influence)
+    straight = np.ones_like(share) if maker in _FLAT else share
+    return ConventionalCurve(share, value, error, curve.value[-1] * straight)
+
+
+# Curves of averages, not of sums: a random order gives the same everywhere.
+_FLAT = (curves.difference, curves.interpolated_lift, curves.toc)
+# Share of the units on either side of a point over which the slope of a curve is taken.
+_WINDOW = 0.05
+
+
+def _by_weight(
+    rows: Rows, sums: FloatArray, curve: Curve, points: IntArray, peer: _Peer, shares_estimated: bool
+) -> Iterator[FloatArray]:
+    """The derivative by the rows' weights of a curve's value at each point, the share of units before it held fixed."""
+    size = sums[N_T] + sums[N_C] if peer.inverse_propensity else sums[X]
+    axis = np.array([0.0, 1.0, 1.0, 0.0, 0.0] if peer.inverse_propensity else [1.0, 0.0, 0.0, 0.0, 0.0]) / size[-1]
+    share, n = size / size[-1], len(rows.y)
+    w_t, w_c = rows.treated * rows.treated_factor, (1 - rows.treated) * rows.control_factor
+    parts = np.stack([np.ones(n), w_t, w_c, w_t * rows.y, w_c * rows.y])
+    reach = max(_WINDOW, 1 / n)
+    for j in points:
+        if j < curve.first:
+            yield np.full(n, NAN)
+            continue
+        low, high = max(share[j] - reach, 0.0), min(share[j] + reach, 1.0)
+        ends = np.interp([low, high], np.r_[0.0, share], np.r_[0.0, curve.value])
+        rise = (ends[1] - ends[0]) / (high - low)
+        here, total = curve.slope[:, j] - rise * axis, rise * share[j] * axis
+        if curve.total_slope is not None:
+            total = total + curve.total_slope[:, j]
+        by_weight = total @ parts
+        end = rows.group_end[j] + 1
+        by_weight[:end] += here @ parts[:, :end]
+        if peer.inverse_propensity and shares_estimated:
+            arms = here * sums[:, j] + total * sums[:, -1]
+            by_weight += _share_slope(rows, arms[N_T] + arms[Y_T], arms[N_C] + arms[Y_C])
+        yield by_weight
+
+
+def _rows(ranked: Ranked, peer: _Peer, *, last_first: bool = False) -> tuple[Rows, IntArray]:
+    """The units of the two arms as a package orders and counts them, and their places in ``ranked``."""
+    _check_inputs(ranked, peer)
+    at = np.flatnonzero(ranked.arm >= 0)
+    ends = ranked.group_end
+    if ranked.tied and (last_first or not peer.groups_ties):
+        group = np.repeat(np.arange(len(ends)), ranked.group_size)[at]
+        at = at[np.lexsort((ranked.order[at] * (-1 if last_first else 1), group))]
+    uplift = ranked.uplift[at]
+    n = len(at)
+    ends = np.flatnonzero(np.append(uplift[1:] != uplift[:-1], True)) if peer.groups_ties else np.arange(n)
+    treated, weight = (ranked.arm[at] == 1).astype(np.float64), ranked.weight[at]
+    weight = weight * (n / weight.sum())
+    factors: tuple[FloatArray | float, FloatArray | float] = (1.0, 1.0)
+    if peer.inverse_propensity:
+        e, e_0 = (np.broadcast_to(ranked.propensity(arm), ranked.n)[at] for arm in (1, 0))
+        if ranked.scores.shares_estimated:
+            e, e_0 = np.full(n, weight @ treated / n), np.full(n, 1 - weight @ treated / n)
+        factors = 0.5 * (e + e_0) / e, 0.5 * (e + e_0) / e_0
+    return Rows(ranked.y[at], treated, weight, *factors, ends), at
+
+
+def _check_inputs(ranked: Ranked, peer: _Peer) -> None:
+    if ranked.doubly_robust:
+        raise CausalRecError(
+            f'{peer.name} takes outcomes, not scores of nuisances. Leave nuisance out, or take convention="causalrec".'
+        )
+    if peer.binary and not np.isin(ranked.y, (0.0, 1.0)).all():
+        raise OutcomeError(
+            f"{peer.name} takes outcomes of 0 and 1 only, and y has others, such as "
+            f'{ranked.y[~np.isin(ranked.y, (0.0, 1.0))][0]:g}. Take convention="causalrec".'
+        )
+    if not peer.inverse_propensity and any(np.ptp(ranked.propensity(arm)) > 0 for arm in (0, 1)):
+        raise OverlapError(
+            f"{peer.name} takes the share treated as the same for all, and propensity varies. Take "
+            'convention="causalrec" or "pylift".'
+        )
+
+
+def _uplift_at_k(rows: Rows, k: float, strategy: str) -> tuple[float, FloatArray]:
+    if strategy not in ("overall", "by_group"):
+        raise CausalRecError(f'strategy is {strategy!r}; expected "overall" or "by_group".')
+    everyone, estimate, by_weight = np.ones(len(rows.y), dtype=bool), 0.0, np.zeros(len(rows.y))
+    for arm, sign in ((rows.treated == 1, 1.0), (rows.treated == 0, -1.0)):
+        pool = everyone if strategy == "overall" else arm
+        top = scores.best_share(rows.weight, pool, k)
+        count = int(np.count_nonzero(top & arm))
+        if count == 0:
+            raise TreatmentError(
+                f"the top {100 * k:g}% holds no {'treated' if sign > 0 else 'control'} unit. Take a larger k."
+            )
+        mean, moved = scores.top_mean(rows, arm, pool, top)
+        estimate += sign * mean
+        by_weight += sign * moved if count > 1 else NAN
+    return estimate, by_weight
+
+
+def _with_estimated_share(rows: Rows, parts: FloatArray) -> FloatArray:
+    """Add that weights of half a sum over an arm's share move with that share."""
+    arms = parts @ rows.weight
+    return np.vstack([parts, _share_slope(rows, arms[1], arms[2])])
+
+
+def _share_slope(rows: Rows, by_treated: float, by_control: float) -> FloatArray:
+    """The derivative by the rows' weights through the factors n / (2 n_t) and n / (2 n_c) of the arms' sums."""
+    w_t = float(rows.weight @ rows.treated)
+    w_c = float(rows.weight.sum()) - w_t
+    slope = by_treated * (1 / (w_t + w_c) - rows.treated / w_t)
+    return np.asarray(slope + by_control * (1 / (w_t + w_c) - (1 - rows.treated) / w_c))
+
+
+def _centred(weight: FloatArray, by_weight: FloatArray) -> FloatArray:
+    """How far each row moves a number whose derivative by the weights is given, the weights' mean staying one."""
+    return weight * (by_weight - float(weight @ by_weight) / len(weight))
