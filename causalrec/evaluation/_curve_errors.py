@@ -112,3 +112,31 @@ def toc_points(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, 
     error = curve_errors(ranked, np.column_stack(columns), moments)
     error[ends == ranked.n - 1] = 0.0
     return q, gain / q - overall, error
+
+
+def top_effects(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Share q, the average effect among the first ``end + 1`` units and its standard error.
+
+    :func:`causalrec.evaluation._tops.top_effect` at every cut, from running sums.
+    """
+    if ranked.doubly_robust:
+        q, gain, error = gain_curve(ranked, ends)
+        return q, gain / q, error / q
+    n, w = ranked.n, ranked.weight
+    q = ranked.cumulative_weight[ends] / n
+    effect, prefix, columns = np.zeros(len(ends)), [], []
+    for arm, sign in ((1, 1.0), (0, -1.0)):
+        own = ranked.arm == arm
+        weight = w * own / ranked.propensity(arm)
+        residual = weight * (ranked.y - ranked.mean(arm))
+        size, m = np.cumsum(weight)[ends], np.cumsum(own)[ends]
+        gap = np.cumsum(residual)[ends] / size
+        effect += sign * (ranked.mean(arm) + gap)
+        welch = np.sqrt(m / (m - 1) * (n - 1) / n) if ranked.clusters is None else 1.0
+        factor = sign * n * welch / size
+        prefix += [residual, weight]
+        columns += [factor, -factor * gap]
+    push = (effect - effect_at_cut(ranked, q)) / q
+    coefficients = np.column_stack([*columns, push, -push * q])
+    moments = prefix_moments(ends, [*prefix, w], [w], ranked.clusters)
+    return q, effect, curve_errors(ranked, coefficients, moments)

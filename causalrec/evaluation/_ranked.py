@@ -110,7 +110,7 @@ class Ranked:
     @cached_property
     def group_end(self) -> IntArray:
         """Index of the last unit of every group of equal predictions."""
-        return np.flatnonzero(np.append(self.uplift[1:] != self.uplift[:-1], True))
+        return group_ends(self.uplift)
 
     @property
     def tied(self) -> bool:
@@ -139,10 +139,7 @@ class Ranked:
     @cached_property
     def rank(self) -> FloatArray:
         """Mid-rank as a share in (0, 1), shape (n,); equal predictions share it."""
-        above = self.cumulative_weight[self.group_end]
-        middle = above.copy()
-        middle[1:] += above[:-1]
-        return self.spread(middle / (2 * above[-1]))
+        return mid_ranks(self.cumulative_weight, self.group_end)
 
     @cached_property
     def share_terms(self) -> list[tuple[FloatArray, FloatArray]]:
@@ -171,7 +168,7 @@ class Ranked:
         return influence_error(influence, self.clusters)
 
 
-def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None, stable: bool = False) -> Ranked:
+def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None) -> Ranked:
     """Sort units by predicted uplift.
 
     Parameters
@@ -181,8 +178,6 @@ def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None, stable: bool 
         Predicted effects; of a table the column of the arm is taken.
     arm : label, optional
         The arm that is compared with control; needed where there are more than two arms.
-    stable : bool
-        Keep the rows' order among equal predictions, as some other packages' numbers depend on it. Slower.
 
     Raises
     ------
@@ -201,7 +196,7 @@ def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None, stable: bool 
             f"y is {low:g} in all {len(scores.y)} rows, so no unit can gain more than another. Check that it is the "
             "outcome you mean."
         )
-    order = np.argsort(-score, kind="stable" if stable else None)
+    order = np.argsort(-score)
     if scores.n_obs < len(order):
         order = order[scores.weight[order] > 0]
     return Ranked(scores, code, order, score[order])
@@ -221,11 +216,29 @@ def _column(uplift: Any, code: int, n_arms: int) -> Any:
 
 def effect_at_cut(ranked: Ranked, q: FloatArray) -> FloatArray:
     """Slope of the gain curve around each share q; straight across ties, so row order does not matter."""
-    share, gain = gain_path(ranked)
-    reach = max(_WINDOW, 1 / ranked.n)
+    return slope_at(*gain_path(ranked), q, ranked.n)
+
+
+def slope_at(share: FloatArray, path: FloatArray, q: FloatArray, n: int) -> FloatArray:
+    """Slope of a path of sums over n units around each share q."""
+    reach = max(_WINDOW, 1 / n)
     low, high = np.maximum(q - reach, 0.0), np.minimum(q + reach, 1.0)
-    rise = np.interp(high, share, gain) - np.interp(low, share, gain)
+    rise = np.interp(high, share, path) - np.interp(low, share, path)
     return np.asarray(rise / (high - low))
+
+
+def group_ends(uplift: FloatArray) -> IntArray:
+    """Index of the last unit of every group of equal predictions, the predictions being sorted."""
+    return np.flatnonzero(np.append(uplift[1:] != uplift[:-1], True))
+
+
+def mid_ranks(cumulative_weight: FloatArray, ends: IntArray) -> FloatArray:
+    """Mid-rank as a share in (0, 1), shape (n,); equal predictions share it."""
+    above = cumulative_weight[ends]
+    middle = above.copy()
+    middle[1:] += above[:-1]
+    middle /= 2 * above[-1]
+    return np.repeat(middle, np.diff(ends, prepend=-1)) if len(ends) < len(cumulative_weight) else middle
 
 
 def gain_path(ranked: Ranked) -> tuple[FloatArray, FloatArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -21,6 +22,7 @@ class EffectResult(Result):
     pvalue : float
         Of the null that the estimand is zero; two-sided unless ``method`` says otherwise.
     confidence_level : float
+        NaN where the value alone was asked for.
     n_obs : int
         Rows (or units) used.
     method, estimand : str
@@ -41,6 +43,8 @@ class EffectResult(Result):
         return float(self.estimate)
 
     def __str__(self) -> str:
+        if math.isnan(self.confidence_level):  # only a value was asked for
+            return f"{self.estimand} = {format_number(self.estimate)}, n = {self.n_obs:,} ({self.method})"
         return (
             f"{self.estimand} = {format_number(self.estimate)} "
             f"{format_level(self.confidence_level)} CI {format_interval(self.ci_low, self.ci_high)}, "
