@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, sparse, stats
+from scipy import optimize, sparse, special, stats
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_confidence_level, check_vector
@@ -138,6 +138,8 @@ def uplift_calibration(
     direction of the observed gaps, by the four moments of Liu, Tang and Zhang (2009, Computational Statistics and Data
     Analysis 53). It includes zero where such gaps are no surprise. Where the estimate falls below zero, the upper end
     is that of an estimate of zero: luck is no evidence of a perfect score.
+    Where no outcome varies within the arms of a group there is no interval and no test; where a group lies in a single
+    cluster there is no estimate either.
     The test is Wald's with Hotelling's F: it counts that V is estimated from the clusters, if few.
     For the slope and mean of the predictions see :func:`causalrec.uplift.calibration_test`.
 
@@ -266,12 +268,14 @@ def calibration_error(
     >>> found.raw, found.squared
     (5.0, 4.0)
     """
+    raw = float(share @ gap**2)
+    if not np.isfinite(covariance).all():
+        return CalibrationError(NAN, NAN, NAN, NAN, raw)
     root = np.sqrt(share)
     values, vectors = np.linalg.eigh(covariance * np.outer(root, root))
     along = vectors.T @ (root * gap)
     kept = values > _SINGULAR * values.max()
     values, along = values[kept], along[kept]
-    raw = float(share @ gap**2)
     noise, least = float(values.sum()), 2 * float(values @ values)
     variance = max(4 * float(values @ along**2) - least, least)
     half_tail = (1 - confidence_level) / 2
@@ -286,7 +290,7 @@ def calibration_error(
         high = seen + 10 * math.sqrt(variance)
         while surprise(high, seen) < tail:
             high *= 2
-        return float(optimize.brentq(lambda theta: surprise(theta, seen) - tail, 0.0, high, xtol=1e-10 * high))
+        return float(optimize.brentq(lambda theta: surprise(theta, seen) - tail, 0.0, high, xtol=1e-9 * high))
 
     return CalibrationError(
         raw - noise, math.sqrt(variance), end(raw, half_tail), end(max(raw, noise), 1 - half_tail), raw
@@ -310,7 +314,9 @@ def quadratic_form_sf(value: float, weights: FloatArray, noncentrality: FloatArr
     shift = skew * a**3 - a**2 if skew**2 > kurtosis else 0.0
     df = a**2 - 2 * shift
     at = (value - c1) / math.sqrt(2 * c2) * math.sqrt(2) * a + df + shift
-    return float(stats.chi2.sf(at, df) if shift <= 0 else stats.ncx2.sf(at, df, shift))
+    if at <= 0:
+        return 1.0
+    return float(special.chdtrc(df, at) if shift <= 0 else 1 - special.chndtr(at, df, shift))
 
 
 def wald_test(gap: FloatArray, covariance: FloatArray, units: float) -> tuple[float, float, float]:
@@ -352,7 +358,7 @@ def _calibration_result(
     how += "" if ranked.clusters is None else f", clustered by {found.units:,.0f} groups"
     unknown = np.flatnonzero(np.isnan(found.std_error))
     if len(unknown):
-        how += f"; no interval and test: no outcome varies within the arms of group {unknown[0] + 1}; take fewer bins"
+        how += f"; no interval and test: group {unknown[0] + 1} has one cluster, or no outcome varies within its arms"
         error = CalibrationError(error.squared, NAN, NAN, NAN, error.raw)
         test, gap_error = (NAN, NAN, NAN), np.where(np.isnan(found.std_error), NAN, gap_error)
     elif np.isnan(test[2]):
