@@ -66,8 +66,10 @@ from causalrec.results import (
     RetentionResult,
     RoleResult,
     SampleRatioResult,
+    ScorerComparisonResult,
     SegmentRatioResult,
     SegmentScanResult,
+    SegmentsResult,
     ShrinkageResult,
     StagewiseResult,
     SurvivalCurveResult,
@@ -130,6 +132,12 @@ VERDICT = VerdictResult(
     "ship", "B", 7, 0.95, "always valid", "holm", NAN, INF, "", "<t>", ("C",), ("a <note>", "ü"), (ROLE, ROLE)
 )
 CURVE = SurvivalCurveResult("A", 4, 2, 9.5, 3.0, NAN, INF, 0.95, "KM <t>", F, F, F, F, F, F, F, EMPTY_F)
+SEGMENTED = SegmentsResult(
+    "A", "B", 0.1, NAN, 0.3, 0.1 + 0.2, NAN, -INF, INF, 0.95, 7, 2, "<t>", np.array(["persuadables", "sure things"]),
+    I[:2], *[F[:2]] * 13, I[:2], *[F[:2]] * 5, np.array(["persuadables", "no effect shown"]),
+    np.array(["persuadables", "persuadables", "sure things"]), np.array(["a <t>", "b=ü", "c"]), *[F[:3]] * 3,
+    np.array(["persuadables"]), F[:1], F[:1], I[:1],
+)  # fmt: skip
 HAZARD = HazardRatioResult(*EFFECT, "A", "B", 1.35, 0.0, INF, 4, NAN, NAN)
 NAMES = np.array(["A", "B=ü", "", "a <note>"])
 EXAMPLES = [
@@ -257,7 +265,9 @@ EXAMPLES = [
         "T <t>", 4, 1.5, 2, NAMES, NAMES, NAMES, np.array([0, 1, 2, 3]), I * 0, F, F, F, I * 0, I, F, F
     ),
     ChampionResult(*EFFECT, "shop_uplift", "3", "1", "qini", 0.3, NAN, "cannot tell", False, True, "<t>"),
+    SEGMENTED,
     ImportanceResult("T <t>", "effect", "gain", 4, 1, NAMES, np.array([0.7, 0.3, 0.0, NAN])),
+    ScorerComparisonResult("qini", True, "A", "ü", 0.95, 7, 4, 4, "<t>", NAMES, *[F] * 5, NAMES, NAMES, *[F] * 6),
     PolicyValueResult(*EFFECT, "all A", 0.2, 0.1, NAN, -INF, INF, 1e-300, 0.5, NAMES, F),
     PolicyRegretResult("A", 4, 0.95, 7, "paired <t>", NAMES, *[F] * 7, I * 0 + 1),
     AllocationResult(4, NAN, NAN, 0.5, 0.1 + 0.2, NAN, 0.0, 0.5, 2, "ü", 0.25, "<t>", NAMES, F, F, F, I * 0),

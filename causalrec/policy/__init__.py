@@ -1,3 +1,5 @@
 """What to do about it: whom to treat under a budget, what that gains, costs and earns."""
 
-__all__: list[str] = []
+from causalrec.policy.segments import SegmentRule, describe_segments, learn_segments, segment_units
+
+__all__ = ["SegmentRule", "describe_segments", "learn_segments", "segment_units"]

@@ -75,6 +75,8 @@ from causalrec.results.policy import (
     ProfitCurveResult,
 )
 from causalrec.results.saving import dump_results, load_results
+from causalrec.results.scorers import ScorerComparisonResult
+from causalrec.results.segments import SegmentRule, SegmentsResult
 from causalrec.results.sequential import PeekingResult
 from causalrec.results.survival import (
     ChurnResult,
@@ -142,8 +144,11 @@ __all__ = [
     "RetentionResult",
     "RoleResult",
     "SampleRatioResult",
+    "ScorerComparisonResult",
     "SegmentRatioResult",
+    "SegmentRule",
     "SegmentScanResult",
+    "SegmentsResult",
     "ShrinkageResult",
     "StagewiseResult",
     "StoppingResult",

@@ -1,0 +1,206 @@
+"""Effects of groups of units and their shares of the whole lift, with the covariances that intervals are made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse, stats
+
+from causalrec._typing import BoolArray, FloatArray, IntArray
+from causalrec.nuisance.arm_scores import ArmScores
+from causalrec.results import NAN
+
+_FEW_UNIONS = 200
+
+
+class GroupMeans(NamedTuple):
+    """Of each group, shape (g,): rows, share of the weight, effect, and outcome without treatment, with their errors.
+
+    ``moved`` says how far each row moves the effect of its own group, shape (n,).
+    """
+
+    n: IntArray
+    share: FloatArray
+    effect: FloatArray
+    std_error: FloatArray
+    outcome: FloatArray
+    outcome_std_error: FloatArray
+    moved: FloatArray
+
+
+class Mean(NamedTuple):
+    """Means by group, shape (g,), and how far each row moves that of its own group, shape (n,)."""
+
+    value: FloatArray
+    moved: FloatArray
+
+
+def quantile_groups(uplift: FloatArray, weight: FloatArray, n_groups: int) -> IntArray:
+    """Groups 0, 1, … of equal weight by prediction, highest first; equal predictions stay together, none is empty.
+
+    Examples
+    --------
+    >>> quantile_groups(np.array([0.1, 0.4, 0.3, 0.2]), np.ones(4), 2).tolist()
+    [1, 0, 0, 1]
+    """
+    _, place = np.unique(-uplift, return_inverse=True)
+    mass = np.bincount(place, weights=weight)
+    middle = (np.cumsum(mass) - mass / 2) / mass.sum()
+    return np.unique(np.minimum((middle * n_groups).astype(np.int64), n_groups - 1)[place], return_inverse=True)[1]
+
+
+def group_means(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> GroupMeans:
+    """Effect of an arm against control in groups 0..n_groups-1, and the mean outcome of control.
+
+    With doubly robust scores their weighted means (the GATES of Chernozhukov et al. 2025, Econometrica 93). Without,
+    the difference of the arms' means within the group, weighted by inverse propensity (Hájek), which needs no error
+    for an estimated share. Variances are those of means of clusters' sums, times u / (u - 1) for the u rows or clusters
+    that a mean is made of; for two arms of plain rows it is Welch's.
+    """
+    w = scores.weight
+    present = w > 0
+    total = np.bincount(group, weights=w, minlength=n_groups)
+    if scores.outcomes is None:
+        control = _arm_mean(scores, group, n_groups, 0)
+        treated = _arm_mean(scores, group, n_groups, code)
+        effect = Mean(treated.value - control.value, treated.moved - control.moved)
+    else:
+        control = _mean(scores.of(0), w, group, n_groups, scores.clusters, present)
+        effect = _mean(scores.effect(code), w, group, n_groups, scores.clusters, present)
+    return GroupMeans(
+        np.bincount(group[present], minlength=n_groups), total / total.sum(),
+        effect.value, group_errors(effect.moved, group, n_groups, scores.clusters),
+        control.value, group_errors(control.moved, group, n_groups, scores.clusters), effect.moved,
+    )  # fmt: skip
+
+
+def _arm_mean(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> Mean:
+    own = scores.codes == code
+    weight = np.where(own, scores.weight / scores.propensity[:, code], 0.0)
+    return _mean(scores.y, weight, group, n_groups, scores.clusters, own & (scores.weight > 0))
+
+
+def _mean(
+    values: FloatArray, weight: FloatArray, group: IntArray, n_groups: int, clusters: IntArray | None, counts: BoolArray
+) -> Mean:
+    total = np.bincount(group, weights=weight, minlength=n_groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(group, weights=weight * values, minlength=n_groups) / total
+        u = _units(group[counts], n_groups, None if clusters is None else clusters[counts])
+        factor = np.sqrt(u / np.where(u > 1, u - 1, NAN))
+        moved = weight / total[group] * (values - mean[group]) * factor[group]
+    return Mean(mean, np.where(weight > 0, moved, 0.0))
+
+
+def _units(group: IntArray, n_groups: int, clusters: IntArray | None) -> FloatArray:
+    """Rows, or clusters, in each group."""
+    if clusters is not None:
+        group = np.unique(clusters * n_groups + group) % n_groups
+    return np.bincount(group, minlength=n_groups).astype(np.float64)
+
+
+def group_errors(moved: FloatArray, group: IntArray, n_groups: int, clusters: IntArray | None) -> FloatArray:
+    """Root of the sum of squares, by group, of rows' or clusters' sums; NaN where that is not known."""
+    if clusters is None:
+        return np.sqrt(np.bincount(group, weights=moved**2, minlength=n_groups))
+    shape = (int(clusters.max()) + 1, n_groups)
+    table = sparse.coo_array((moved, (clusters, group)), shape=shape).tocsr()
+    return np.sqrt(np.asarray(table.multiply(table).sum(axis=0), dtype=np.float64).ravel())
+
+
+class Lift(NamedTuple):
+    """Effect on everybody with its error, and each group's share of it with an interval, shape (g,)."""
+
+    average: float
+    std_error: float
+    share: FloatArray
+    ci_low: FloatArray
+    ci_high: FloatArray
+
+
+def lift_shares(scores: ArmScores, means: GroupMeans, group: IntArray, code: int, critical: float) -> Lift:
+    r"""What part of the lift of treating everybody comes from each group, by Fieller's method.
+
+    With :math:`p_s` the share of people and :math:`\theta_s` the effect of group s, the part is
+    :math:`N_s / A = p_s \theta_s / \sum_r p_r \theta_r`. Fieller (1954, JRSS B 16): the ratios r for which
+    :math:`N_s - r A` is within ``critical`` errors of zero. Where A may be zero there is no bound; where a group
+    lacks an arm, no shares.
+    """
+    k, w = len(means.n), scores.weight
+    product = means.share * means.effect
+    moves = np.outer(-w / w.sum(), product)
+    rows = np.arange(len(w))
+    moves[rows, group] += means.share[group] * means.moved + w / w.sum() * means.effect[group]
+    if scores.clusters is not None:
+        moves = np.column_stack([np.bincount(scores.clusters, weights=column) for column in moves.T])
+    covariance = moves.T @ moves
+    average, variance = float(product.sum()), float(covariance.sum())
+    if np.isnan(average):  # a segment without rows of an arm, which everybody together has
+        everybody = group_means(scores, np.zeros_like(group), 1, code)
+        unknown = np.full(k, NAN)
+        return Lift(float(everybody.effect[0]), float(everybody.std_error[0]), unknown, unknown, unknown)
+    shares, low, high = np.full(k, NAN), np.full(k, NAN), np.full(k, NAN)
+    for s in range(k):
+        shares[s] = product[s] / average if average else NAN
+        low[s], high[s] = fieller(
+            float(product[s]), average, float(covariance[s, s]), variance, float(covariance[s].sum()), critical
+        )  # fmt: skip
+    return Lift(average, float(np.sqrt(variance)), shares, low, high)
+
+
+def fieller(
+    top: float, bottom: float, var_top: float, var_bottom: float, covariance: float, critical: float
+) -> tuple[float, float]:
+    """Fieller's interval for a ratio; infinite where the denominator may be zero, NaN where an error is not known.
+
+    Examples
+    --------
+    >>> fieller(1.0, 2.0, 0.0, 0.0, 0.0, 1.96)
+    (0.5, 0.5)
+    """
+    z = critical**2
+    a = bottom**2 - z * var_bottom
+    b = top * bottom - z * covariance
+    c = top**2 - z * var_top
+    if np.isnan(a + b + c):
+        return NAN, NAN
+    inside = b**2 - a * c
+    if a <= 0 or inside < -1e-9 * b**2:
+        return -np.inf, np.inf
+    root = np.sqrt(max(inside, 0.0))
+    return float((b - root) / a), float((b + root) / a)
+
+
+def simultaneous_critical(shares: FloatArray, side_share: FloatArray | None, confidence_level: float) -> float:
+    r"""Errors that an interval needs on either side to hold for every union of groups at once.
+
+    Segments are unions of groups that the same outcomes chose, so all that might have been chosen have to hold. Groups
+    are taken as independent with variances that fall with their share; the largest of the unions' standardised errors,
+    :math:`\max_S |\sum_{g \in S} \sqrt{p_g} z_g| / \sqrt{p_S}`, is simulated (a fixed seed).
+
+    Parameters
+    ----------
+    shares : array of shape (g,)
+        Of the groups, g at most 10.
+    side_share : array of shape (g,), optional
+        Share of each group's weight at or above the cut of the baseline; then unions of either side count as well.
+    confidence_level : float
+    """
+    k = len(shares)
+    unions = ((np.arange(1, 2**k)[:, None] >> np.arange(k)) & 1).astype(np.float64)
+    if side_share is None:
+        cells, chosen = shares, unions
+    else:
+        cells = np.concatenate([shares * side_share, shares * (1 - side_share)])
+        none = np.zeros_like(unions)
+        chosen = np.concatenate([np.hstack(pair) for pair in ((unions, unions), (unions, none), (none, unions))])
+    loads = chosen * np.sqrt(cells)
+    size = np.sqrt((loads**2).sum(axis=1))
+    loads = loads[size > 0] / size[size > 0, None]
+    rng, n_parts = np.random.default_rng(0), 100 if len(loads) <= _FEW_UNIONS else 20
+    largest = np.concatenate(
+        [np.abs(rng.standard_normal((1000, len(cells))) @ loads.T).max(axis=1) for _ in range(n_parts)]
+    )
+    alone = float(stats.norm.isf((1 - confidence_level) / 2))
+    return alone if len(loads) == 1 else max(alone, float(np.quantile(largest, confidence_level)))
