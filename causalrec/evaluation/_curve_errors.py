@@ -110,8 +110,10 @@ def toc_points(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, 
         totals.append(share)
     moments = prefix_moments(ends, [value, w], totals, ranked.clusters)
     error = curve_errors(ranked, np.column_stack(columns), moments)
-    error[ends == ranked.n - 1] = 0.0
-    return q, gain / q - overall, error
+    toc = gain / q - overall
+    last = ends == ranked.n - 1
+    toc[last] = error[last] = 0.0
+    return q, toc, error
 
 
 def top_effects(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
