@@ -221,10 +221,15 @@ def effect_at_cut(ranked: Ranked, q: FloatArray) -> FloatArray:
 
 def slope_at(share: FloatArray, path: FloatArray, q: FloatArray, n: int) -> FloatArray:
     """Slope of a path of sums over n units around each share q."""
-    reach = max(_WINDOW, 1 / n)
-    low, high = np.maximum(q - reach, 0.0), np.minimum(q + reach, 1.0)
+    low, high = cut_window(q, n)
     rise = np.interp(high, share, path) - np.interp(low, share, path)
     return np.asarray(rise / (high - low))
+
+
+def cut_window(q: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
+    """The shares between which the slope around each share q is taken."""
+    reach = max(_WINDOW, 1 / n)
+    return np.maximum(q - reach, 0.0), np.minimum(q + reach, 1.0)
 
 
 def group_ends(uplift: FloatArray) -> IntArray:
