@@ -71,45 +71,89 @@ def _sums_before(prefix: Sequence[FloatArray], clusters: IntArray | None) -> lis
     return found
 
 
-def curve_errors(ranked: Ranked, coefficients: FloatArray, moments: FloatArray) -> FloatArray:
-    """Standard errors of a curve's points from the coefficients of its influence functions, shape (m,)."""
+def curve_errors(coefficients: FloatArray, moments: FloatArray, n: int, units: int) -> FloatArray:
+    """Standard errors of a curve's points from the coefficients of its influence functions, shape (m,).
+
+    ``units`` are the clusters, or the n rows where each is its own.
+    """
     squares = np.einsum("mi,mij,mj->m", coefficients, moments, coefficients)
-    units = ranked.n if ranked.clusters is None else int(np.count_nonzero(np.bincount(ranked.clusters)))
     if units < 2:
         return np.full(len(squares), np.nan)
-    return np.asarray(np.sqrt(np.maximum(squares, 0.0) * units / (units - 1)) / ranked.n)
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0) * units / (units - 1)) / n)
 
 
-def gain_curve(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Share treated q, gain C(q) and its standard error where the first ``end + 1`` units are treated.
+def gain_coefficients(q: FloatArray, gain: FloatArray, tau: FloatArray, slopes: FloatArray) -> FloatArray:
+    """Of the influence function of C(q): of w gamma and w above the cut, of w, and of each estimated share's.
 
     C(q) is the gain of treating the best share q of the *population*, so the cut itself is estimated: a unit above it
     counts with gamma - tau(q), where tau(q), the effect at the cut, is the slope of the curve in a window around it.
+
+    Parameters
+    ----------
+    q, gain, tau : arrays of shape (m,)
+    slopes : array of shape (m, s)
+        Mean over all rows of those of the s estimated shares above the cut.
     """
+    return np.column_stack([np.ones(len(q)), -tau, q * tau - gain, -slopes])
+
+
+def toc_coefficients(
+    q: FloatArray, gain: FloatArray, tau: FloatArray, slopes: FloatArray, overall: float, overall_slopes: FloatArray
+) -> FloatArray:
+    """Of that of C(q) / q - C(1): of w gamma and w above the cut, and of w, w gamma and the shares over all rows."""
+    columns = [1 / q, -tau / q, tau - gain / q + overall, np.full(len(q), -1.0)]
+    return np.column_stack([*columns, overall_slopes - slopes / q[:, None]])
+
+
+def top_coefficients(
+    q: FloatArray, tau: FloatArray, gap: float, residual: FloatArray, size: FloatArray, count: FloatArray, n: int,
+    *, clustered: bool,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+    """The effect among the best share q, and of its influence function the coefficients.
+
+    They are of residuals and weights, both over the propensity, of the arm and then of control, and of w, above the
+    cut; and of w.
+
+    Parameters
+    ----------
+    q, tau : arrays of shape (m,)
+    gap : float
+        Difference of the arms' means.
+    residual, size, count : arrays of shape (2, m)
+        Sums of residuals and weights, both over the propensity, above the cut, and units: of the arm, of control.
+    """
+    effect, columns = np.full(len(q), gap), []
+    for i, sign in enumerate((1.0, -1.0)):
+        own = residual[i] / size[i]
+        effect += sign * own
+        # With equal weights and no clusters the error is then exactly Welch's, with denominators m - 1.
+        welch = 1.0 if clustered else np.sqrt(count[i] / (count[i] - 1) * (n - 1) / n)
+        factor = sign * n * welch / size[i]
+        columns += [factor, -factor * own]
+    push = (effect - tau) / q
+    return effect, np.column_stack([*columns, push, -push * q])
+
+
+def gain_curve(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Share treated q, gain C(q) and its standard error where the first ``end + 1`` units are treated."""
     w, value = ranked.weight, ranked.weight * ranked.gamma
     q, gain = ranked.cumulative_weight[ends] / ranked.n, np.cumsum(value)[ends] / ranked.n
-    tau = effect_at_cut(ranked, q)
-    slopes = [np.cumsum(w * slope)[ends] / ranked.n for slope, _ in ranked.share_terms]
+    slopes = _running_slopes(ranked)[ends]
+    coefficients = gain_coefficients(q, gain, effect_at_cut(ranked, q), slopes)
     shares = [share for _, share in ranked.share_terms]
-    coefficients = np.column_stack([np.ones(len(ends)), -tau, q * tau - gain, *(-slope for slope in slopes)])
     moments = prefix_moments(ends, [value, w], [w, *shares], ranked.clusters)
-    return q, gain, curve_errors(ranked, coefficients, moments)
+    return q, gain, curve_errors(coefficients, moments, ranked.n, _units(ranked))
 
 
 def toc_points(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Share treated q, TOC(q) = C(q) / q - C(1) and its standard error, as for :func:`gain_curve`."""
     w, value = ranked.weight, ranked.weight * ranked.gamma
     q, gain = ranked.cumulative_weight[ends] / ranked.n, np.cumsum(value)[ends] / ranked.n
-    overall = float(value.sum()) / ranked.n
-    tau = effect_at_cut(ranked, q)
-    columns = [1 / q, -tau / q, tau - gain / q + overall, np.full(len(q), -1.0)]
-    totals = [w, value]
-    for slope, share in ranked.share_terms:
-        running = np.cumsum(w * slope)
-        columns.append((running[-1] - running[ends] / q) / ranked.n)
-        totals.append(share)
-    moments = prefix_moments(ends, [value, w], totals, ranked.clusters)
-    error = curve_errors(ranked, np.column_stack(columns), moments)
+    overall, slopes = float(value.sum()) / ranked.n, _running_slopes(ranked)
+    coefficients = toc_coefficients(q, gain, effect_at_cut(ranked, q), slopes[ends], overall, slopes[-1])
+    shares = [share for _, share in ranked.share_terms]
+    moments = prefix_moments(ends, [value, w], [w, value, *shares], ranked.clusters)
+    error = curve_errors(coefficients, moments, ranked.n, _units(ranked))
     toc = gain / q - overall
     last = ends == ranked.n - 1
     toc[last] = error[last] = 0.0
@@ -124,21 +168,29 @@ def top_effects(ranked: Ranked, ends: IntArray) -> tuple[FloatArray, FloatArray,
     if ranked.doubly_robust:
         q, gain, error = gain_curve(ranked, ends)
         return q, gain / q, error / q
-    n, w = ranked.n, ranked.weight
-    q = ranked.cumulative_weight[ends] / n
-    effect, prefix, columns = np.zeros(len(ends)), [], []
-    for arm, sign in ((1, 1.0), (0, -1.0)):
+    w = ranked.weight
+    q = ranked.cumulative_weight[ends] / ranked.n
+    prefix, sums = [], []
+    for arm in (1, 0):
         own = ranked.arm == arm
         weight = w * own / ranked.propensity(arm)
         residual = weight * (ranked.y - ranked.mean(arm))
-        size, m = np.cumsum(weight)[ends], np.cumsum(own)[ends]
-        gap = np.cumsum(residual)[ends] / size
-        effect += sign * (ranked.mean(arm) + gap)
-        welch = np.sqrt(m / (m - 1) * (n - 1) / n) if ranked.clusters is None else 1.0
-        factor = sign * n * welch / size
         prefix += [residual, weight]
-        columns += [factor, -factor * gap]
-    push = (effect - effect_at_cut(ranked, q)) / q
-    coefficients = np.column_stack([*columns, push, -push * q])
+        sums.append([np.cumsum(v)[ends] for v in (residual, weight, own)])
+    residuals, sizes, counts = (np.array(v) for v in zip(*sums, strict=True))
+    effect, coefficients = top_coefficients(
+        q, effect_at_cut(ranked, q), ranked.mean(1) - ranked.mean(0), residuals, sizes, counts, ranked.n,
+        clustered=ranked.clusters is not None,
+    )  # fmt: skip
     moments = prefix_moments(ends, [*prefix, w], [w], ranked.clusters)
-    return q, effect, curve_errors(ranked, coefficients, moments)
+    return q, effect, curve_errors(coefficients, moments, ranked.n, _units(ranked))
+
+
+def _running_slopes(ranked: Ranked) -> FloatArray:
+    """Running means over all rows of the slopes of the estimated shares, shape (n, s)."""
+    terms = [np.cumsum(ranked.weight * slope) / ranked.n for slope, _ in ranked.share_terms]
+    return np.column_stack(terms) if terms else np.zeros((ranked.n, 0))
+
+
+def _units(ranked: Ranked) -> int:
+    return ranked.n if ranked.clusters is None else int(np.count_nonzero(np.bincount(ranked.clusters)))

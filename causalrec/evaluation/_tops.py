@@ -146,19 +146,26 @@ class LiftShare:
         return ratio, (self.gain_influence - ratio * self.total_influence) / self.total
 
     def fieller(self, ranked: Ranked, level: float) -> tuple[float, float]:
-        """All ratios r for which gain - r total is not significantly other than zero (Fieller 1954, JRSS B 16).
-
-        Unbounded where the total cannot be told from zero at this level.
-        """
+        """Fieller's interval of the ratio."""
         a, b = self.gain_influence, self.total_influence
         var_a, var_b, var_sum = (ranked.error(v) ** 2 for v in (a, b, a + b))
-        z2 = float(stats.norm.isf((1 - level) / 2)) ** 2
-        second = self.total**2 - z2 * var_b
-        if not second > 0:
-            return (-math.inf, math.inf) if math.isfinite(var_b) else (math.nan, math.nan)
-        first = self.gain * self.total - z2 * (var_sum - var_a - var_b) / 2
-        root = math.sqrt(max(first**2 - second * (self.gain**2 - z2 * var_a), 0.0))
-        return (first - root) / second, (first + root) / second
+        return fieller_interval(self.gain, self.total, var_a, var_b, (var_sum - var_a - var_b) / 2, level)
+
+
+def fieller_interval(
+    gain: float, total: float, var_gain: float, var_total: float, covariance: float, level: float
+) -> tuple[float, float]:
+    """All ratios r for which gain - r total is not significantly other than zero (Fieller 1954, JRSS B 16).
+
+    Unbounded where the total cannot be told from zero at this level.
+    """
+    z2 = float(stats.norm.isf((1 - level) / 2)) ** 2
+    second = total**2 - z2 * var_total
+    if not second > 0:
+        return (-math.inf, math.inf) if math.isfinite(var_total) else (math.nan, math.nan)
+    first = gain * total - z2 * covariance
+    root = math.sqrt(max(first**2 - second * (gain**2 - z2 * var_gain), 0.0))
+    return (first - root) / second, (first + root) / second
 
 
 def lift_shares(ranked: Ranked, share: float) -> LiftShare:
