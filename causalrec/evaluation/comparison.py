@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
@@ -177,41 +177,56 @@ def _losses(
 def _compared(
     found: list[_Scored], scores: ArmScores, baseline: str | None, level: float, how: str
 ) -> ScorerComparisonResult:
-    first = found[0].result
-    pairs = list(combinations(found, 2))
+    def error(i: int, j: int) -> float:
+        return scores.error(found[i].influence - found[j].influence)
+
+    return compare_results([(one.name, one.result) for one in found], error, baseline, level, scores.n_obs, how)
+
+
+def compare_results(
+    named: Sequence[tuple[str, EffectResult]],
+    error: Callable[[int, int], float],
+    baseline: str | None,
+    level: float,
+    n_obs: int,
+    how: str,
+) -> ScorerComparisonResult:
+    """Compare results of scorers; ``error(i, j)`` is the standard error of the difference of two of them."""
+    names, results = [name for name, _ in named], [result for _, result in named]
+    pairs = list(combinations(range(len(named)), 2))
     if baseline is not None:
-        base = next(one for one in found if one.name == baseline)
-        pairs = [(one, base) for one in found if one is not base]
-    differences = [_difference(a, b, scores, level) for a, b in pairs]
-    less = first.estimand in LOSSES
-    estimates = [one.result.estimate for one in found]
+        base = names.index(baseline)
+        pairs = [(i, base) for i in range(len(named)) if i != base]
+    differences = [_difference(results[i], results[j], error(i, j), level, n_obs) for i, j in pairs]
+    metric = results[0].estimand
+    less = metric in LOSSES
+    estimates = [result.estimate for result in results]
     kinds = ("std_error", "ci_low", "ci_high")
-    pvalues = np.array([NAN if less else one.result.pvalue for one in found])
+    pvalues = np.array([NAN if less else result.pvalue for result in results])
     return ScorerComparisonResult(
-        metric=first.estimand, higher_is_better=not less,
-        best=found[int(np.nanargmin(estimates) if less else np.nanargmax(estimates))].name,
-        baseline=baseline or "", confidence_level=level, n_obs=scores.n_obs, n_scorers=len(found), n_pairs=len(pairs),
+        metric=metric, higher_is_better=not less,
+        best=names[int(np.nanargmin(estimates) if less else np.nanargmax(estimates))],
+        baseline=baseline or "", confidence_level=level, n_obs=n_obs, n_scorers=len(named), n_pairs=len(pairs),
         method=f"{how}; differences paired by row",
-        scorer=np.array([one.name for one in found]), estimate=np.array(estimates), pvalue=pvalues,
-        first=np.array([a.name for a, _ in pairs]), second=np.array([b.name for _, b in pairs]),
+        scorer=np.array(names), estimate=np.array(estimates), pvalue=pvalues,
+        first=np.array([names[i] for i, _ in pairs]), second=np.array([names[j] for _, j in pairs]),
         difference=np.array([d.estimate for d in differences]),
         difference_pvalue=np.array([d.pvalue for d in differences]),
         adjusted_pvalue=holm(np.array([d.pvalue for d in differences])),
-        **{kind: np.array([getattr(one.result, kind) for one in found]) for kind in kinds},
+        **{kind: np.array([getattr(result, kind) for result in results]) for kind in kinds},
         **{f"difference_{kind}": np.array([getattr(d, kind) for d in differences]) for kind in kinds},
     )  # fmt: skip
 
 
-def _difference(a: _Scored, b: _Scored, scores: ArmScores, level: float) -> EffectResult:
-    """Of two metrics on the same rows, by the difference of their influence functions; zero for the same order."""
-    error = scores.error(a.influence - b.influence)
-    gap = a.result.estimate - b.result.estimate
-    size = max(a.result.std_error, b.result.std_error)
+def _difference(a: EffectResult, b: EffectResult, error: float, level: float, n_obs: int) -> EffectResult:
+    """Of two metrics on the same rows, by the error of their difference; zero for the same order."""
+    gap = a.estimate - b.estimate
+    size = max(a.std_error, b.std_error)
     if error <= _ROUNDING * size:
         gap, error = 0.0, 0.0  # the same order
     elif error == 0:
         error = NAN  # nothing varies, which is no certainty
-    return interval_result(gap, error, level, scores.n_obs, a.result.method, a.result.estimand)
+    return interval_result(gap, error, level, n_obs, a.method, a.estimand)
 
 
 def holm(pvalues: FloatArray) -> FloatArray:
