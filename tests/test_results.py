@@ -43,6 +43,7 @@ from causalrec.results import (
     ImportanceResult,
     LearnerComparisonResult,
     LogrankResult,
+    MetricBootstrapResult,
     MonitorResult,
     MultiplicityResult,
     OutlierResult,
@@ -260,6 +261,9 @@ EXAMPLES = [
     ProjectionResult("A", "B", 3.5, 1e-300, INF, 0.95, 7, "HC3 <t>", NAMES, *[F] * 6),
     CalibrationResult("A", "B", 0.9, 0.1, 0.7, 1.1, 1e-300, NAN, NAN, NAN, NAN, NAN, 0.95, 7, "HC3 <t>"),
     LearnerComparisonResult("A", 2, 4, 7, 0.95, "paired <t>", (EffectResult(*EFFECT),), NAMES, *[F] * 12),
+    MetricBootstrapResult(
+        "qini", 0.0, 1, 4, 7, 0.95, "<t>", np.array(["a <t>"]), *[F[:1]] * 5, np.array([[0.1], [NAN], [INF], [-0.0]])
+    ),
     UpliftCalibrationResult(*EFFECT, "A", "B", -0.1, NAN, 0.0, INF, 0.3, 1.5, 2, INF, 4, I, I, *[F] * 10),
     BoostingCurveResult(
         "T <t>", 4, 1.5, 2, NAMES, NAMES, NAMES, np.array([0, 1, 2, 3]), I * 0, F, F, F, I * 0, I, F, F

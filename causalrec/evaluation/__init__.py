@@ -1,5 +1,6 @@
 """Does a score find the units whom treatment helps most? Metrics with standard errors."""
 
+from causalrec.evaluation.bootstrap import bootstrap_curve, bootstrap_metric
 from causalrec.evaluation.calibration import uplift_by_bin, uplift_calibration
 from causalrec.evaluation.comparison import compare_scorers
 from causalrec.evaluation.curves import cumulative_gain_curve, qini_curve, toc_curve, uplift_curve
@@ -9,6 +10,8 @@ from causalrec.evaluation.uplift import auuc_score, lift_share, qini_score, rate
 
 __all__ = [
     "auuc_score",
+    "bootstrap_curve",
+    "bootstrap_metric",
     "compare_scorers",
     "cumulative_gain_curve",
     "dr_loss",

@@ -80,7 +80,7 @@ def qini_curve(
         y, uplift, treatment, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters, control=control, arm=arm,
     )  # fmt: skip
-    return _curve("qini", ranked, convention, confidence_level, label)
+    return curve_of("qini", ranked, convention, confidence_level, label)
 
 
 def uplift_curve(
@@ -118,7 +118,7 @@ def uplift_curve(
         y, uplift, treatment, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters, control=control, arm=arm,
     )  # fmt: skip
-    return _curve("uplift", ranked, convention, confidence_level, label)
+    return curve_of("uplift", ranked, convention, confidence_level, label)
 
 
 def cumulative_gain_curve(
@@ -152,7 +152,7 @@ def cumulative_gain_curve(
         y, uplift, treatment, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters, control=control, arm=arm,
     )  # fmt: skip
-    return _curve("cumulative_gain", ranked, convention, confidence_level, label)
+    return curve_of("cumulative_gain", ranked, convention, confidence_level, label)
 
 
 def toc_curve(
@@ -185,10 +185,11 @@ def toc_curve(
         y, uplift, treatment, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters, control=control, arm=arm,
     )  # fmt: skip
-    return _curve("toc", ranked, convention, confidence_level, label)
+    return curve_of("toc", ranked, convention, confidence_level, label)
 
 
-def _curve(kind: str, ranked: Ranked, convention: str, confidence_level: float, label: str) -> CurveResult:
+def curve_of(kind: str, ranked: Ranked, convention: str, confidence_level: float, label: str) -> CurveResult:
+    """A curve of ranked units with pointwise intervals."""
     level = check_confidence_level(confidence_level)
     if check_curve_convention(kind, convention):
         found = conventional_curve(kind, convention, ranked, max_points=_POINTS)
@@ -202,12 +203,12 @@ def _curve(kind: str, ranked: Ranked, convention: str, confidence_level: float, 
 
 
 def _qini(ranked: Ranked) -> _Four:
-    fraction, value, error = (np.append(0.0, part) for part in gain_curve(ranked, _thinned(ranked.group_end)))
+    fraction, value, error = (np.append(0.0, part) for part in gain_curve(ranked, curve_points("qini", ranked)))
     return fraction, value, error, fraction * value[-1]
 
 
 def _uplift(ranked: Ranked) -> _Four:
-    fraction, value, error = top_effects(ranked, _thinned(_wide_enough(ranked)))
+    fraction, value, error = top_effects(ranked, curve_points("uplift", ranked))
     return fraction, value, error, np.full(len(value), value[-1])
 
 
@@ -219,13 +220,18 @@ def _cumulative_gain(ranked: Ranked) -> _Four:
 
 
 def _toc(ranked: Ranked) -> _Four:
-    fraction, value, error = toc_points(ranked, _thinned(ranked.group_end))
+    fraction, value, error = toc_points(ranked, curve_points("toc", ranked))
     return fraction, value, error, np.zeros(len(value))
 
 
 _KINDS: dict[str, Callable[[Ranked], _Four]] = {
     "qini": _qini, "uplift": _uplift, "cumulative_gain": _cumulative_gain, "toc": _toc,
 }  # fmt: skip
+
+
+def curve_points(kind: str, ranked: Ranked) -> IntArray:
+    """The last units of the tops that a curve has a point for, but the origin."""
+    return _thinned(ranked.group_end if kind in ("qini", "toc") else _wide_enough(ranked))
 
 
 def _thinned(ends: IntArray) -> IntArray:

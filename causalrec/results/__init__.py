@@ -25,6 +25,7 @@ from causalrec.results.base import (
 )
 from causalrec.results.bayes import BayesStoppingResult, PosteriorResult, PriorResult
 from causalrec.results.boosting import BoostingCurveResult, ImportanceResult
+from causalrec.results.bootstrap import MetricBootstrapResult
 from causalrec.results.calibration import UpliftCalibrationResult
 from causalrec.results.champion import ChampionResult
 from causalrec.results.checks import (
@@ -121,6 +122,7 @@ __all__ = [
     "ImportanceResult",
     "LearnerComparisonResult",
     "LogrankResult",
+    "MetricBootstrapResult",
     "MonitorResult",
     "MultiplicityResult",
     "OutlierResult",

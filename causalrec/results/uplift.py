@@ -27,6 +27,8 @@ class CurveResult(Result):
         The same for a random order.
     label : str
         Name of the scorer.
+    band : str
+        ``"pointwise"``: each interval holds for its own point; ``"simultaneous"``: all at once.
     """
 
     kind: str
@@ -38,6 +40,7 @@ class CurveResult(Result):
     ci_low: FloatArray = field(repr=False)
     ci_high: FloatArray = field(repr=False)
     random: FloatArray = field(repr=False)
+    band: str = "pointwise"
 
     def to_frame(self) -> pd.DataFrame:
         """A row per point of the curve."""
