@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -11,9 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 
-from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
+from causalrec.evaluation import (
+    auuc_score,
+    lift_share,
+    qini_curve,
+    qini_score,
+    rate,
+    toc_curve,
+    uplift_at_k,
+    uplift_by_bin,
+)
+from causalrec.evaluation._areas import area_score, toc_mean
+from causalrec.evaluation._ranked import rank_units
+from causalrec.evaluation._tops import lift_shares
 from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
+from causalrec.nuisance import arm_scores, fit_nuisances
 
 
 def gammas(y, t, e, w):
@@ -105,10 +120,319 @@ class TestFormula:
         assert (curve.fraction[0], curve.fraction[-1]) == (0.0, 1.0)
 
 
+def grf_autoc(uplift, gamma, w):
+    """The rows' definition in grf: TOC over the grid of rows, scores of ties averaged; a mean by weight."""
+    order = np.argsort(-uplift, kind="stable")
+    uplift, gamma, w = uplift[order], gamma[order], w[order]
+    tied = np.array([np.average(gamma[uplift == u], weights=w[uplift == u]) for u in uplift])
+    toc = np.cumsum(w * tied) / np.cumsum(w) - np.average(gamma, weights=w)
+    return np.average(toc, weights=w)
+
+
+class TestRate:
+    """AUTOC; the Qini is above."""
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("propensity", ["estimated", "varying"])
+    def test_grf_definition(self, weighted, propensity):
+        y, uplift, t, e, w = example(31)
+        w = w if weighted else np.ones_like(w)
+        e = e if propensity == "varying" else np.full(len(y), np.average(t, weights=w))
+        options = {"sample_weight": w if weighted else None, "propensity": e if propensity == "varying" else None}
+        expected = grf_autoc(uplift, gammas(y, t, e, w), w)
+        assert float(rate(y, uplift, t, **options)) == pytest.approx(expected, rel=1e-12)
+
+    def test_ties_are_averaged(self):
+        y, uplift, t, _, w = example(32, levels=6)
+        gamma = gammas(y, t, np.full(len(y), t.mean()), np.ones_like(w))
+        assert float(rate(y, uplift, t)) == pytest.approx(grf_autoc(uplift, gamma, np.ones_like(w)), rel=1e-12)
+
+    def test_ties_of_other_weights_do_not_depend_on_the_order_of_rows(self):
+        # grf averages the scores of ties but takes their weights one by one. Averaged too, no order matters.
+        y, uplift, t, e, w = example(33, levels=6)
+        gamma = gammas(y, t, e, w)
+        even = np.array([w[uplift == u].mean() for u in uplift])
+        tied = np.array([np.average(gamma[uplift == u], weights=w[uplift == u]) for u in uplift])
+        found = rate(y, uplift, t, propensity=e, sample_weight=w)
+        assert float(found) == pytest.approx(grf_autoc(uplift, tied, even), rel=1e-12)
+
+    @pytest.mark.parametrize(
+        ("tau", "autoc", "qini"), [([4, 3, 2, 1], 0.75, 0.3125), ([1, 2, 3, 4], -0.75, -0.3125), ([5, 5], 0.0, 0.0)]
+    )
+    def test_exact_effects(self, tau, autoc, qini):
+        # tau = [4, 3, 2, 1]: grf's AUTOC is .75 and its QINI .3125. causalml has .806818 and .625.
+        assert float(self.of_scores(tau)) == pytest.approx(autoc, abs=1e-14)
+        assert float(rate(*pairs(tau), target="qini")) == pytest.approx(qini, abs=1e-14)
+
+    @staticmethod
+    def of_scores(tau):
+        """AUTOC of rows whose scores are the effects: y of the treated only, the untreated being of weight zero."""
+        n = len(tau)
+        scores = arm_scores(np.r_[tau, 0.0], np.r_[np.ones(n), 0.0], propensity=0.5)
+        exact = dataclasses.replace(
+            scores, y=np.array(tau, dtype=float), codes=np.zeros(n, dtype=np.int64), weight=np.ones(n),
+            propensity=np.full((n, 2), 0.5), outcomes=np.column_stack([tau, 2 * np.array(tau)]), means=np.zeros(2),
+        )  # fmt: skip
+        uplift = -np.arange(float(n))
+        if len(set(tau)) == 1:
+            return 0.0
+        return toc_mean(rank_units(exact, uplift))[0]
+
+    def test_a_perfect_ranking_of_uniform_effects(self):
+        # TOC(q) = (1 - q) / 2, so AUTOC is .25. causalml's, which weights by 1 / q, is .4258.
+        n = 20_000
+        tau = (np.arange(n) + 0.5) / n
+        assert float(self.of_scores(tau[::-1].tolist())) == pytest.approx(0.25, abs=1e-4)
+
+    def test_the_mean_of_the_curve(self):
+        y, uplift, t, _, _ = example(34, n=200)
+        assert toc_curve(y, uplift, t).value.mean() == pytest.approx(float(rate(y, uplift, t)), rel=1e-12)
+
+    def test_qini_is_the_same_as_qini_score(self):
+        y, uplift, t, e, w = example(35, levels=9)
+        one, other = (
+            rate(y, uplift, t, target="qini", propensity=e, sample_weight=w),
+            qini_score(y, uplift, t, propensity=e, sample_weight=w),
+        )
+        assert one.to_dict() == other.to_dict()
+
+    def test_unknown_target(self):
+        with pytest.raises(CausalRecError, match="target is 'auc'; expected one of 'autoc', 'qini'"):
+            rate(**FOUR, target="auc")
+
+
+class TestInfluence:
+    """Influence functions are derivatives by the rows' weights, the rows' scores being held."""
+
+    @staticmethod
+    def derivative(function, scores, uplift, i, step=1e-5):
+        found = []
+        for sign in (1, -1):
+            w = scores.weight.copy()
+            w[i] += sign * step
+            moved = dataclasses.replace(scores, weight=w * (np.count_nonzero(w) / w.sum()))
+            found.append(function(rank_units(moved, uplift)))
+        return (found[0] - found[1]) / (2 * step)
+
+    @pytest.mark.parametrize("levels", [None, 4])
+    @pytest.mark.parametrize("name", ["qini", "auuc", "autoc"])
+    def test_numeric_derivative(self, name, levels):
+        y, uplift, t, e, w = example(41, n=30, levels=levels)
+        w[3] = 0.0
+        metric = {
+            "qini": lambda r: area_score(r, 0.5), "auuc": lambda r: area_score(r, 0.0), "autoc": toc_mean
+        }[name]  # fmt: skip
+        scores = arm_scores(y, t, propensity=e, sample_weight=w)
+        ranked = rank_units(scores, uplift)
+        influence = ranked.by_row(metric(ranked)[1])
+        rows = np.flatnonzero(w)
+        slopes = [self.derivative(lambda r: metric(r)[0], scores, uplift, i) for i in rows]
+        np.testing.assert_allclose(influence[rows], scores.weight[rows] * scores.n_obs * slopes, rtol=1e-5, atol=1e-7)
+        assert influence.sum() == pytest.approx(0, abs=1e-10)
+
+    def test_lift_share_with_the_cut_among_ties(self):
+        # Where the cut lies in a wide group of ties, gain and total are smooth in the weights.
+        y, _, t, e, w = example(42, n=40)
+        uplift = np.repeat([3.0, 2.0, 1.0], [12, 16, 12])
+        scores = arm_scores(y, t, propensity=e, sample_weight=w)
+        ranked = rank_units(scores, uplift)
+        found = lift_shares(ranked, 0.5).estimate_and_influence()[1]
+        slopes = [
+            self.derivative(lambda r: lift_shares(r, 0.5).estimate_and_influence()[0], scores, uplift, i)
+            for i in range(40)
+        ]
+        np.testing.assert_allclose(ranked.by_row(found), scores.weight * 40 * slopes, rtol=1e-4, atol=1e-6)
+
+    def test_an_estimated_share_brings_its_own_error(self):
+        # By weights, the share treated moves too: gamma changes with it, around the arms' means that are held.
+        y, uplift, t, _, _ = example(43, n=40)
+        scores = arm_scores(y, t)
+
+        def moved(ranked):
+            s = ranked.scores
+            share = float(np.average(s.codes, weights=s.weight))
+            table = np.broadcast_to([1 - share, share], (40, 2))
+            return area_score(rank_units(dataclasses.replace(s, propensity=table), uplift), 0.0)[0]
+
+        ranked = rank_units(scores, uplift)
+        influence = ranked.by_row(area_score(ranked, 0.0)[1])
+        slopes = [self.derivative(moved, scores, uplift, i) for i in range(40)]
+        np.testing.assert_allclose(influence, 40 * np.array(slopes), rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(55)
+    X = rng.normal(size=(200, 2))
+    t = (rng.random(200) < 1 / (1 + np.exp(-X[:, 0]))).astype(int)
+    y = 3 * X[:, 0] + t * X[:, 1] + rng.normal(size=200)
+    w, groups = rng.uniform(0.5, 2, 200), np.repeat(np.arange(100), 2)
+    return (
+        X,
+        y,
+        t,
+        fit_nuisances(X, y, treatment=t, outcome_model=LinearRegression(), sample_weight=w, groups=groups),
+    )
+
+
+class TestDoublyRobustAndManyArms:
+    def three_arms(self, seed, n=90):
+        rng = np.random.default_rng(seed)
+        t = rng.permutation(np.repeat(["none", "mail", "app"], n // 3))
+        uplift = rng.normal(size=(n, 2)).round(1)
+        return rng.normal(size=n) + (t == "mail") * uplift[:, 1], uplift, t, rng.uniform(0.1, 3, n)
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_an_arm_of_three_by_brute_force(self, known):
+        y, uplift, t, w = self.three_arms(51)
+        share = {a: 1 / 3 if known else w[t == a].sum() / w.sum() for a in ("none", "mail", "app")}
+        m = {a: np.average(y[t == a], weights=w[t == a]) for a in share}
+        gamma = (
+            m["mail"]
+            - m["none"]
+            + np.select(
+                [t == "mail", t == "none"], [(y - m["mail"]) / share["mail"], -(y - m["none"]) / share["none"]], 0.0
+            )
+        )
+        points = brute_force_curve(uplift[:, 1], gamma, w)  # arms other than control stand in alphabetic order
+        options = {
+            "control": "none", "arm": "mail", "sample_weight": w, "propensity": share if known else None,
+        }  # fmt: skip
+        assert float(auuc_score(y, uplift, t, **options)) == pytest.approx(trapezoid(points))
+        assert float(auuc_score(y, uplift[:, 1], t, **options)) == pytest.approx(trapezoid(points))
+        top = uplift[:, 1] >= np.sort(uplift[:, 1])[45]
+        assert np.isfinite(uplift_at_k(y, uplift, t, k=0.5, **options).std_error)
+        whole = uplift_at_k(y, uplift, t, k=1, **options)
+        assert whole.estimate == pytest.approx(m["mail"] - m["none"])
+        assert top.any()
+
+    def test_other_arms_count_in_the_population(self):
+        y, uplift, t, _ = self.three_arms(52)
+        found = uplift_at_k(y, uplift, t, k=1, control="none", arm="mail")
+        two = t != "app"
+        alone = uplift_at_k(y[two], uplift[two, 1], t[two], k=1, control="none")
+        assert (found.estimate, found.n_obs) == (pytest.approx(alone.estimate), 90)
+        assert found.std_error == pytest.approx(alone.std_error, rel=1e-12)  # Welch's in both
+
+    @pytest.mark.parametrize("arm", [None, "none", "sms"])
+    def test_which_arm(self, arm):
+        y, uplift, t, _ = self.three_arms(53)
+        with pytest.raises(TreatmentError, match="arm"):
+            qini_score(y, uplift, t, control="none", arm=arm)
+
+    def test_a_table_of_another_width(self):
+        y, uplift, t, _ = self.three_arms(54)
+        with pytest.raises(CausalRecError, match=r"uplift has shape \(90, 4\).*each of the 2 arms"):
+            qini_score(y, np.column_stack([uplift, uplift]), t, control="none", arm="mail")
+
+    def test_doubly_robust_by_brute_force(self, fitted):
+        X, y, t, nuisance = fitted
+        uplift, gamma, w = X[:, 1].round(1), nuisance.effect_scores()[:, 0], nuisance.sample_weight
+        points = brute_force_curve(uplift, gamma, w)
+        qini = qini_score(y, uplift, t, nuisance=nuisance)
+        assert qini.estimate == pytest.approx(trapezoid(points) - points[-1, 1] / 2)
+        assert "doubly robust" in qini.method
+        assert "clustered" in qini.method  # the groups of the nuisances are clusters
+        top = uplift >= np.sort(uplift)[::-1][20]
+        k = w[top].sum() / w.sum()
+        found = uplift_at_k(y, uplift, t, k=k, nuisance=nuisance)
+        assert found.estimate == pytest.approx(np.average(gamma[top], weights=w[top]))
+        whole = uplift_at_k(y, uplift, t, k=1, nuisance=nuisance)
+        average = nuisance.average_effect()
+        np.testing.assert_allclose([whole.estimate, whole.std_error], [average.estimate, average.std_error])
+
+    def test_nuisances_of_other_rows(self, fitted):
+        X, y, t, nuisance = fitted
+        with pytest.raises(CausalRecError, match="y is not the outcome"):
+            qini_score(y[::-1], X[:, 1], t, nuisance=nuisance)
+        with pytest.raises(TreatmentError, match="treatment is not the one"):
+            rate(y, X[:, 1], 1 - t, nuisance=nuisance)
+        with pytest.raises(CausalRecError, match="both nuisance and propensity"):
+            auuc_score(y, X[:, 1], t, nuisance=nuisance, propensity=0.5)
+        with pytest.raises(CausalRecError, match="by_group"):
+            uplift_at_k(y, X[:, 1], t, nuisance=nuisance, strategy="by_group")
+
+
+class TestLiftShare:
+    def test_brute_force(self):
+        y, uplift, t, e, w = example(61, levels=7)
+        points = brute_force_curve(uplift, gammas(y, t, e, w), w)
+        for share in (0.05, 0.3, 0.62, 1.0):
+            expected = np.interp(share, *points.T) / points[-1, 1]
+            found = lift_share(y, uplift, t, share=share, propensity=e, sample_weight=w)
+            assert found.estimate == pytest.approx(expected)
+        assert (found.std_error, found.ci_low, found.ci_high) == (0.0, 1.0, 1.0)
+
+    def test_the_ends_of_the_interval_are_just_significant(self):
+        y, uplift, t, _, _ = example(62, n=300)
+        y = y + 2 * t
+        found = lift_share(y, uplift, t, share=0.3)
+        parts = lift_shares(rank_units(arm_scores(y, t), uplift), 0.3)
+        for end in (found.ci_low, found.ci_high):
+            influence = parts.gain_influence - end * parts.total_influence
+            gap = parts.gain - end * parts.total
+            assert abs(gap) / (influence.std(ddof=1) / math.sqrt(300)) == pytest.approx(stats.norm.isf(0.025))
+        assert found.ci_low < found.estimate < found.ci_high
+
+    def test_no_effect_to_share(self):
+        y, uplift, t, _, _ = example(63, n=300)
+        found = lift_share(y - t * uplift, uplift, t, share=0.3)
+        assert (found.ci_low, found.ci_high) == (-math.inf, math.inf)
+        assert "no bounds" in found.method
+        assert 0 < found.pvalue <= 1
+
+    def test_a_constant_score_holds_its_own_share(self):
+        y, _, t, _, _ = example(64)
+        found = lift_share(y + t, np.ones(60), t, share=0.3)
+        assert (found.estimate, found.ci_low, found.ci_high) == (0.3, 0.3, 0.3)
+        assert math.isnan(found.pvalue)
+
+    @pytest.mark.parametrize("share", [0, 1.2, math.nan])
+    def test_no_share(self, share):
+        with pytest.raises(CausalRecError, match=r"share is .*expected a share in \(0, 1\]"):
+            lift_share(**FOUR, share=share)
+
+
+class TestByGroup:
+    @pytest.mark.parametrize("k", [0.1, 0.3, 1.0])
+    def test_brute_force(self, k):
+        y, uplift, t, _, _ = example(71, n=203)
+        tops = [np.flatnonzero(t == a)[np.argsort(-uplift[t == a])] for a in (0, 1)]
+        tops = [rows[: int(k * len(rows) + 0.5)] for rows in tops]
+        found = uplift_at_k(y, uplift, t, k=k, strategy="by_group")
+        assert found.estimate == pytest.approx(y[tops[1]].mean() - y[tops[0]].mean())
+        if k == 1:
+            assert numbers(found) == pytest.approx(numbers(uplift_at_k(y, uplift, t, k=1)))
+
+    def test_a_top_that_is_too_small(self):
+        with pytest.raises(TreatmentError, match="the top 10% of an arm holds 1 unit"):
+            uplift_at_k(**FOUR, k=0.1, strategy="by_group")
+
+    def test_unknown_strategy(self):
+        with pytest.raises(CausalRecError, match="strategy is 'both'"):
+            uplift_at_k(**FOUR, strategy="both")
+
+
+class TestValueAlone:
+    @pytest.mark.parametrize("metric", [qini_score, auuc_score, rate, uplift_at_k, lift_share])
+    def test_same_value_and_no_interval(self, metric):
+        y, uplift, t, e, w = example(81, n=200, levels=40)
+        options = {"propensity": e, "sample_weight": w}
+        alone, full = metric(y, uplift, t, confidence_level=None, **options), metric(y, uplift, t, **options)
+        assert alone.estimate == pytest.approx(full.estimate, rel=1e-12)
+        assert np.isnan(numbers(alone)[1:]).all()
+        assert math.isnan(alone.confidence_level)
+        assert "value alone" in alone.method
+        assert "nan" not in str(alone)
+        assert alone.estimand == full.estimand
+
+
 METRICS = {
     "qini": lambda *a, **k: qini_score(*a, **k),
     "auuc": lambda *a, **k: auuc_score(*a, **k),
+    "autoc": lambda *a, **k: rate(*a, **k),
     "top": lambda *a, **k: uplift_at_k(*a, k=0.4, **k),
+    "top by group": lambda *a, **k: uplift_at_k(*a, k=0.4, strategy="by_group", **k),
 }
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
@@ -174,6 +498,9 @@ class TestInvariants:
         assert (result.estimate, result.std_error, result.ci_low, result.ci_high) == (0.0, 0.0, 0.0, 0.0)
         assert math.isnan(result.pvalue)
         assert "all predictions are equal" in result.method
+        autoc = rate(y, np.full(len(y), 0.3), t, propensity=e, sample_weight=w)
+        assert numbers(autoc)[:4].tolist() == [0.0, 0.0, 0.0, 0.0]
+        assert math.isnan(autoc.pvalue)
         area = auuc_score(y, np.full(len(y), 0.3), t)
         everyone = uplift_at_k(y, np.full(len(y), 0.3), t, k=1)
         np.testing.assert_allclose(
@@ -288,6 +615,9 @@ class TestBins:
 FOUR = {"y": np.array([0.0, 1, 0, 1]), "uplift": np.array([4.0, 3, 2, 1]), "treatment": np.array([0, 1, 1, 0])}
 
 
+EVERY = [qini_score, auuc_score, rate, uplift_at_k, lift_share, qini_curve, toc_curve, uplift_by_bin]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "error", "words"),
@@ -309,7 +639,9 @@ class TestRefusals:
         ],
         ids=str,
     )
-    @pytest.mark.parametrize("metric", [qini_score, auuc_score, uplift_at_k, qini_curve, uplift_by_bin])
+    @pytest.mark.parametrize(
+        "metric", [qini_score, auuc_score, rate, uplift_at_k, lift_share, qini_curve, uplift_by_bin]
+    )
     def test_misuse_says_what_to_do(self, metric, change, error, words):
         with pytest.raises(error) as caught:
             metric(**{**FOUR, **change})
@@ -332,109 +664,3 @@ class TestRefusals:
     def test_too_few_bins(self):
         with pytest.raises(CausalRecError, match="bins is 1"):
             uplift_by_bin(**FOUR, bins=1)
-
-
-class TestClaims:
-    """A randomised test with effect a + b x and score x, x uniform, so that all truths are closed forms.
-
-    C(q) = a q + b (q - q^2 / 2); qini = b / 12; auuc = a / 2 + b / 3; the top share k has effect a + b (1 - k / 2).
-    """
-
-    a, b, n, reps = 0.02, 0.06, 1000, 800
-    points = (0.1, 0.3, 0.5, 0.8, 1.0)
-
-    def draw(self, rng, outcome, share, size=1):
-        """Rows of one test; ``size`` rows a cluster share x, arm and a part of the noise."""
-        g = self.n // size
-        x = np.repeat(rng.random(g), size)
-        t = np.repeat((rng.random(g) < share).astype(int), size)
-        noise = np.repeat(rng.normal(size=g), size) if size > 1 else 0.0
-        tau = self.a + self.b * x
-        if outcome == "binary":
-            return (rng.random(self.n) < 0.1 + 0.1 * x + t * tau).astype(float), x, t, np.repeat(np.arange(g), size)
-        scale, level, sd = {"continuous": (10, 5 + 2 * x, 1.0), "strong": (100, x, 0.2)}[outcome]
-        y = level + t * tau * scale + sd * rng.normal(size=self.n) + noise
-        return y, x, t, np.repeat(np.arange(g), size)
-
-    def truths(self, outcome):
-        scale = {"binary": 1, "continuous": 10, "strong": 100}[outcome]
-        a, b = scale * self.a, scale * self.b
-        return a, b, {"qini": b / 12, "auuc": a / 2 + b / 3, "top": a + b * (1 - 0.4 / 2)}
-
-    def check(self, found, truth, reps, slack=0.0):
-        estimate, error, covered = np.array(found).T
-        assert abs(estimate.mean() - truth) < 5 * estimate.std() / math.sqrt(reps)
-        # The sd of R draws has a relative error of about 1 / sqrt(2 R).
-        assert error.mean() / estimate.std() == pytest.approx(1, abs=4 / math.sqrt(2 * reps) + slack)
-        assert covered.mean() == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / reps) + slack)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("outcome", "size"), [("binary", 1), ("continuous", 1), ("continuous", 4), ("strong", 1), ("strong", 4)]
-    )
-    @pytest.mark.parametrize("share", [0.5, 0.2])
-    @pytest.mark.parametrize("known", [False, True])
-    def test_standard_errors_and_coverage(self, outcome, share, known, size):
-        rng = np.random.default_rng(21)
-        *_, truth = self.truths(outcome)
-        found = {name: [] for name in METRICS}
-        for _ in range(self.reps):
-            y, x, t, ids = self.draw(rng, outcome, share, size)
-            options = {"propensity": share if known else None, "clusters": ids if size > 1 else None}
-            for name, metric in METRICS.items():
-                r = metric(y, x, t, **options)
-                found[name].append((r.estimate, r.std_error, r.ci_low <= truth[name] <= r.ci_high))
-        for name, values in found.items():
-            # 50 treated clusters: the normal law is a little too narrow there.
-            self.check(values, truth[name], self.reps, slack=0.03 if size > 1 and share < 0.5 else 0.0)
-
-    @pytest.mark.parametrize(("outcome", "share"), [("binary", 0.5), ("continuous", 0.2)])
-    def test_qini_covers_the_truth(self, outcome, share):
-        rng = np.random.default_rng(22)
-        *_, truth = self.truths(outcome)
-        found = []
-        for _ in range(600):
-            r = qini_score(*self.draw(rng, outcome, share)[:3])
-            found.append((r.estimate, r.std_error, r.ci_low <= truth["qini"] <= r.ci_high))
-        self.check(found, truth["qini"], 600)
-
-    @pytest.mark.parametrize("share", [0.5, 0.2])
-    def test_a_useless_score_is_found_useful_at_the_nominal_rate(self, share):
-        rng = np.random.default_rng(23)
-        hits = [
-            qini_score(y, rng.random(self.n), t).pvalue < 0.05
-            for y, _, t, _ in (self.draw(rng, "binary", share) for _ in range(800))
-        ]
-        assert np.mean(hits) == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 800))
-
-    @pytest.mark.parametrize(("outcome", "share"), [("binary", 0.5), ("strong", 0.2)])
-    def test_pointwise_intervals_of_the_curve(self, outcome, share):
-        rng = np.random.default_rng(24)
-        reps = 600
-        a, b, _ = self.truths(outcome)
-        found = []
-        for _ in range(reps):
-            curve = qini_curve(*self.draw(rng, outcome, share)[:3])
-            at = [int(np.argmin(np.abs(curve.fraction - q))) for q in self.points]
-            q = curve.fraction[at]
-            found.append((curve.value[at], curve.ci_low[at], curve.ci_high[at], a * q + b * (q - q**2 / 2)))
-        value, low, high, truth = np.array(found).transpose(1, 0, 2)
-        error = (high - low) / 2 / stats.norm.isf(0.025)
-        np.testing.assert_allclose(error.mean(axis=0) / value.std(axis=0), 1, atol=4 / math.sqrt(2 * reps))
-        covered = ((low <= truth) & (truth <= high)).mean(axis=0)
-        np.testing.assert_allclose(covered, 0.95, atol=4 * math.sqrt(0.95 * 0.05 / reps))
-
-    @pytest.mark.slow
-    def test_pointwise_intervals_of_the_curve_with_clusters(self):
-        rng = np.random.default_rng(25)
-        a, b, _ = self.truths("continuous")
-        covered = []
-        for _ in range(300):
-            y, x, t, ids = self.draw(rng, "continuous", 0.5, size=4)
-            curve = qini_curve(y, x, t, clusters=ids)
-            q = curve.fraction
-            truth = a * q + b * (q - q**2 / 2)
-            covered.append(
-                [((curve.ci_low <= truth) & (truth <= curve.ci_high))[np.argmin(np.abs(q - p))] for p in self.points]
-            )
-        np.testing.assert_allclose(np.mean(covered, axis=0), 0.95, atol=4 * math.sqrt(0.95 * 0.05 / 300))
