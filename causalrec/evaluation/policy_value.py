@@ -20,7 +20,7 @@ from causalrec._validation import check_confidence_level
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
 from causalrec.nuisance.assignment import policy_shares
-from causalrec.nuisance.simultaneous import best_set
+from causalrec.nuisance.simultaneous import may_be_best, shortfall
 from causalrec.results import NAN, PolicyRegretResult, PolicyValueResult
 
 
@@ -106,7 +106,7 @@ def policy_regret(
     The best policy of all is not known, and cannot be had from scores row by row (the mean of each row's highest score
     is far too high), so the regret is against the best of a list: the policies that you name, and "all <arm>" for every
     arm. In a simulation name the truth among them, such as ``"oracle": tau > 0``. Bounds hold for the truly best one,
-    whichever that is (:func:`causalrec.nuisance.simultaneous.best_set`).
+    whichever that is (:func:`causalrec.nuisance.simultaneous.shortfall`).
 
     Parameters
     ----------
@@ -141,7 +141,9 @@ def policy_regret(
     ]
     value = np.array([v for v, _ in pairs])
     covariance = _covariance(scores, [influence for _, influence in pairs])
-    low, high, single = best_set(value, covariance, level, rng=rng)
+    seed = np.random.default_rng(rng)
+    low, high = shortfall(value, covariance, level, rng=seed)
+    near = may_be_best(value, covariance, level, rng=seed)
     order = np.argsort(-value, kind="stable")
     error = np.sqrt(np.diag(covariance))[order]
     half = float(stats.norm.isf((1 - level) / 2)) * error
@@ -151,7 +153,7 @@ def policy_regret(
         best=str(names[0]), n_policies=len(names), confidence_level=level, n_obs=scores.n_obs,
         method=f"{scores.method}; comparisons with the best{_by_cluster(scores)}",
         policy=names, value=value, std_error=error, ci_low=value - half, ci_high=value + half, regret=value[0] - value,
-        regret_ci_low=low[order], regret_ci_high=high[order], may_be_best=(single[order] == 0).astype(np.int64),
+        regret_ci_low=low[order], regret_ci_high=high[order], may_be_best=near[order].astype(np.int64),
     )  # fmt: skip
 
 

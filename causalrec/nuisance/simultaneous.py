@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalrec._typing import FloatArray, RandomState
+from causalrec._typing import BoolArray, FloatArray, RandomState
 
 _DRAWS = 4000
 
@@ -33,10 +33,10 @@ def largest_quantile(draws: FloatArray, scale: FloatArray, level: float) -> floa
     return float(np.quantile((draws[:, known] / scale[known]).max(axis=1), level))
 
 
-def best_set(
+def shortfall(
     estimate: FloatArray, covariance: FloatArray, level: float, *, rng: RandomState
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    r"""How far each of several estimates lies below the best of them, with honest bounds.
+) -> tuple[FloatArray, FloatArray]:
+    r"""Bounds of how far each of several estimates lies below the best of them, whichever that is.
 
     Multiple comparisons with the best (Hsu 1984, Annals of Statistics 12, "Constrained simultaneous confidence
     intervals for multiple comparisons with the best"), with unequal, correlated errors. For each i the differences
@@ -46,22 +46,40 @@ def best_set(
     Returns
     -------
     low, high : arrays of shape (m,)
-        Bounds of the shortfall of each; each pair covers with at least ``level``.
-    one_sided_low : array of shape (m,)
-        Lower bound alone, at ``level``. Where it is zero the estimate may be the best: these form a set that holds the
-        best with at least ``level``.
+        Each pair covers with at least ``level``.
     """
-    m = len(estimate)
     draws = normal_draws(covariance, rng=rng)
+    low, high = np.zeros(len(estimate)), np.zeros(len(estimate))
+    for i in range(len(estimate)):
+        spread, gap = _differences(covariance, i), estimate - estimate[i]
+        reach = largest_quantile(np.abs(draws - draws[:, [i]]), spread, level) * spread
+        low[i], high[i] = (gap - reach).max(), (gap + reach).max()
+    return np.maximum(low, 0.0), np.maximum(high, 0.0)
+
+
+def may_be_best(estimate: FloatArray, covariance: FloatArray, level: float, *, rng: RandomState) -> BoolArray:
+    """The set of estimates that may be the best: it holds the truly best one with at least ``level``.
+
+    One is left out when some other is higher by more than the largest of all differences from it would be by chance
+    (one-sided tests turned around, as in :func:`shortfall`). Where several are truly best, each is held that often.
+
+    Returns
+    -------
+    bool array of shape (m,)
+    """
+    draws = normal_draws(covariance, rng=rng, draws=_DRAWS // 2)
+    inside = np.ones(len(estimate), dtype=bool)
+    for i in range(len(estimate)):
+        spread = _differences(covariance, i)
+        known = spread > 0
+        if known.any():
+            worst = float(((estimate[known] - estimate[i]) / spread[known]).max())
+            inside[i] = worst <= largest_quantile(draws - draws[:, [i]], spread, level)
+    return inside
+
+
+def _differences(covariance: FloatArray, i: int) -> FloatArray:
+    """Standard errors of the differences of all estimates from one of them; those that are mere rounding are zero."""
     variance = np.diag(covariance)
-    low, high, single = np.zeros(m), np.zeros(m), np.zeros(m)
-    for i in range(m):
-        spread = np.sqrt(np.maximum(variance + variance[i] - 2 * covariance[i], 0.0))
-        spread[spread <= 1e-12 * np.sqrt(variance.max(initial=0.0))] = 0.0
-        gap = estimate - estimate[i]
-        apart = draws - draws[:, [i]]
-        two = largest_quantile(np.abs(apart), spread, level)
-        low[i] = (gap - two * spread).max()
-        high[i] = (gap + two * spread).max()
-        single[i] = (gap - largest_quantile(apart, spread, level) * spread).max()
-    return np.maximum(low, 0.0), np.maximum(high, 0.0), np.maximum(single, 0.0)
+    spread = np.sqrt(np.maximum(variance + variance[i] - 2 * covariance[i], 0.0))
+    return np.where(spread > 1e-7 * np.sqrt(variance.max(initial=0.0)), spread, 0.0)

@@ -13,7 +13,7 @@ from causalrec._validation import check_confidence_level
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
 from causalrec.nuisance.assignment import policy_shares
 from causalrec.nuisance.scores import arm_code
-from causalrec.nuisance.simultaneous import best_set, largest_quantile, normal_draws
+from causalrec.nuisance.simultaneous import largest_quantile, may_be_best, normal_draws
 from causalrec.policy._inputs import check_amount, cost_table, effect_table, value_column
 from causalrec.policy._path import make_path
 from causalrec.policy._process import ScoredPath, gains_at, grid, score_steps
@@ -49,8 +49,8 @@ def profit_curve(
 
     The best share is where a noisy curve is highest, and has no normal error (it converges with the cube root of n).
     Its set is found by turning a test around: a share is left out when some other share's profit is higher by more
-    than the largest of such differences would be by chance (:func:`causalrec.nuisance.simultaneous.best_set`, from the
-    joint normal distribution of all points). A flat top gives a wide set, as it should.
+    than the largest of such differences would be by chance, by the joint normal distribution of all points
+    (:func:`causalrec.nuisance.simultaneous.may_be_best`). A flat top gives a wide set, as it should.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _curve(
     error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     half = float(stats.norm.isf((1 - level) / 2)) * error
     band = largest_quantile(np.abs(normal_draws(covariance, rng=seed)), error, level) * error
-    near = best_set(profit, covariance, level, rng=seed)[2] == 0
+    near = may_be_best(profit, covariance, level, rng=seed)
     top = int(np.argmax(profit))
     by = "" if scores.clusters is None else ", clustered"
     return ProfitCurveResult(
