@@ -173,18 +173,25 @@ def form_groups(ranked: Ranked, bins: int | Sequence[float]) -> IntArray:
 
     Of equal size, a group of ties going where its middle lies; or between edges.
     """
+    wanted = check_bins(bins)
+    if isinstance(wanted, int):
+        index = np.minimum((ranked.rank * wanted).astype(np.int64), wanted - 1)
+    else:
+        index = len(wanted) - np.searchsorted(wanted, ranked.uplift, side="right")
+    # The order is that of the prediction, so the numbers rise along it.
+    return np.cumsum(np.diff(index, prepend=index[0]) != 0)
+
+
+def check_bins(bins: int | Sequence[float]) -> int | FloatArray:
+    """Return a number of groups, or the edges between them."""
     if np.ndim(bins) == 0:
         if isinstance(bins, bool) or int(bins) != bins or bins < 2:  # type: ignore[arg-type]
             raise CausalRecError(f"bins is {bins}; expected a whole number of at least 2, or the edges of the groups.")
-        count = int(bins)  # type: ignore[arg-type]
-        index = np.minimum((ranked.rank * count).astype(np.int64), count - 1)
-    else:
-        edges = check_vector(bins, name="bins")
-        if len(edges) == 0 or (np.diff(edges) <= 0).any():
-            raise CausalRecError(f"bins is {bins}; expected edges that increase, at least one.")
-        index = len(edges) - np.searchsorted(edges, ranked.uplift, side="right")
-    # The order is that of the prediction, so the numbers rise along it.
-    return np.cumsum(np.diff(index, prepend=index[0]) != 0)
+        return int(bins)  # type: ignore[arg-type]
+    edges = check_vector(bins, name="bins")
+    if len(edges) == 0 or (np.diff(edges) <= 0).any():
+        raise CausalRecError(f"bins is {bins}; expected edges that increase, at least one.")
+    return edges
 
 
 def group_effects(ranked: Ranked, group: IntArray) -> GroupEffects:
