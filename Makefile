@@ -39,11 +39,12 @@ setup: $(READY)  ## create .venv from the lock file
 train: $(READY)  ## run the pipeline and track it in MLflow
 	$(CAUSALREC) train --config $(CONFIG) $(OVERRIDES)
 
-evaluate: $(READY)  ## evaluate the newest trained run on held-out data and write its report
-	$(CAUSALREC) evaluate $(NEWEST)
+evaluate: $(READY)  ## evaluate the newest trained run on held-out data and write its report (PROMOTE=1: make it the champion)
+	$(CAUSALREC) evaluate $(NEWEST) $(if $(filter-out 0 no false,$(PROMOTE)),--promote)
 
-infer: $(READY)  ## score a batch with the newest trained run (INPUT=file.parquet, else its held-out units)
-	$(CAUSALREC) infer $(NEWEST) $(if $(INPUT),--input '$(INPUT)') $(if $(OUTPUT),--output '$(OUTPUT)')
+infer: $(READY)  ## score a batch with the newest trained run (INPUT=file.parquet, else its held-out units; VALUE, COST and BUDGET say whom to treat)
+	$(CAUSALREC) infer $(NEWEST) $(if $(INPUT),--input '$(INPUT)') $(if $(OUTPUT),--output '$(OUTPUT)') \
+	  $(if $(VALUE),--value '$(VALUE)') $(if $(COST),--cost '$(COST)') $(if $(BUDGET),--budget '$(BUDGET)')
 
 pipeline: $(READY)  ## data and features only, materialised to partitioned Parquet
 	$(CAUSALREC) pipeline --config $(CONFIG) $(OVERRIDES)

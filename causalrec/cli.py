@@ -99,14 +99,18 @@ def evaluate(
     run: RunOption = None,
     config: NewestOption = None,
     set_: SetOption = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make the run's models the champions, whatever the comparison says.")
+    ] = False,
     output_dir: OutputDirOption = Path("runs"),
 ) -> None:
-    """Evaluate a trained run on its held-out data and write the report."""
+    """Evaluate a trained run on its held-out data, compare it with the champion, and write the report."""
     from causalrec.pipelines.display import ConsoleReporter, print_summary
     from causalrec.pipelines.evaluate import evaluate as evaluate_run
 
     reporter = ConsoleReporter()
-    print_summary(evaluate_run(_chosen_run(run, config, set_, output_dir), reporter=reporter), reporter.console)
+    chosen = _chosen_run(run, config, set_, output_dir)
+    print_summary(evaluate_run(chosen, promote=promote, reporter=reporter), reporter.console)
 
 
 @app.command()
@@ -118,14 +122,27 @@ def infer(
         Path | None, typer.Option("--input", "-i", help="Parquet or CSV (default: held-out units).")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the scores (Parquet).")] = None,
+    value: Annotated[
+        float | None, typer.Option("--value", help="What a unit of the outcome is worth (default: the config's).")
+    ] = None,
+    cost: Annotated[
+        float | None, typer.Option("--cost", help="What treating a unit costs (default: the config's).")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", help="What may be spent on the batch (default: the config's).")
+    ] = None,
     output_dir: OutputDirOption = Path("runs"),
 ) -> None:
-    """Score a batch with a trained run: uplift per unit, and recommendations where there is a ranker."""
+    """Score a batch with a trained run: uplift, segment and action of every unit, and the ranker's recommendations."""
     from causalrec.pipelines.display import ConsoleReporter, print_inference
     from causalrec.pipelines.infer import infer as score
 
     reporter = ConsoleReporter()
-    outcome = score(_chosen_run(run, config, set_, output_dir), batch=input_, output=output, reporter=reporter)
+    money = {"value": value, "cost": cost, "budget": budget}
+    outcome = score(
+        _chosen_run(run, config, set_, output_dir), batch=input_, output=output,
+        targeting={key: amount for key, amount in money.items() if amount is not None}, reporter=reporter,
+    )  # fmt: skip
     print_inference(outcome, reporter.console)
 
 

@@ -73,8 +73,21 @@ class CausalForestParams(TypedDict, total=False):
     n_jobs: Threads
 
 
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Learner = Literal["s", "t", "x", "r", "dr", "class_transformation", "stacked", "causal_forest"]
 _BASES = {"boosted": BoostedParams, "linear": LinearParams, "forest": ForestParams}
+
+
+class TargetingConfig(Section):
+    """Whom to treat: what a unit of the outcome is worth, what treating a unit costs, and how much may be spent.
+
+    ``value`` and ``cost`` are in one currency. ``budget`` is for a whole batch of ``causalrec infer``; without it
+    everybody is treated whose predicted gain, value times uplift, is above the cost.
+    """
+
+    value: Amount
+    cost: Amount
+    budget: Amount | None = None
 
 
 class UpliftConfig(Section):
@@ -85,6 +98,9 @@ class UpliftConfig(Section):
     Without ``learner`` it is the X-learner where the treatment was randomised, else the DR-learner, which is right if
     either the outcome models or the propensity are. ``params`` are those of the base; for ``learner: causal_forest``,
     which has a base of its own, those of the forest. ``members`` are the learners that ``learner: stacked`` weighs.
+    ``champion_metric`` is what a new model must be shown to be better by; ``top_share`` is the share of effects at the
+    top, of the lift share and of ``champion_metric: uplift_at_k``. With ``targeting`` the report has the profit by
+    share treated, and ``causalrec infer`` recommends by cost and budget.
     """
 
     enabled: bool = True
@@ -98,6 +114,8 @@ class UpliftConfig(Section):
     n_folds: Annotated[int, Field(strict=True, ge=2, le=50)] = 5
     calibration: Literal["sigmoid", "isotonic"] | None = None
     clip: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    champion_metric: Literal["qini", "auuc", "autoc", "uplift_at_k"] = "qini"
+    targeting: TargetingConfig | None = None
 
     @field_validator("params", mode="after")
     @classmethod

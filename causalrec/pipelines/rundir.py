@@ -20,9 +20,9 @@ import pandas as pd
 from causalrec.config import RunConfig, RunSettings, load_config
 from causalrec.exceptions import StoreError
 from causalrec.pipelines.scoring import Scorer, load_scorer, save_scorer
-from causalrec.results import Result, dump_results, load_results
+from causalrec.results import Result, SegmentRule, dump_results, load_results
 
-FIGURES = "figures"
+FIGURES, SEGMENTS = "figures", "segments.json"
 _TRAIN = "train"
 
 
@@ -76,6 +76,19 @@ class RunDirectory:
         """
         target = self.model_path(name)
         return load_scorer(target) if target.exists() else None
+
+    def exists(self) -> bool:
+        """Whether there is such a run, or such a part of one, and it is complete."""
+        return (self.path / "run.json").is_file()
+
+    def write_segments(self, rule: SegmentRule) -> None:
+        """Write the rule that finds segments among new units, as JSON."""
+        self._text(SEGMENTS, json.dumps(rule.to_dict(), indent=1))
+
+    def segments(self) -> SegmentRule | None:
+        """The rule that finds segments among new units, or None when there is none."""
+        file = self.path / SEGMENTS
+        return SegmentRule.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def write_figures(self, figures: Mapping[str, bytes]) -> None:
         """Write PNGs by name under ``figures/``, numbered: names may be alike or long."""

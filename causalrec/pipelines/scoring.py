@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,13 +78,15 @@ class FrameSpec:
 class UpliftScorer:
     """Scores units: their predicted uplift and, by learners that model outcomes, both potential outcomes.
 
-    ``encoding`` makes numbers of the frame where the learner knows nothing else.
+    ``encoding`` makes numbers of the frame where the learner knows nothing else. ``baseline`` models the outcome
+    without treatment where the learner itself does not.
     """
 
     model: UpliftLearner
     spec: FrameSpec
     unit: str
     encoding: Encoding | None = None
+    baseline: Any = None
 
     @classmethod
     def of(cls, learner: UpliftLearner, X: pd.DataFrame, *, unit: str, encode: bool = False) -> UpliftScorer:
@@ -103,13 +106,16 @@ class UpliftScorer:
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A row per row of ``frame``: ``uplift``, and ``outcome_if_control`` and ``outcome_if_treated`` where known.
 
-        S- and T-learners model the outcome under each arm; the others model the effect alone.
+        S- and T-learners model the outcome under each arm; the others model the effect alone, and their nuisances, if
+        they have any, bring the outcome without treatment.
         """
         X = self.covariates(frame)
         found = {"uplift": np.asarray(self.model.predict(X), dtype=np.float64)}
         if hasattr(self.model, "predict_outcomes"):
             outcomes = self.model.predict_outcomes(X)
             found |= {"outcome_if_control": outcomes[:, 0], "outcome_if_treated": outcomes[:, 1]}
+        elif self.baseline is not None:
+            found["outcome_if_control"] = self.baseline.predict(X)
         return pd.DataFrame(found)
 
 

@@ -14,6 +14,7 @@ from causalrec.results import (
     NAN,
     ABResult,
     BalanceResult,
+    ChampionResult,
     EffectResult,
     IdentificationResult,
     RankingResult,
@@ -92,15 +93,10 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
             f"The ranker reaches {format_metric(scores[0].estimand)} {format_number(scores[0].estimate)}, {verdict} "
             f"{baseline.model}, the best baseline: {_estimate(gain)}."
         )
-    qini = results.get("qini")
-    if isinstance(qini, EffectResult):
-        verdict = _verdict(
-            qini,
-            "ranks people by their effect better than chance",
-            "ranks people by their effect worse than chance: do not target by it",
-            "is not shown to rank people by their effect: do not target by it yet",
-        )
-        said.append(f"The uplift model {verdict} (Qini {_estimate(qini)}).")
+    verdict = uplift_verdict(results)
+    if verdict is not None:
+        said.append(f"{verdict}.")
+    said += [_sentence(r) for r in results.values() if isinstance(r, ChampionResult)]
     effect = results.get(EFFECT)
     if isinstance(effect, EffectResult):
         verdict = _verdict(effect, "an increase", "a decrease", "not distinguishable from zero")
@@ -110,6 +106,26 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
         means = f"{format_number(r.control_mean)} to {format_number(r.treatment_mean)}"
         said.append(f"{r.treatment} {verdict} {r.metric}: {means}, {_lift(r)}, p = {format_pvalue(r.pvalue)}.")
     return tuple(said)
+
+
+def _sentence(found: ChampionResult) -> str:
+    """The comparison with the champion, for people."""
+    text = str(found)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def uplift_verdict(results: Mapping[str, Result]) -> str | None:
+    """Whether the uplift model is shown to rank people by their effect; None without its Qini."""
+    qini = results.get("qini")
+    if not isinstance(qini, EffectResult):
+        return None
+    verdict = _verdict(
+        qini,
+        "ranks people by their effect better than chance",
+        "ranks people by their effect worse than chance: do not target by it",
+        "is not shown to rank people by their effect: do not target by it yet",
+    )
+    return f"The uplift model {verdict} (Qini {_estimate(qini)})"
 
 
 def _warnings(results: Mapping[str, Result]) -> Iterator[str]:

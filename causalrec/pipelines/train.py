@@ -32,7 +32,8 @@ from causalrec.pipelines.summary import (
     findings,
     summarise,
 )
-from causalrec.pipelines.uplift import BOOSTING, train_uplift, true_scores
+from causalrec.pipelines.uplift import BOOSTING, train_uplift
+from causalrec.pipelines.uplift_metrics import true_scores
 from causalrec.results import BoostingCurveResult, Result
 from causalrec.tracking import Stage
 

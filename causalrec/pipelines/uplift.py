@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from causalrec._typing import FloatArray
 from causalrec.config import RunConfig
-from causalrec.evaluation import auuc_score, qini_curve, qini_score, uplift_at_k, uplift_by_bin
-from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
-from causalrec.nuisance import Nuisances, fit_nuisances
+from causalrec.exceptions import CausalRecError, OutcomeError
+from causalrec.nuisance import Nuisances, fit_nuisances, r_loss
+from causalrec.nuisance.fitting import MeanModel
 from causalrec.pipelines.bases import base_models, learner_name, make_learner, needs_nuisance, steady, with_learner
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.fitted import Part, boosting_curves, importances, parts_of
-from causalrec.pipelines.inputs import Truth
 from causalrec.pipelines.scoring import UpliftScorer
+from causalrec.pipelines.uplift_metrics import score_uplift
 from causalrec.results import Result
 from causalrec.uplift import compare_effects, group_average_effects
 
-AIPW, BOOSTING, IMPORTANCES, LOSSES, GROUPS, OVERLAP = (
+AIPW, BOOSTING, IMPORTANCES, LOSSES, R_LOSS, GROUPS, OVERLAP = (
     "uplift_average_effect",
     "uplift_boosting",
     "uplift_importances",
     "uplift_losses",
+    "uplift_r_loss",
     "uplift_groups",
     "uplift_overlap",
 )
@@ -122,6 +121,8 @@ def fit_learner(rows: pd.DataFrame, task: Task, config: RunConfig) -> UpliftScor
     if shared:
         nuisance = fit_task_nuisances(covariates, y, treatment, task, config)
         learner.fit(covariates, y, treatment=treatment, nuisance=nuisance)
+        if not hasattr(learner, "predict_outcomes"):
+            scorer = replace(scorer, baseline=MeanModel([fold.outcome[0] for fold in nuisance.models]))
     else:
         learner.fit(covariates, y, treatment=treatment, propensity=task.propensity)
         steady(learner)
@@ -146,33 +147,42 @@ def fit_task_nuisances(
 
 @dataclass(frozen=True)
 class Judged:
-    """How good predictions are, what is to be said of it, and the propensity of the rows where it was estimated."""
+    """How good predictions are, what is to be said of it, and the nuisances of the rows where they could be fitted."""
 
     results: dict[str, Result]
     notes: tuple[str, ...] = ()
-    propensity: FloatArray | None = None
+    nuisance: Nuisances | None = None
+    doubly_robust: bool = False
+
+    @property
+    def weighing(self) -> dict[str, Nuisances | None]:
+        """What the metrics of these rows take, so that others rest on the same scores."""
+        return {"nuisance": self.nuisance if self.doubly_robust else None}
 
 
 def judge(frame: pd.DataFrame, uplift: FloatArray, scorer: UpliftScorer, task: Task, config: RunConfig) -> Judged:
     """How good predictions are on rows that their model has not seen.
 
-    Losses, and effects by group of predicted uplift, take nuisances that are cross-fitted within these rows.
+    Losses, and effects by group of predicted uplift, take nuisances that are cross-fitted within these rows; so do all
+    metrics where the treatment was not randomised.
     """
     name, level = learner_name(config.uplift), config.confidence_level
     y, treatment = frame[task.outcome].to_numpy(), frame[task.treatment].to_numpy()
+    told: dict[str, Any] = {"label": name, "arms": task.arms}
     try:
         nuisance = fit_task_nuisances(scorer.covariates(frame), y, treatment, task, config)
     except CausalRecError as error:  # too few rows for folds, say: what needs no nuisance is still known
         if task.propensity is None:
             raise
-        found = score_uplift(frame, uplift, task.treatment, task.outcome, config, name)
+        found = score_uplift(y, uplift, treatment, config, **told)
         return Judged(found, (f"uplift: no losses and no groups of effects: {error}",))
-    propensity = nuisance.propensity[:, 1] if task.propensity is None else None
-    found = score_uplift(frame, uplift, task.treatment, task.outcome, config, name, propensity)
+    robust = task.propensity is None
+    found = score_uplift(y, uplift, treatment, config, nuisance=nuisance if robust else None, **told)
+    found[R_LOSS] = r_loss(uplift, nuisance, confidence_level=level)
     found[LOSSES] = compare_effects({name: uplift}, nuisance, predictions="of one model", confidence_level=level)
     groups = group_average_effects(nuisance, uplift, predictions="of one model", confidence_level=level)
     found[GROUPS] = replace(groups, control=task.arms[0], treatment=task.arms[1])
-    return Judged(found, (), propensity)
+    return Judged(found, (), nuisance, robust)
 
 
 def describe(scorer: UpliftScorer, config: RunConfig) -> dict[str, Result]:
@@ -186,54 +196,3 @@ def describe(scorer: UpliftScorer, config: RunConfig) -> dict[str, Result]:
         if not nuisance.propensity_known:
             found[OVERLAP] = nuisance.overlap()
     return {key: result for key, result in found.items() if result is not None}
-
-
-def score_uplift(
-    frame: pd.DataFrame,
-    uplift: FloatArray,
-    treatment: str,
-    outcome: str,
-    config: RunConfig,
-    label: str,
-    propensity: FloatArray | None = None,
-) -> dict[str, Result]:
-    """Qini, AUUC, the effect in the top share, the Qini curve and the effect by group of predicted uplift.
-
-    Without ``propensity`` the rows are taken as randomised.
-    """
-    y, arm = frame[outcome].to_numpy(), frame[treatment].to_numpy()
-    shared: dict[str, Any] = {"confidence_level": config.confidence_level, "propensity": propensity}
-    results: dict[str, Result] = {
-        "qini": qini_score(y, uplift, arm, **shared),
-        "auuc": auuc_score(y, uplift, arm, **shared),
-        "qini_curve": qini_curve(y, uplift, arm, label=label, **shared),
-        "uplift_bins": uplift_by_bin(y, uplift, arm, **shared),
-    }
-    # Few units, or many of equal score, may leave one arm out of the top: then there is no effect in it to report.
-    with contextlib.suppress(TreatmentError):
-        results[top_name(config)] = uplift_at_k(y, uplift, arm, k=config.uplift.top_share, **shared)
-    return results
-
-
-def true_scores(
-    scored: pd.DataFrame, unit: str, column: str | None, truth: Truth | None, config: RunConfig
-) -> dict[str, float]:
-    """What the metrics of these predictions would be if every unit's true effect were known; empty where it is not.
-
-    The integrals of :mod:`causalrec.evaluation` with the true effect in place of the score of each unit.
-    """
-    if truth is None or column is None:
-        return {}
-    tau = truth.units.set_index(truth.unit)[column].reindex(pd.Index(scored[unit])).to_numpy(np.float64)
-    # Shares of the population, best first; equal predictions share the middle of their ranks.
-    rank = (rankdata(-scored["uplift"].to_numpy()) - 0.5) / len(scored)
-    return {
-        "qini": float(np.mean((0.5 - rank) * tau)),
-        "auuc": float(np.mean((1.0 - rank) * tau)),
-        top_name(config): float(tau[rank <= max(config.uplift.top_share, rank.min())].mean()),
-    }
-
-
-def top_name(config: RunConfig) -> str:
-    """``uplift_at_10pct`` for a top share of 0.1."""
-    return f"uplift_at_{config.uplift.top_share * 100:g}pct"

@@ -251,11 +251,19 @@ class Tracker:
             return _Unloadable(name, error)
 
     @_guarded
+    def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Note something on a registered version, such as how it did beside the champion."""
+        self._tag_version(name, version, tags)
+
+    @_guarded
     def set_champion(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Give a version the alias ``champion`` and note on it what it won by."""
+        self._tag_version(name, version, tags)
+        self._client.set_registered_model_alias(name, "champion", version)
+
+    def _tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         for key, value in text_tags(tags).items():
             self._client.set_model_version_tag(name, version, key, value)
-        self._client.set_registered_model_alias(name, "champion", version)
 
 
 class _Unloadable:

@@ -13,14 +13,14 @@ import pytest
 
 from causalrec.config import RunConfig
 from causalrec.datasets import simulate_marketplace
-from causalrec.evaluation import qini_score
+from causalrec.evaluation import compare_scorers, qini_score
 from causalrec.exceptions import ColumnError, DatasetError, StoreError
 from causalrec.pipelines.evaluate import evaluate
 from causalrec.pipelines.infer import infer
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.summary import RunSummary
 from causalrec.pipelines.train import train
-from causalrec.results import EffectResult, RankingResult
+from causalrec.results import ChampionResult, EffectResult, RankingResult
 
 from .conftest import small_marketplace
 
@@ -109,7 +109,7 @@ def test_a_second_evaluation_replaces_the_first_and_says_the_same(trained: RunSu
     assert not list(trained.path.glob(".*"))
 
 
-def test_champion_changes_only_for_a_better_model(
+def test_champion_changes_only_for_a_model_shown_to_be_better_or_when_asked(
     trained: RunSummary, place: Path, experiment_config: Callable[..., RunConfig]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -124,21 +124,38 @@ def test_champion_changes_only_for_a_better_model(
         )
         for learner in ("s", "x")
     )  # fmt: skip
-    scores: dict[str, float] = {}
-    for version, config in (("1", weak), ("2", strong), ("3", weak)):
-        summary = evaluate(RunDirectory(train(config).path))
-        qini = summary.results["qini"]
-        assert isinstance(qini, EffectResult)
-        scores[version] = qini.estimate
-        best = max(scores, key=lambda v: (scores[v], -int(v)))
+    found: dict[str, RunSummary] = {}
+    for version, config, best in (("1", weak, "1"), ("2", strong, "2"), ("3", weak, "2")):
+        found[version] = evaluate(RunDirectory(train(config).path))
         assert champion(config, "uplift") == best
-        assert any("champion" in note for note in summary.notes)
-    assert scores["1"] == scores["3"] != scores["2"]
+    assert "uplift_over_champion" not in found["1"].results
+    better, worse = (found[version].results["uplift_over_champion"] for version in ("2", "3"))
+    assert isinstance(better, ChampionResult)
+    assert isinstance(worse, ChampionResult)
+    assert (better.verdict, worse.verdict, better.promoted, worse.promoted) == ("better", "worse", True, False)
+    assert not better.favoured  # the same units were held out
+    assert worse.estimate == pytest.approx(-better.estimate)
+    qini = found["2"].results["qini"]
+    assert isinstance(qini, EffectResult)
+    assert better.own_score == qini.estimate
+    assert better.estimate == pytest.approx(better.own_score - better.champion_score, abs=1e-12)
+    assert any("better" in sentence and "version 1" in sentence for sentence in found["2"].findings)
+    assert better.difference in found["2"].report.read_text(encoding="utf-8")  # type: ignore[union-attr]
+    evaluate(RunDirectory(found["3"].path), promote=True)
+    assert champion(weak, "uplift") == "3"
+    client = mlflow.MlflowClient(weak.tracking.uri)
+    assert "as was asked for" in client.get_model_version("test_uplift", "3").tags["verdict"]
+    (run,) = client.search_runs(
+        [client.get_experiment_by_name("test").experiment_id], "tags.command = 'evaluate'", max_results=1
+    )  # type: ignore[union-attr]
+    assert (run.data.tags["uplift.verdict"], run.data.tags["uplift.champion"]) == ("worse", "3")
+    assert run.data.metrics["uplift_over_champion"] == worse.estimate
+    assert run.data.metrics["uplift_over_champion_promoted"] == 1.0
 
 
 @pytest.mark.slow
 def test_champion_of_other_data_is_scored_on_the_new_rows(tmp_path: Path) -> None:
-    first = small_marketplace(tmp_path, average_effect={"enabled": False}, ranker={"enabled": False})
+    first = small_marketplace(tmp_path, average_effect={"enabled": False})
     evaluate(RunDirectory(train(first).path))
     second = first.model_copy(update={"seed": 9})
     run = RunDirectory(train(second).path)
@@ -148,11 +165,20 @@ def test_champion_of_other_data_is_scored_on_the_new_rows(tmp_path: Path) -> Non
     mlflow.set_tracking_uri(first.tracking.uri)
     columns = list(run.model("uplift").spec.columns)
     old = mlflow.pyfunc.load_model("models:/marketplace_uplift/1").predict(holdout[columns])
-    theirs = qini_score(holdout["converted"], old["uplift"], holdout["variant"]).estimate
-    qini = summary.results["qini"]
-    assert isinstance(qini, EffectResult)
-    assert champion(first, "uplift") == ("2" if qini.estimate > theirs else "1")
-    assert any(f"against {theirs:.4g} of version 1" in note for note in summary.notes)
+    own = run.model("uplift").predict(holdout)["uplift"]
+    pair = {"own": own, "old": old["uplift"].to_numpy()}
+    expected = compare_scorers(holdout["converted"], pair, holdout["variant"]).pair("own", "old")
+    found = summary.results["uplift_over_champion"]
+    assert isinstance(found, ChampionResult)
+    assert (found.estimate, found.ci_low, found.pvalue) == (expected.estimate, expected.ci_low, expected.pvalue)
+    assert found.favoured
+    assert champion(first, "uplift") == ("2" if expected.ci_low > 0 else "1")
+    ranker = summary.results["ranker_over_champion"]
+    assert isinstance(ranker, ChampionResult)
+    queries = run.frame("holdout/ranking")
+    assert queries is not None
+    assert ranker.n_obs == summary.results["ndcg_at_10"].to_dict()["n_obs"]
+    assert ranker.own_score - ranker.champion_score == pytest.approx(ranker.estimate, abs=1e-12)
 
 
 def test_infer_scores_what_was_held_out(trained: RunSummary) -> None:

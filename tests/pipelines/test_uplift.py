@@ -15,14 +15,15 @@ from scipy import stats
 
 from causalrec.config import OutcomeConfig, RunConfig, parse_config
 from causalrec.datasets import MarketplaceTruth, simulate_marketplace
-from causalrec.evaluation import auuc_score, qini_score, uplift_at_k
+from causalrec.evaluation import auuc_score, lift_share, qini_score, rate, toc_curve, uplift_at_k, uplift_calibration
 from causalrec.pipelines import inputs
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.inputs import Truth
 from causalrec.pipelines.scoring import load_scorer, save_scorer
 from causalrec.pipelines.summary import RunSummary
 from causalrec.pipelines.train import train
-from causalrec.pipelines.uplift import UpliftOutput, train_uplift, true_scores
+from causalrec.pipelines.uplift import UpliftOutput, train_uplift
+from causalrec.pipelines.uplift_metrics import true_scores
 from causalrec.results import EffectResult, dump_results
 
 
@@ -95,10 +96,16 @@ def test_the_results_are_those_of_the_scored_units() -> None:
     expected = {
         "qini": qini_score(y, uplift, t),
         "auuc": auuc_score(y, uplift, t),
+        "autoc": rate(y, uplift, t),
         "uplift_at_10pct": uplift_at_k(y, uplift, t),
+        "lift_share_at_10pct": lift_share(y, uplift, t),
     }
     for name, result in expected.items():
-        assert found.results[name].to_dict() == result.to_dict()
+        np.testing.assert_equal(found.results[name].to_dict(), result.to_dict())
+    toc, calibration = found.results["toc_curve"], found.results["uplift_calibration"]
+    pd.testing.assert_frame_equal(toc.to_frame(), toc_curve(y, uplift, t).to_frame())
+    pd.testing.assert_frame_equal(calibration.to_frame(), uplift_calibration(y, uplift, t).to_frame())
+    assert (calibration.to_dict()["control"], calibration.to_dict()["treatment"]) == ("old", "new")
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
@@ -169,7 +176,7 @@ def test_estimates_are_the_truth_where_the_scores_are() -> None:
     draws = []
     for _ in range(800):
         t = rng.permutation(np.arange(60) % 2)
-        draws.append(float(qini_score(tau * t, scored["uplift"], t, propensity=0.5)))
+        draws.append(float(qini_score(tau * t, scored["uplift"], t, propensity=0.5, confidence_level=None)))
     assert np.mean(draws) == pytest.approx(expected["qini"], abs=4 * np.std(draws) / np.sqrt(800))
 
 
@@ -283,7 +290,8 @@ def test_where_treatment_was_chosen_the_propensity_is_cross_fitted_and_weighs_th
     assert effect.ci_low < design.frame["age"].mean() < effect.ci_high  # the effect is the age itself
     naive = qini_score(found.scored["y"], found.scored["uplift"], found.scored["t"])
     assert found.results["qini"].to_dict()["estimate"] != naive.estimate
-    assert "known propensity" in str(found.results["qini"].to_dict()["method"])
+    for name in ("qini", "auuc", "autoc", "uplift_at_10pct", "lift_share_at_10pct"):
+        assert "doubly robust scores, cross-fitted propensity" in str(found.results[name].to_dict()["method"])
 
 
 @pytest.mark.parametrize(
