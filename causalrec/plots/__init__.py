@@ -26,6 +26,7 @@ from causalrec.plots.funnel import plot_funnel_sankey
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.heterogeneity import plot_group_effects, plot_learners, plot_projection
 from causalrec.plots.peeking import plot_peeking
+from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
 from causalrec.plots.survival import plot_hazards, plot_retention, plot_survival
@@ -37,6 +38,8 @@ __all__ = [
     "plot_bayes_stopping",
     "plot_boosting",
     "plot_bounds",
+    "plot_cost_curve",
+    "plot_cost_difference",
     "plot_curve",
     "plot_distribution",
     "plot_effects",
@@ -54,9 +57,11 @@ __all__ = [
     "plot_posterior",
     "plot_power_curve",
     "plot_prob_best",
+    "plot_profit",
     "plot_projection",
     "plot_ranking",
     "plot_rates",
+    "plot_regret",
     "plot_resampling",
     "plot_retention",
     "plot_segment_scan",
