@@ -17,7 +17,7 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec.evaluation._metrics import Choice
 from causalrec.evaluation._ranked import Ranked
 
-_CHUNK = 131_072  # numbers of a temporary array, which stays in the cache
+_CHUNK = 65_536  # numbers of a temporary array, which stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +31,15 @@ class Sorted:
     weight : array of shape (n,), or None
         Of the sample; None where all are one.
     columns : array of shape (n, p)
-        The doubly robust score (p = 1). Else, for the arm and then for control, 1{t = a} / e_a and that times the
-        deviation of the outcome from ``means`` (p = 4).
+        A one and the doubly robust score (p = 2). Else a one and, for the arm and then for control, 1{t = a} / e_a and
+        that times the deviation of the outcome from ``means`` (p = 5).
     group_end : int array, or None
         Last unit of each group of equal predictions; None where there are no ties.
     means : array of shape (2,)
         Of the arm and of control, in the sample.
     shares_estimated, constant : bool
-    unit_totals : array of shape (1 + p, U)
-        Weight and weighted columns, summed over each row of the drawn weights.
+    unit_totals : array of shape (p, U)
+        Weighted columns, summed over each row of the drawn weights.
     """
 
     unit: IntArray | None = field(repr=False)
@@ -62,13 +62,13 @@ def sorted_units(ranked: Ranked, unit: IntArray | None, n_units: int) -> Sorted:
     w = None if np.ptp(ranked.weight) == 0 else ranked.weight
     means = np.array([ranked.mean(1), ranked.mean(0)])
     if ranked.doubly_robust:
-        columns = ranked.gamma[:, None]
+        columns = np.column_stack([np.ones(ranked.n), ranked.gamma])
     else:
-        columns = np.zeros((ranked.n, 4))
+        columns = np.ones((ranked.n, 5))
         for j, arm in enumerate((1, 0)):
             own = (ranked.arm == arm) / ranked.propensity(arm)
-            columns[:, 2 * j], columns[:, 2 * j + 1] = own, own * (ranked.y - means[j])
-    totals = [ranked.weight, *(column * ranked.weight for column in columns.T)]
+            columns[:, 2 * j + 1], columns[:, 2 * j + 2] = own, own * (ranked.y - means[j])
+    totals = [column * ranked.weight for column in columns.T]
     if unit is not None:
         totals = [np.bincount(unit, weights=column, minlength=n_units) for column in totals]
     return Sorted(
@@ -84,9 +84,22 @@ class _Chunk:
     first: int
     last: int
     weight: FloatArray
-    before: FloatArray
+    carry: FloatArray
     above: FloatArray
     sizes: IntArray | None
+
+    def before(self) -> FloatArray:
+        """The weight above each group."""
+        return np.concatenate([self.carry, self.above[:-1]])
+
+    def rank(self, total: FloatArray) -> FloatArray:
+        """Mid-rank of each unit, as a share of all weight."""
+        if self.sizes is not None:
+            return self.spread((self.before() + self.above) / (2 * total))
+        rank = self.weight * -0.5
+        rank += self.above
+        rank *= 1 / total
+        return np.asarray(rank)
 
     def spread(self, by_group: FloatArray) -> FloatArray:
         """A row per group as one per unit."""
@@ -117,7 +130,7 @@ def _chunks(units: Sorted, drawn: FloatArray) -> Iterator[_Chunk]:
         running = np.cumsum(weight, axis=0)
         running += carry
         above = running if sizes is None else running[np.cumsum(sizes) - 1]
-        yield _Chunk(first, last, weight, np.concatenate([carry, above[:-1]]), above, sizes)
+        yield _Chunk(first, last, weight, carry, above, sizes)
         carry, first = running[-1:], last
 
 
@@ -142,21 +155,20 @@ def reweighted_values(choice: Choice, units: Sorted, drawn: FloatArray) -> Float
     running = np.zeros((1, drawn.shape[1]))  # of the AUTOC
     first_rank: Any = None
     for chunk in _chunks(units, drawn):
-        w = chunk.weight
-        if choice.metric in ("qini", "rate_qini", "auuc"):
-            middle = (chunk.before + chunk.above) / (2 * totals[0])
-            multiplier = w * ((1.0 if choice.metric == "auuc" else 0.5) - chunk.spread(middle))
-        elif choice.metric == "autoc":
+        if choice.metric == "autoc":
             multiplier, running = _above_itself(chunk, running)
         elif choice.metric == "lift_share":
-            taken = (choice.k * totals[0] - chunk.before) / (chunk.above - chunk.before)
-            multiplier = w * chunk.spread(np.clip(taken, 0.0, 1.0))
+            before = chunk.before()
+            multiplier = chunk.spread(np.clip((choice.k * totals[0] - before) / (chunk.above - before), 0.0, 1.0))
         else:
-            middle = (chunk.before + chunk.above) / (2 * totals[0])
-            first_rank = middle[:1] if first_rank is None else first_rank
-            multiplier = w * chunk.spread(middle <= np.maximum(choice.k, first_rank))
-        sums[0] += multiplier.sum(axis=0)
-        sums[1:] += units.columns[chunk.first : chunk.last].T @ multiplier
+            multiplier = chunk.rank(totals[0])
+            if choice.metric == "uplift_at_k":
+                first_rank = multiplier[:1].copy() if first_rank is None else first_rank
+                multiplier = multiplier <= np.maximum(choice.k, first_rank)
+            else:
+                np.subtract(1.0 if choice.metric == "auuc" else 0.5, multiplier, out=multiplier)
+        multiplier = multiplier * chunk.weight
+        sums += units.columns[chunk.first : chunk.last].T @ multiplier
         if choice.looks_at_top and not multiplier[-1].any():
             break  # below the top
     if choice.metric == "autoc":
@@ -174,17 +186,17 @@ def _above_itself(chunk: _Chunk, running: FloatArray) -> tuple[FloatArray, Float
         above = chunk.above
     else:
         above = np.cumsum(grid, axis=0)
-        above += chunk.before[:1]
+        above += chunk.carry
     step = grid / above
     up_to = np.cumsum(step, axis=0)
     up_to += running
-    return chunk.weight * chunk.averaged(up_to - step), up_to[-1:]
+    return chunk.averaged(up_to - step), up_to[-1:]
 
 
 def _gain(units: Sorted, sums: FloatArray, totals: FloatArray) -> FloatArray:
     """Sums of multiplier x score; scores depend on the arms' reweighted means and shares."""
     if len(sums) == 2:
-        return sums[1]
+        return np.asarray(sums[1])
     shift = totals[[2, 4]] / totals[[1, 3]]  # of the arms' means from those in the sample
     factor = totals[0] / totals[[1, 3]] if units.shares_estimated else np.ones((2, 1))
     effect = (units.means[0] + shift[0]) - (units.means[1] + shift[1])
@@ -230,7 +242,7 @@ def reweighted_curve(kind: str, units: Sorted, drawn: FloatArray, ends: IntArray
 
 
 def _prefix_sums(units: Sorted, drawn: FloatArray, ends: IntArray) -> FloatArray:
-    """Sums of weights and weighted columns above all and down to each of ``ends``, (1 + len(ends), 1 + p, R)."""
+    """Sums of weighted columns above all and down to each of ``ends``, (1 + len(ends), p, R)."""
     sums = np.zeros((len(ends) + 1, len(units.unit_totals), drawn.shape[1]))
     size = max(_CHUNK // drawn.shape[1], 1)
     for j, (start, stop) in enumerate(zip(np.append(0, ends + 1)[:-1], ends + 1, strict=True)):
@@ -238,6 +250,5 @@ def _prefix_sums(units: Sorted, drawn: FloatArray, ends: IntArray) -> FloatArray
         for first in range(start, stop, size):
             last = min(first + size, stop)
             weight = _weights(units, drawn, first, last)
-            sums[j + 1, 0] += weight.sum(axis=0)
-            sums[j + 1, 1:] += units.columns[first:last].T @ weight
+            sums[j + 1] += units.columns[first:last].T @ weight
     return sums
