@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from causalrec._typing import FloatArray, IntArray, RandomState
 from causalrec._validation import check_confidence_level
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
 from causalrec.nuisance.assignment import policy_shares
+from causalrec.nuisance.ratios import fieller_interval
 from causalrec.nuisance.scores import arm_code
 from causalrec.nuisance.simultaneous import largest_quantile, may_be_best, normal_draws
 from causalrec.policy._inputs import check_amount, cost_table, effect_table, value_column
@@ -250,7 +250,8 @@ def incremental_roi(
     outlay = (more[:, 1:] * costs).sum(axis=1)
     mean = float(scores.weight @ outlay) / scores.n_obs
     spend = scores.weight * (outlay - mean)
-    low, high = fieller(gain, mean, *_variances(scores, influence, spend), level)
+    critical = float(stats.norm.isf((1 - level) / 2))
+    low, high = fieller_interval(gain, mean, *_variances(scores, influence, spend), critical)
     ratio = gain / mean if mean else NAN
     error = scores.error(influence - ratio * spend) / abs(mean) if mean else NAN
     even = scores.error(influence - spend)
@@ -265,28 +266,3 @@ def _variances(scores: ArmScores, one: FloatArray, other: FloatArray) -> tuple[f
     """Variances of two estimates and their covariance, from their influence functions."""
     first, second, both = (scores.error(v) ** 2 for v in (one, other, one + other))
     return first, second, (both - first - second) / 2
-
-
-def fieller(
-    top: float, bottom: float, top_variance: float, bottom_variance: float, covariance: float, level: float
-) -> tuple[float, float]:
-    """Fieller's interval of a ratio: all r for which top - r bottom is not significantly different from zero.
-
-    Infinite ends where the bottom is not significantly different from zero: the set is then everything, or all but a
-    gap, and no finite interval holds it.
-
-    Examples
-    --------
-    >>> fieller(2.0, 1.0, 0.01, 0.0, 0.0, 0.95)  # a bottom that is known: the normal interval
-    (1.804..., 2.195...)
-    >>> fieller(2.0, 1.0, 0.01, 1.0, 0.0, 0.95)
-    (-inf, inf)
-    """
-    z = float(stats.norm.isf((1 - level) / 2))
-    a = bottom**2 - z**2 * bottom_variance
-    b = top * bottom - z**2 * covariance
-    c = top**2 - z**2 * top_variance
-    if not a > 0:
-        return -math.inf, math.inf
-    root = math.sqrt(max(b**2 - a * c, 0.0))
-    return (b - root) / a, (b + root) / a
