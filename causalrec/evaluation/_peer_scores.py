@@ -49,7 +49,7 @@ def _best(rows: Rows, score: FloatArray) -> tuple[Rows, IntArray]:
     order = np.argsort(-score)
     cell = np.argsort(order)[(2 * rows.treated + rows.y).astype(np.int64)]
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-    weight = np.bincount(cell, weights=rows.weight, minlength=4)
+    weight = np.bincount(cell, weights=rows.weight, minlength=4).astype(np.float64)
     return Rows((order % 2).astype(float), (order // 2).astype(float), weight, 1.0, 1.0, ends), cell
 
 
@@ -136,34 +136,34 @@ def pylift_score(rows: Rows, maker: Maker, maximum: str | None) -> Derived:
     found = total / size - (a - b) / 2
     if maximum is None:
         return found, rows.by_weight(by_steps)
-    most, by_totals = _theoretical(sums[:, -1]) if maximum == "theoretical" else _practical(sums[:, -1])
+    most, by_totals = _maximum(sums[:, -1], maximum)
     if most == 0:
         raise _no_room(f"pylift's {maximum} maximum is zero")
     return found / most, rows.by_weight((by_steps - found / most * by_totals[:, None]) / most)
 
 
-def _theoretical(totals: FloatArray) -> tuple[float, FloatArray]:
-    """The Q_max of pylift: the treated who respond first, the control who respond last.
+def _maximum(totals: FloatArray, kind: str) -> tuple[float, FloatArray]:
+    r"""The Q_max ("theoretical") or Q_practical_max of pylift, and its derivative by the sums of all units.
 
-    With response rates a and b and the share treated r the area of the polygon is (a + b - r a^2 - (1 - r) b^2) / 2.
+    A straight line of slope 2 or 1 from the origin to :math:`x_1`, level to :math:`x_2`, straight to the whole lift at
+    1, less the diagonal. The first counts the treated who respond and the control who do, as shares of all units; the
+    other as many of them in both arms. Where :math:`x_1 > x_2` both are put halfway.
     """
     _, n_t, n_c, y_t, y_c = totals
     a, b, n = y_t / n_t, y_c / n_c, n_t + n_c
-    r = n_t / n
-    by_a, by_b, by_r = 0.5 - r * a, 0.5 - (1 - r) * b, (b**2 - a**2) / 2
-    by_totals = np.array([
-        0.0, -by_a * a / n_t + by_r * n_c / n**2, -by_b * b / n_c - by_r * n_t / n**2, by_a / n_t, by_b / n_c
-    ])  # fmt: skip
-    return float((a + b - r * a**2 - (1 - r) * b**2) / 2), by_totals
-
-
-def _practical(totals: FloatArray) -> tuple[float, FloatArray]:
-    """The Q_practical_max of pylift: the same with as many of them in the other arm; (a (1 - a) + b (1 - b)) / 2."""
-    _, n_t, n_c, y_t, y_c = totals
-    a, b = y_t / n_t, y_c / n_c
-    by_a, by_b = 0.5 - a, 0.5 - b
-    by_totals = np.array([0.0, -by_a * a / n_t, -by_b * b / n_c, by_a / n_t, by_b / n_c])
-    return float((a * (1 - a) + b * (1 - b)) / 2), by_totals
+    by_a, by_b = np.array([0.0, -a / n_t, 0.0, 1 / n_t, 0.0]), np.array([0.0, 0.0, -b / n_c, 0.0, 1 / n_c])
+    slope, x_1, x_2, by_1, by_2 = 1.0, a, 1 - b, by_a, -by_b
+    if kind == "theoretical":
+        slope, x_1, x_2 = 2.0, y_t / n, 1 - y_c / n
+        by_1, by_2 = np.array([0.0, -x_1, -x_1, 1.0, 0.0]) / n, np.array([0.0, 1 - x_2, 1 - x_2, 0.0, -1.0]) / n
+    if x_1 > x_2:
+        x_1 = x_2 = (x_1 + x_2) / 2
+        by_1 = by_2 = (by_1 + by_2) / 2
+    height, lift = slope * x_1, a - b
+    most = (x_2 - x_1 / 2) * height + (1 - x_2) * (height + lift) / 2 - lift / 2
+    by_height = (1 + x_2 - x_1) / 2
+    by_totals = (slope * by_height - height / 2) * by_1 + (height - lift) / 2 * by_2 - x_2 / 2 * (by_a - by_b)
+    return float(most), by_totals
 
 
 def best_share(weight: FloatArray, pool: BoolArray, k: float) -> BoolArray:

@@ -32,7 +32,8 @@ name it:
 ============================= ================ ================ ========================== ==============
 
 Packages: scikit-uplift 0.5.1 (``sklift.metrics``), causalml 0.18 (``causalml.metrics``), pylift 0.1.5 (``eval.py``),
-grf 2 (``rank_average_treatment_effect``). With weights, which only grf has, every count becomes a sum of weights.
+grf 2 (``rank_average_treatment_effect``). With weights, which only grf has, every count becomes a sum of weights. The
+default ``qini_score`` and ``rate`` are grf's where weights are equal, and differ by O(1/n) where they are not.
 
 Equal predictions: scikit-uplift and grf take them as one step. causalml and pylift go row by row, so their numbers
 depend on the order of the rows: here it is the given order, as in pylift; causalml leaves it to numpy's unstable sort,
@@ -40,9 +41,10 @@ which differs between machines, so with ties its number agrees only where that s
 ``uplift_at_k`` cuts through ties, the last row first.
 
 Standard errors are those of the infinitesimal jackknife (Efron, 1982): the number is a smooth function of the rows'
-weights, and its derivatives are the influence function. They hold for a large sample. None is given for causalml's
-"autoc" rate: weights 1/q let the first few rows decide it (the standard deviation falls with the logarithm of n, not
-its root), so no interval from a normal distribution is honest.
+weights, and its derivatives are the influence function. They hold for a large sample; a number that is divided by the
+gain of treating everyone (causalml's, "sklift_no_negative") also needs that gain well away from zero. None is given for
+causalml's "autoc" rate: weights 1/q let the first few rows decide it (from 500 to 32,000 rows of a simulation its
+standard deviation fell by a quarter, that of a mean would fall to an eighth), so no normal interval is honest.
 """
 
 from __future__ import annotations
@@ -56,32 +58,24 @@ import numpy as np
 from causalrec._typing import FloatArray, IntArray
 from causalrec.evaluation import _peer_curves as curves
 from causalrec.evaluation import _peer_scores as scores
+from causalrec.evaluation._areas import area_score, toc_mean
 from causalrec.evaluation._peer_curves import N_C, N_T, Y_C, Y_T, Curve, Maker, Rows, X
+from causalrec.evaluation._peer_rows import Peer, centred, order_of_rows, share_slope, two_arms, with_estimated_share
 from causalrec.evaluation._ranked import Ranked
-from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
+from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.results import NAN
 
 DEFAULT = "causalrec"
 
 # What of each package is computed by the default formulas, so not in the tables below.
-_OURS = {"grf": ("qini", "autoc", "rate_qini", "toc")}
+_OURS = {"grf": ("toc",)}
 
 _Score = Callable[[Rows], scores.Derived]
 
 
-@dataclass(frozen=True)
-class _Peer:
-    """How a package sees the rows."""
-
-    name: str
-    groups_ties: bool = False
-    binary: bool = False
-    inverse_propensity: bool = False
-
-
-_SKLIFT = _Peer("scikit-uplift", groups_ties=True, binary=True)
-_CAUSALML = _Peer("causalml")
-_PYLIFT = _Peer("pylift", binary=True, inverse_propensity=True)
+_SKLIFT = Peer("scikit-uplift", groups_ties=True, binary=True)
+_CAUSALML = Peer("causalml")
+_PYLIFT = Peer("pylift", binary=True, inverse_propensity=True)
 
 
 def _causalml(maker: Maker, above_diagonal: bool, normalized: bool) -> _Score:
@@ -93,7 +87,7 @@ def _pylift(maker: Maker, maximum: str | None) -> _Score:
 
 
 # (metric, convention): the package, the name of the number there, and its function.
-_SCORES: dict[tuple[str, str], tuple[_Peer, str, _Score]] = {
+_SCORES: dict[tuple[str, str], tuple[Peer, str, _Score]] = {
     ("qini", "sklift"): (_SKLIFT, "qini_auc_score", scores.sklift_qini),
     ("auuc", "sklift"): (_SKLIFT, "uplift_auc_score", scores.sklift_uplift),
     ("qini", "sklift_no_negative"): (
@@ -121,7 +115,7 @@ _SCORES: dict[tuple[str, str], tuple[_Peer, str, _Score]] = {
 }  # fmt: skip
 
 # (kind, convention): the package, the name of the curve there, and its function.
-_CURVES: dict[tuple[str, str], tuple[_Peer, str, Maker]] = {
+_CURVES: dict[tuple[str, str], tuple[Peer, str, Maker]] = {
     ("qini", "sklift"): (_SKLIFT, "qini_curve", curves.qini),
     ("uplift", "sklift"): (_SKLIFT, "uplift_curve", curves.gain),
     ("qini", "causalml"): (_CAUSALML, "get_qini", curves.interpolated_qini),
@@ -133,6 +127,9 @@ _CURVES: dict[tuple[str, str], tuple[_Peer, str, Maker]] = {
     ("cumulative_gain", "pylift"): (_PYLIFT, "cgains", curves.pylift_cgains),
     ("qini", "pylift_aqini"): (_PYLIFT, "aqini", curves.pylift_aqini),
 }
+
+
+_ALL_SCORES = {*_SCORES, ("uplift_at_k", "sklift"), *((metric, "grf") for metric in ("qini", "rate_qini", "autoc"))}
 
 
 def check_convention(metric: str, convention: str) -> bool:
@@ -150,7 +147,7 @@ def check_convention(metric: str, convention: str) -> bool:
     CausalRecError
         For a convention that is unknown or lacks the metric; the message lists what there is.
     """
-    return _check(metric, convention, {*_SCORES, ("uplift_at_k", "sklift")}, "metric")
+    return _check(metric, convention, _ALL_SCORES, "metric")
 
 
 def check_curve_convention(kind: str, convention: str) -> bool:
@@ -174,6 +171,8 @@ def describe(metric: str, convention: str) -> str:
     """The number's name in its package and where its error comes from, for ``method``."""
     if metric == "uplift_at_k":
         return "scikit-uplift's uplift_at_k; infinitesimal-jackknife standard error"
+    if convention == "grf":
+        return f"grf's {'AUTOC' if metric == 'autoc' else 'QINI'}; influence-function standard error"
     peer, name, _ = _SCORES[metric, convention]
     if (metric, convention) == ("autoc", "causalml"):
         return f"{peer.name}'s {name}; no standard error, as weights 1/q let the first few rows decide it"
@@ -214,19 +213,38 @@ def conventional(
     """
     if not check_convention(metric, convention):
         raise CausalRecError(f"metric {metric!r} in convention {convention!r} is the default formula.")
+    if convention == "grf":
+        return _grf(ranked, metric)
     if metric == "uplift_at_k":
-        rows, at = _rows(ranked, _SKLIFT, last_first=True)
+        rows, at = two_arms(ranked, _SKLIFT, last_first=True)
         estimate, by_weight = _uplift_at_k(rows, 0.3 if k is None else k, strategy)
     else:
         peer, _, score = _SCORES[metric, convention]
-        rows, at = _rows(ranked, peer)
+        rows, at = two_arms(ranked, peer)
         estimate, parts = score(rows)
         if peer.inverse_propensity and ranked.scores.shares_estimated:
-            parts = _with_estimated_share(rows, parts)
+            parts = with_estimated_share(rows, parts)
         by_weight = parts.sum(axis=0)
     influence = np.zeros(ranked.n)
-    influence[at] = _centred(rows.weight, by_weight) * ranked.n
+    influence[at] = centred(rows.weight, by_weight) * ranked.n
     return estimate, np.full(ranked.n, NAN) if (metric, convention) == ("autoc", "causalml") else influence
+
+
+def _grf(ranked: Ranked, metric: str) -> tuple[float, FloatArray]:
+    """The rate_average_treatment_effect of grf from the scores of ``ranked``, and the default's influence function.
+
+    TOC at every row, scores of ties averaged, and its mean by weight ("AUTOC") or by weight and share so far ("QINI").
+    It differs from the default by O(1/n), and only where weights do.
+    """
+    at = order_of_rows(ranked, np.arange(ranked.n))
+    w = ranked.weight[at]
+    share = np.cumsum(w) / w.sum()
+    ends = ranked.group_end
+    gain = np.interp(share, np.r_[0.0, share[ends]], np.r_[0.0, np.cumsum(w * ranked.gamma[at])[ends] / w.sum()])
+    toc = gain / share - gain[-1]
+    if metric == "autoc":
+        return float(w @ toc) / float(w.sum()), toc_mean(ranked)[1]
+    return float((w * share) @ toc) / float(w.sum()), area_score(ranked, 0.5)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +281,7 @@ def conventional_curve(kind: str, convention: str, ranked: Ranked, *, max_points
     if not check_curve_convention(kind, convention):
         raise CausalRecError(f"curve {kind!r} in convention {convention!r} is the default formula.")
     peer, _, maker = _CURVES[kind, convention]
-    rows, at = _rows(ranked, peer)
+    rows, at = two_arms(ranked, peer)
     steps = rows.steps()
     sums = np.cumsum(steps, axis=1)
     curve, m = maker(sums), sums.shape[1]
@@ -275,7 +293,7 @@ def conventional_curve(kind: str, convention: str, ranked: Ranked, *, max_points
     error = np.zeros(len(points) + 1)
     for i, by_weight in enumerate(_by_weight(rows, sums, curve, points, peer, ranked.scores.shares_estimated)):
         influence = np.zeros(ranked.n)
-        influence[at] = _centred(rows.weight, by_weight) * ranked.n
+        influence[at] = centred(rows.weight, by_weight) * ranked.n
         error[i + 1] = ranked.error(influence)
     straight = np.ones_like(share) if maker in _FLAT else share
     return ConventionalCurve(share, value, error, curve.value[-1] * straight)
@@ -288,7 +306,7 @@ _WINDOW = 0.05
 
 
 def _by_weight(
-    rows: Rows, sums: FloatArray, curve: Curve, points: IntArray, peer: _Peer, shares_estimated: bool
+    rows: Rows, sums: FloatArray, curve: Curve, points: IntArray, peer: Peer, shares_estimated: bool
 ) -> Iterator[FloatArray]:
     """The derivative by the rows' weights of a curve's value at each point, the share of units before it held fixed."""
     size = sums[N_T] + sums[N_C] if peer.inverse_propensity else sums[X]
@@ -312,47 +330,8 @@ def _by_weight(
         by_weight[:end] += here @ parts[:, :end]
         if peer.inverse_propensity and shares_estimated:
             arms = here * sums[:, j] + total * sums[:, -1]
-            by_weight += _share_slope(rows, arms[N_T] + arms[Y_T], arms[N_C] + arms[Y_C])
+            by_weight += share_slope(rows, arms[N_T] + arms[Y_T], arms[N_C] + arms[Y_C])
         yield by_weight
-
-
-def _rows(ranked: Ranked, peer: _Peer, *, last_first: bool = False) -> tuple[Rows, IntArray]:
-    """The units of the two arms as a package orders and counts them, and their places in ``ranked``."""
-    _check_inputs(ranked, peer)
-    at = np.flatnonzero(ranked.arm >= 0)
-    ends = ranked.group_end
-    if ranked.tied and (last_first or not peer.groups_ties):
-        group = np.repeat(np.arange(len(ends)), ranked.group_size)[at]
-        at = at[np.lexsort((ranked.order[at] * (-1 if last_first else 1), group))]
-    uplift = ranked.uplift[at]
-    n = len(at)
-    ends = np.flatnonzero(np.append(uplift[1:] != uplift[:-1], True)) if peer.groups_ties else np.arange(n)
-    treated, weight = (ranked.arm[at] == 1).astype(np.float64), ranked.weight[at]
-    weight = weight * (n / weight.sum())
-    factors: tuple[FloatArray | float, FloatArray | float] = (1.0, 1.0)
-    if peer.inverse_propensity:
-        e, e_0 = (np.broadcast_to(ranked.propensity(arm), ranked.n)[at] for arm in (1, 0))
-        if ranked.scores.shares_estimated:
-            e, e_0 = np.full(n, weight @ treated / n), np.full(n, 1 - weight @ treated / n)
-        factors = 0.5 * (e + e_0) / e, 0.5 * (e + e_0) / e_0
-    return Rows(ranked.y[at], treated, weight, *factors, ends), at
-
-
-def _check_inputs(ranked: Ranked, peer: _Peer) -> None:
-    if ranked.doubly_robust:
-        raise CausalRecError(
-            f'{peer.name} takes outcomes, not scores of nuisances. Leave nuisance out, or take convention="causalrec".'
-        )
-    if peer.binary and not np.isin(ranked.y, (0.0, 1.0)).all():
-        raise OutcomeError(
-            f"{peer.name} takes outcomes of 0 and 1 only, and y has others, such as "
-            f'{ranked.y[~np.isin(ranked.y, (0.0, 1.0))][0]:g}. Take convention="causalrec".'
-        )
-    if not peer.inverse_propensity and any(np.ptp(ranked.propensity(arm)) > 0 for arm in (0, 1)):
-        raise OverlapError(
-            f"{peer.name} takes the share treated as the same for all, and propensity varies. Take "
-            'convention="causalrec" or "pylift".'
-        )
 
 
 def _uplift_at_k(rows: Rows, k: float, strategy: str) -> tuple[float, FloatArray]:
@@ -371,22 +350,3 @@ def _uplift_at_k(rows: Rows, k: float, strategy: str) -> tuple[float, FloatArray
         estimate += sign * mean
         by_weight += sign * moved if count > 1 else NAN
     return estimate, by_weight
-
-
-def _with_estimated_share(rows: Rows, parts: FloatArray) -> FloatArray:
-    """Add that weights of half a sum over an arm's share move with that share."""
-    arms = parts @ rows.weight
-    return np.vstack([parts, _share_slope(rows, arms[1], arms[2])])
-
-
-def _share_slope(rows: Rows, by_treated: float, by_control: float) -> FloatArray:
-    """The derivative by the rows' weights through the factors n / (2 n_t) and n / (2 n_c) of the arms' sums."""
-    w_t = float(rows.weight @ rows.treated)
-    w_c = float(rows.weight.sum()) - w_t
-    slope = by_treated * (1 / (w_t + w_c) - rows.treated / w_t)
-    return np.asarray(slope + by_control * (1 / (w_t + w_c) - (1 - rows.treated) / w_c))
-
-
-def _centred(weight: FloatArray, by_weight: FloatArray) -> FloatArray:
-    """How far each row moves a number whose derivative by the weights is given, the weights' mean staying one."""
-    return weight * (by_weight - float(weight @ by_weight) / len(weight))
