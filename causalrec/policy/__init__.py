@@ -4,8 +4,10 @@ from causalrec.policy.allocation import allocate
 from causalrec.policy.costs import compare_cost_curves, cost_curve
 from causalrec.policy.profit import incremental_roi, profit_curve
 from causalrec.policy.segments import SegmentRule, describe_segments, learn_segments, segment_units
+from causalrec.policy.tree import PolicyTree
 
 __all__ = [
+    "PolicyTree",
     "SegmentRule",
     "allocate",
     "compare_cost_curves",

@@ -198,7 +198,7 @@ def simultaneous_critical(shares: FloatArray, side_share: FloatArray | None, con
     loads = chosen * np.sqrt(cells)
     size = np.sqrt((loads**2).sum(axis=1))
     loads = loads[size > 0] / size[size > 0, None]
-    rng, n_parts = np.random.default_rng(0), 100 if len(loads) <= _FEW_UNIONS else 20
+    rng, n_parts = np.random.default_rng(0), 40 if len(loads) <= _FEW_UNIONS else 20
     largest = np.concatenate(
         [np.abs(rng.standard_normal((1000, len(cells))) @ loads.T).max(axis=1) for _ in range(n_parts)]
     )

@@ -75,6 +75,7 @@ from causalrec.results.policy import (
     PolicyValueResult,
     ProfitCurveResult,
 )
+from causalrec.results.policy_tree import PolicyTreeResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.scorers import ScorerComparisonResult
 from causalrec.results.segments import SegmentRule, SegmentsResult
@@ -129,6 +130,7 @@ __all__ = [
     "OverlapResult",
     "PeekingResult",
     "PolicyRegretResult",
+    "PolicyTreeResult",
     "PolicyValueResult",
     "PosteriorResult",
     "PowerCurveResult",
