@@ -32,7 +32,7 @@ from causalrec.results import PolicyTreeResult
 _DEEPEST = 3
 _USUAL_CUTS = (255, 63, 15)  # with one, two and three levels searched together
 _ALL_CUTS_ROWS = 20_000  # up to so many rows more cuts are tried,
-_CELLS = 2e8  # as far as the tables of all covariates stay below so many numbers
+_CELLS = 2e7  # as far as the tables of all covariates stay below so many numbers
 _THREE_LEVELS = 4e9  # rows times triples of covariates, beyond which two levels are searched together
 
 
@@ -150,8 +150,8 @@ class PolicyTree(BaseEstimator):
         ColumnError
             When the columns or categories are not those of ``fit``.
         """
-        codes = self._codes(X)
-        return np.array(self.labels_)[codes]
+        place = self._places(X)
+        return np.array(self.labels_)[self._nodes.arms[place]]
 
     def evaluate(
         self, X: Any, scores: Any, *, sample_weight: Any = None, clusters: Any = None, confidence_level: float = 0.95
@@ -228,7 +228,7 @@ class PolicyTree(BaseEstimator):
             rest, held = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
             net, weight = self._net(of_arms)[rest], of_arms.weight[rest]
             part = PolicyTree(**self.get_params())._fit_net(_take(X, rest), net, weight, of_arms.labels)
-            codes[held] = part._codes(_take(X, held))
+            codes[held] = part._nodes.arms[part._places(_take(X, held))]
         self._fit(X, of_arms)
         return self._result(of_arms, codes, self._places(X), level, "cross-validated")
 
@@ -317,9 +317,6 @@ class PolicyTree(BaseEstimator):
     def _check_fitted(self) -> None:
         if not hasattr(self, "tree_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first.")
-
-    def _codes(self, X: Any) -> IntArray:
-        return self._nodes.arms[self._places(X)]
 
     def _places(self, X: Any) -> IntArray:
         """The place of each row's leaf in the list of nodes."""
