@@ -9,6 +9,7 @@ from scipy import sparse, stats
 
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.nuisance.arm_scores import ArmScores
+from causalrec.nuisance.ratios import fieller_interval
 from causalrec.results import NAN
 
 _FEW_UNIONS = 200
@@ -143,33 +144,10 @@ def lift_shares(scores: ArmScores, means: GroupMeans, group: IntArray, code: int
     shares, low, high = np.full(k, NAN), np.full(k, NAN), np.full(k, NAN)
     for s in range(k):
         shares[s] = product[s] / average if average else NAN
-        low[s], high[s] = fieller(
+        low[s], high[s] = fieller_interval(
             float(product[s]), average, float(covariance[s, s]), variance, float(covariance[s].sum()), critical
         )  # fmt: skip
     return Lift(average, float(np.sqrt(variance)), shares, low, high)
-
-
-def fieller(
-    top: float, bottom: float, var_top: float, var_bottom: float, covariance: float, critical: float
-) -> tuple[float, float]:
-    """Fieller's interval for a ratio; infinite where the denominator may be zero, NaN where an error is not known.
-
-    Examples
-    --------
-    >>> fieller(1.0, 2.0, 0.0, 0.0, 0.0, 1.96)
-    (0.5, 0.5)
-    """
-    z = critical**2
-    a = bottom**2 - z * var_bottom
-    b = top * bottom - z * covariance
-    c = top**2 - z * var_top
-    if np.isnan(a + b + c):
-        return NAN, NAN
-    inside = b**2 - a * c
-    if a <= 0 or inside < -1e-9 * b**2:
-        return -np.inf, np.inf
-    root = np.sqrt(max(inside, 0.0))
-    return float((b - root) / a), float((b + root) / a)
 
 
 def simultaneous_critical(shares: FloatArray, side_share: FloatArray | None, confidence_level: float) -> float:

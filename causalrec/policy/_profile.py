@@ -72,10 +72,11 @@ def _compared(values: FloatArray, group: IntArray, n_groups: int, weight: FloatA
     spread = float(np.sqrt(w @ (v - centre) ** 2 / w.sum()))
     if not spread > 1e-12 * max(abs(centre), 1e-300):
         return None
-    sums = np.bincount(g, weights=w * (v - centre), minlength=n_groups)
+    others = 1.0 - np.eye(n_groups)
+    sums = np.bincount(g, weights=w * v, minlength=n_groups)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean, rest = sums / total, (sums.sum() - sums) / (total.sum() - total)
-    return np.array([centre + mean, centre + rest, (mean - rest) / spread])
+        mean, rest = sums / total, (others @ sums) / (others @ total)
+    return np.array([mean, rest, (mean - rest) / spread])
 
 
 def _columns(name: str, values: pd.Series) -> Iterator[tuple[str, FloatArray]]:
