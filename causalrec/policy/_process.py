@@ -77,9 +77,9 @@ class Gains:
 
 
 def grid(path: Path, points: int) -> FloatArray:
-    """Zero and at most ``points`` spends that are even over the path, each where a group of equal slopes ends."""
-    if not len(path.spend):
-        return np.zeros(1)
+    """Zero and where groups of equal slopes end: all of them, or ``points`` that are even over the path."""
+    if len(path.spend) <= points:
+        return np.r_[0.0, path.spend]
     near = np.searchsorted(path.spend, np.linspace(0, path.total, points + 1)[1:] * (1 - _ROUNDING))
     return np.r_[0.0, path.spend[np.unique(near)]]
 

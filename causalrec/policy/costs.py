@@ -89,6 +89,8 @@ def cost_curve(
     table = scores.table()
     found = gains_at(scores, [ScoredPath(rule.path, score_steps(rule.path, table))], at)
     gain, error = found.gain[0], found.error[0]
+    nothing = error <= 1e-13 * float(np.abs(scores.y).max())
+    error = np.where(nothing & (at > 0) & (rule.path.total > 0), NAN, error)  # a zero would look like certainty
     half = float(stats.norm.isf((1 - level) / 2)) * error
     return CostCurveResult(
         label=label, control=str(scores.labels[0]), arms=tuple(scores.labels[a] for a in rule.codes),
