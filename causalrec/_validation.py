@@ -97,7 +97,7 @@ def check_vector(values: Any, *, name: str, n_rows: int | None = None) -> FloatA
     if n_rows is not None:
         check_length(len(array), n_rows, name=name)
     vector = _as_floats(array, name=name)
-    n_bad = int(len(vector) - np.isfinite(vector).sum())
+    n_bad = len(vector) - int(np.count_nonzero(np.isfinite(vector)))
     if n_bad:
         raise OutcomeError(
             f"{name}: {n_bad} of {len(vector)} values are missing or infinite. "
@@ -172,6 +172,9 @@ def check_treatment(
     TreatmentError
         On missing values, one arm only, an unknown control, or labels without a control.
     """
+    plain = _zeros_and_ones(treatment) if control is None else None
+    if plain is not None and n_rows in (None, len(plain)):
+        return plain, (0, 1)
     values = _as_series(treatment)
     if n_rows is not None:
         check_length(len(values), n_rows, name="treatment")
@@ -198,6 +201,19 @@ def check_treatment(
         )
     place = {arm: code for code, arm in enumerate(labels)}
     return np.array([place[arm] for arm in uniques], dtype=np.int64)[found], labels
+
+
+def _zeros_and_ones(treatment: Any) -> IntArray | None:
+    """The codes of an array or series of plain numbers that are 0 and 1 and nothing else: the usual case, at once."""
+    dtype = getattr(treatment, "dtype", None)
+    if not isinstance(treatment, np.ndarray | pd.Series) or not isinstance(dtype, np.dtype) or dtype.kind not in "biuf":
+        return None
+    values = np.asarray(treatment)
+    if values.ndim != 1 or len(values) == 0 or values.min() != 0 or values.max() != 1:
+        return None
+    if dtype.kind == "f" and not ((values == 0) | (values == 1)).all():
+        return None
+    return values.astype(np.int64)
 
 
 def _as_series(treatment: Any) -> pd.Series:

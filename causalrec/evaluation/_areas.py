@@ -15,7 +15,8 @@ def area_value(ranked: Ranked, centre: float) -> float:
     """
     if centre == 0.5 and ranked.constant:
         return 0.0
-    return float((ranked.weight * ranked.gamma) @ (1 - centre - ranked.rank)) / ranked.n
+    value = ranked.gamma if ranked.unweighted else ranked.weight * ranked.gamma
+    return float((1 - centre) * value.sum() - value @ ranked.rank) / ranked.n
 
 
 def area_score(ranked: Ranked, centre: float) -> tuple[float, FloatArray]:

@@ -16,11 +16,13 @@ import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_vector
+from causalrec.evaluation._sorting import falling_order
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.nuisance.arm_scores import ArmScores, influence_error
 
 # Share of the units on either side of a cut over which the slope of the gain curve is taken.
 _WINDOW = 0.05
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +35,19 @@ class Ranked:
         Of the caller's rows.
     code : int
         Of the arm that is compared with control in ``scores``.
+    score : array
+        Predictions of the caller's rows.
     order : int array of shape (n,)
         The caller's rows, best first.
-    uplift : array of shape (n,)
-        Predictions, falling.
+    tied : bool
+        Whether any predictions may be equal.
     """
 
     scores: ArmScores = field(repr=False)
     code: int
+    score: FloatArray = field(repr=False)
     order: IntArray = field(repr=False)
-    uplift: FloatArray = field(repr=False)
+    tied: bool
 
     @property
     def n(self) -> int:
@@ -53,6 +58,11 @@ class Ranked:
     def doubly_robust(self) -> bool:
         """Whether the scores hold models of the outcome."""
         return self.scores.outcomes is not None
+
+    @cached_property
+    def uplift(self) -> FloatArray:
+        """Predictions, falling, shape (n,)."""
+        return self.score[self.order]
 
     @cached_property
     def y(self) -> FloatArray:
@@ -73,7 +83,13 @@ class Ranked:
     @cached_property
     def weight(self) -> FloatArray:
         """Weights with a mean of one, shape (n,)."""
-        return self.scores.weight[self.order]
+        weight = self.scores.weight
+        return weight[: self.n] if self.unweighted else weight[self.order]
+
+    @property
+    def unweighted(self) -> bool:
+        """Whether no weights were given: all are one."""
+        return self.scores.weight.strides[0] == 0
 
     @cached_property
     def clusters(self) -> IntArray | None:
@@ -93,34 +109,29 @@ class Ranked:
     def gamma(self) -> FloatArray:
         """Scores of the effect, shape (n,)."""
         scores = self.scores
-        flat = scores.propensity.strides[0] == 0
-        if self.doubly_robust or not flat:
+        if self.doubly_robust or scores.propensity.strides[0] != 0:
             return scores.effect(self.code)[self.order]
         # The same from tables of k numbers: no array of (n, k), and one pass.
-        factor, shift = np.zeros(len(scores.labels)), np.zeros(len(scores.labels))
+        factor = np.zeros(len(scores.labels))
         factor[self.code], factor[0] = 1 / self.propensity(1), -1 / self.propensity(0)
-        effect = self.mean(1) - self.mean(0)
-        shift[:] = effect - factor * scores.means
-        codes = scores.codes[self.order]
-        gamma = factor[codes]
-        gamma *= self.y
-        gamma += shift[codes]
-        return gamma
+        shift = self.mean(1) - self.mean(0) - factor * scores.means
+        gamma = np.empty(len(scores.y))
+        for start in range(0, len(gamma), _BLOCK):  # blocks stay in the processor's cache
+            rows = slice(start, start + _BLOCK)
+            codes, out = scores.codes[rows], gamma[rows]
+            np.multiply(factor[codes], scores.y[rows], out=out)
+            out += shift[codes]
+        return gamma[self.order]
 
     @cached_property
     def group_end(self) -> IntArray:
         """Index of the last unit of every group of equal predictions."""
-        return group_ends(self.uplift)
-
-    @property
-    def tied(self) -> bool:
-        """Whether any predictions are equal."""
-        return len(self.group_end) < self.n
+        return group_ends(self.uplift) if self.tied else np.arange(self.n)
 
     @property
     def constant(self) -> bool:
         """Whether all predictions are equal: the score says nothing."""
-        return bool(self.uplift[0] == self.uplift[-1])
+        return bool(self.score[self.order[0]] == self.score[self.order[-1]])
 
     @cached_property
     def group_size(self) -> IntArray:
@@ -134,11 +145,15 @@ class Ranked:
     @cached_property
     def cumulative_weight(self) -> FloatArray:
         """Weight at or above each unit, shape (n,)."""
-        return np.cumsum(self.weight)
+        return np.arange(1.0, self.n + 1) if self.unweighted else np.cumsum(self.weight)
 
     @cached_property
     def rank(self) -> FloatArray:
         """Mid-rank as a share in (0, 1), shape (n,); equal predictions share it."""
+        if self.unweighted and not self.tied:
+            rank = np.arange(0.5, self.n)
+            rank /= self.n
+            return rank
         return mid_ranks(self.cumulative_weight, self.group_end)
 
     @cached_property
@@ -152,9 +167,10 @@ class Ranked:
             return []
         w, arm = self.weight, self.arm
         e = [self.propensity(0), self.propensity(1)]
-        residual = [(self.y - self.mean(a)) * (arm == a) / e[a] ** 2 for a in (0, 1)]
         if len(self.scores.labels) == 2:
-            return [(residual[1] + residual[0], w * (arm - e[1]))]
+            gap = self.gamma - (self.mean(1) - self.mean(0))  # residual / e, of either sign
+            return [(gap * np.array([-1 / e[0], 1 / e[1]])[arm], w * np.array([-e[1], 1 - e[1]])[arm])]
+        residual = [(self.y - self.mean(a)) * (arm == a) / e[a] ** 2 for a in (0, 1)]
         return [(sign * residual[a], w * ((arm == a) - e[a])) for a, sign in ((1, 1.0), (0, -1.0))]
 
     def by_row(self, influence: FloatArray) -> FloatArray:
@@ -189,17 +205,25 @@ def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None) -> Ranked:
         For predictions of another shape.
     """
     code = scores.arm_code(arm)
-    score = check_vector(_column(uplift, code, len(scores.labels)), name="uplift", n_rows=len(scores.y))
+    score = _finite(_column(uplift, code, len(scores.labels)), len(scores.y))
     low = float(scores.y.min())
     if low == scores.y.max():
         raise OutcomeError(
             f"y is {low:g} in all {len(scores.y)} rows, so no unit can gain more than another. Check that it is the "
             "outcome you mean."
         )
-    order = np.argsort(-score)
+    order, tied = falling_order(score)
     if scores.n_obs < len(order):
         order = order[scores.weight[order] > 0]
-    return Ranked(scores, code, order, score[order])
+    return Ranked(scores, code, score, order, tied)
+
+
+def _finite(uplift: Any, n_rows: int) -> FloatArray:
+    """Predictions as a finite vector; a plain array is not copied, since nothing writes to it."""
+    plain = isinstance(uplift, np.ndarray) and uplift.dtype == np.float64 and uplift.shape == (n_rows,)
+    if plain and n_rows and np.isfinite(uplift.min()) and np.isfinite(uplift.max()):
+        return uplift
+    return check_vector(uplift, name="uplift", n_rows=n_rows)
 
 
 def _column(uplift: Any, code: int, n_arms: int) -> Any:

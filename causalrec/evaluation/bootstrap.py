@@ -290,9 +290,7 @@ def reweighted(ranked: Ranked, weight: FloatArray) -> Ranked:
     inverse = weight / propensity[np.arange(len(weight)), scores.codes]
     totals = np.bincount(scores.codes, weights=inverse, minlength=k)
     means = np.bincount(scores.codes, weights=inverse * scores.y, minlength=k) / totals
-    return Ranked(
-        replace(scores, weight=weight, propensity=propensity, means=means), ranked.code, ranked.order, ranked.uplift
-    )
+    return replace(ranked, scores=replace(scores, weight=weight, propensity=propensity, means=means))
 
 
 def _interval(

@@ -59,7 +59,7 @@ class ArmScores:
     @property
     def n_obs(self) -> int:
         """Rows of positive weight."""
-        return int(np.count_nonzero(self.weight))
+        return len(self.y) if self.weight.strides[0] == 0 else int(np.count_nonzero(self.weight))
 
     def of(self, code: int) -> FloatArray:
         """Scores of one arm, shape (n,)."""
@@ -197,8 +197,9 @@ def arm_scores(
     outcome = check_vector(y, name="y")
     n = len(outcome)
     codes, labels = check_treatment(treatment, n_rows=n, control=control)
-    weight = _mean_one(check_weights(sample_weight, n_rows=n))
-    sums = np.bincount(codes, weights=weight, minlength=len(labels))
+    weight = _mean_one(sample_weight, n)
+    unit = sample_weight is None
+    sums = np.bincount(codes, weights=None if unit else weight, minlength=len(labels))
     for label, total in zip(labels, sums, strict=True):
         if total == 0:
             raise TreatmentError(f"arm {label!r} has no weight, and an effect needs every arm. Check sample_weight.")
@@ -231,8 +232,7 @@ def _of_nuisances(
         )
     if not np.array_equal(outcome, nuisance.y):
         raise CausalRecError("y is not the outcome that nuisance was fitted on. Pass the same rows in the same order.")
-    weight = nuisance.sample_weight if sample_weight is None else check_weights(sample_weight, n_rows=n)
-    weight = np.ones(n) if weight is None else _mean_one(weight)
+    weight = _mean_one(nuisance.sample_weight if sample_weight is None else sample_weight, n)
     units = nuisance.groups if clusters is None else check_groups(clusters, n_rows=n, name="clusters", least=1)
     by = "known" if nuisance.propensity_known else "cross-fitted"
     return ArmScores(
@@ -243,15 +243,19 @@ def _of_nuisances(
     )  # fmt: skip
 
 
-def _mean_one(weight: FloatArray) -> FloatArray:
+def _mean_one(sample_weight: Any, n: int) -> FloatArray:
+    """Weights with a mean of one over the rows that have any; without weights a one that takes no memory."""
+    if sample_weight is None:
+        return np.broadcast_to(np.float64(1.0), n)
+    weight = check_weights(sample_weight, n_rows=n)
     return np.asarray(weight * (np.count_nonzero(weight) / weight.sum()))
 
 
 def _arm_means(y: FloatArray, codes: IntArray, weight: FloatArray, propensity: FloatArray) -> FloatArray:
     """Mean outcome of each arm with weights 1 / propensity scaled to a sum of one (Hájek)."""
-    means = np.empty(propensity.shape[1])
-    for code in range(len(means)):
-        rows = np.flatnonzero(codes == code)
-        inverse = weight[rows] / propensity[rows, code]
-        means[code] = (inverse @ y[rows]) / inverse.sum()
-    return means
+    k = propensity.shape[1]
+    constant = propensity.strides[0] == 0  # then the propensity cancels
+    if constant and weight.strides[0] == 0:
+        return np.bincount(codes, weights=y, minlength=k) / np.bincount(codes, minlength=k)
+    inverse = weight if constant else weight / propensity[np.arange(len(y)), codes]
+    return np.bincount(codes, weights=inverse * y, minlength=k) / np.bincount(codes, weights=inverse, minlength=k)
