@@ -17,16 +17,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import clone, is_classifier
 
 from causalrec._typing import AnyArray, FloatArray
-from causalrec._validation import check_covariates, check_length, check_model_columns
+from causalrec._validation import check_length, check_model_columns
 from causalrec.exceptions import CausalRecError
+from causalrec.nuisance.tables import (
+    Joined,
+    check_table,
+    chunk_rows,
+    give_back,
+    head,
+    row_chunks,
+    take_rows,
+)
 
 # Bins of subsets that are kept hold at most so many times the rows of X: five folds of two arms fit.
 _KEPT_ROWS = 4
-_CHUNK_CELLS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Bins:
 
     Parameters
     ----------
-    X : frame or array of shape (n, p)
+    X : frame or array of shape (n, p), or Joined
         Kept by reference, never changed. A frame may hold categories and missing values.
     common : bool
         Whether subsets take the cuts of all rows. Not so, each set of rows is cut on its own, as XGBoost does, and is
@@ -84,8 +91,8 @@ class Bins:
     def __init__(self, X: Any, *, common: bool = True) -> None:
         if hasattr(X, "tocsr"):
             raise CausalRecError("X is sparse; sparse covariates are not supported. Pass X.toarray().")
-        self.X = check_covariates(X)
-        check_model_columns(self.X, model="XGBoost")
+        self.X = check_table(X)
+        check_model_columns(head(self.X), model="XGBoost")
         self.n_rows = int(self.X.shape[0])
         self.common = common
         self._reset()
@@ -136,22 +143,14 @@ class Bins:
 
     def chunks(self, rows: AnyArray | None = None) -> Iterator[Any]:
         """The covariates of some rows in parts of bounded size, so that no copy of all is made."""
-        if rows is None and not isinstance(self.X, pd.DataFrame):
+        if rows is None and isinstance(self.X, np.ndarray):
             yield self.X
-            return
-        step = max(1, _CHUNK_CELLS // self.X.shape[1])
-        n = self.n_rows if rows is None else len(rows)
-        for start in range(0, max(n, 1), step):
-            if rows is not None:
-                yield self.take(rows[start : start + step])
-            else:
-                yield self.X.iloc[start : start + step] if n > step else self.X
+        else:
+            yield from row_chunks(self.X, rows)
 
     def take(self, rows: Any = None) -> Any:
         """The covariates of some rows: a copy, or ``X`` itself for ``None``."""
-        if rows is None:
-            return self.X
-        return self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
+        return take_rows(self.X, rows)
 
     @contextmanager
     def matrix(
@@ -167,30 +166,45 @@ class Bins:
     def _find(self, settings: BinSettings, rows: AnyArray | None, n_jobs: int | None) -> Any:
         key = settings.key
         if key not in self._full and (rows is None or self.common):
-            self._full[key] = self._build(self.X, settings, None, n_jobs)
+            self._full[key] = self._build(settings, None, None, n_jobs)
         if rows is None:
             return self._full[key]
-        place = (key, len(rows), hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16).digest())
+        place = (key, *_place(rows))
         if place in self._subsets:
             self._subsets.move_to_end(place)
             return self._subsets[place][1]
-        matrix = self._build(self.take(rows), settings, self._full[key] if self.common else None, n_jobs)
+        matrix = self._build(settings, rows, self._full[key] if self.common else None, n_jobs)
         self._subsets[place] = (len(rows), matrix)
         while len(self._subsets) > 1 and sum(n for n, _ in self._subsets.values()) > _KEPT_ROWS * self.n_rows:
             _, (_, dropped) = self._subsets.popitem(last=False)
             self._locks.pop(id(dropped), None)
         return matrix
 
-    @staticmethod
-    def _build(X: Any, settings: BinSettings, ref: Any, n_jobs: int | None) -> Any:
+    def forget(self, rows: AnyArray) -> None:
+        """Let go of the bins of a subset of rows."""
+        place = _place(rows)
+        with self._lock:
+            for key in [key for key in self._subsets if key[1:] == place]:
+                self._locks.pop(id(self._subsets.pop(key)[1]), None)
+
+    def _build(self, settings: BinSettings, rows: AnyArray | None, ref: Any, n_jobs: int | None) -> Any:
         import xgboost
 
+        X = self.X
+        info = {
+            "feature_names": None if settings.names else [f"f{j}" for j in range(X.shape[1])],
+            "feature_types": None if settings.feature_types is None else list(settings.feature_types),
+        }
+        if isinstance(X, Joined) or rows is not None:
+            n = X.shape[0] if rows is None else len(rows)
+            if n > chunk_rows(X):
+                X, info = _in_parts(X, rows, info), {}
+            else:
+                X = take_rows(X, rows)
         try:
-            return xgboost.QuantileDMatrix(
+            matrix = xgboost.QuantileDMatrix(
                 X, ref=ref, max_bin=settings.max_bin, missing=settings.missing, nthread=n_jobs,
-                enable_categorical=settings.enable_categorical,
-                feature_names=None if settings.names else [f"f{j}" for j in range(X.shape[1])],
-                feature_types=None if settings.feature_types is None else list(settings.feature_types),
+                enable_categorical=settings.enable_categorical, **info,
             )  # fmt: skip
         except xgboost.core.XGBoostError as error:
             if "inf" not in str(error):
@@ -199,6 +213,8 @@ class Bins:
                 "X holds infinite values; XGBoost takes finite numbers and missing ones. Replace them by a large "
                 "number or by NaN, whichever they mean."
             ) from error
+        give_back(self.X)
+        return matrix
 
     def _fit_xgboost(self, model: Any, target: AnyArray, rows: AnyArray | None, weight: FloatArray | None) -> Any:
         """Let the estimator's own ``fit`` run, with the matrix that it would build replaced by ours."""
@@ -217,10 +233,41 @@ class Bins:
 
             model._create_dmatrix = ours
             try:
-                model.fit(self.X, target, sample_weight=weight)
+                # It looks at the covariates' types alone.
+                model.fit(head(self.X) if isinstance(self.X, Joined) else self.X, target, sample_weight=weight)
             finally:
                 del model._create_dmatrix
         return model
+
+
+def _place(rows: AnyArray) -> tuple[int, bytes]:
+    """What tells a set of rows from others."""
+    return len(rows), hashlib.blake2b(np.ascontiguousarray(rows, dtype=np.int64).data, digest_size=16).digest()
+
+
+def _in_parts(X: Any, rows: AnyArray | None, info: dict[str, Any]) -> Any:
+    """An iterator from which XGBoost makes the same bins, to the bit, as from a copy of the rows."""
+    import xgboost
+
+    class Parts(xgboost.DataIter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reset()
+
+        def __len__(self) -> int:
+            return int(X.shape[0]) if rows is None else len(rows)
+
+        def reset(self) -> None:
+            self.left = row_chunks(X, rows)
+
+        def next(self, input_data: Any) -> bool:
+            part = next(self.left, None)
+            if part is None:
+                return False
+            input_data(data=part, **info)
+            return True
+
+    return Parts()
 
 
 def _expected(model: Any, X: Any) -> FloatArray:

@@ -21,6 +21,7 @@ from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.nuisance.bins import Bins, BinSettings, takes_bins
 from causalrec.nuisance.linear_start import Slopes, fit_slopes, sample_rows
 from causalrec.nuisance.rounds import Curve, Task, assign_folds, cross_validate, train, train_until
+from causalrec.nuisance.tables import head
 
 __all__ = ["Bins", "BoostedClassifier", "BoostedRegressor", "Curve", "Task", "assign_folds", "is_boosted"]
 
@@ -119,7 +120,7 @@ class _Boosted(BaseEstimator):
         """Fit on some rows of shared bins."""
         self._check_settings()
         task = self._task(target, None if weight is None else check_weights(weight, n_rows=len(target)))
-        self._form = CovariateForm.of(bins.X)
+        self._form = CovariateForm.of(head(bins.X))
         self.n_features_in_ = self._form.n_columns
         self.__dict__.pop("feature_names_in_", None)
         if self._form.names is not None:

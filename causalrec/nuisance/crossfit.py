@@ -11,7 +11,7 @@ import numpy as np
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.exceptions import TreatmentError
 from causalrec.nuisance.fitting import SharedCovariates
-from causalrec.nuisance.joined import ArmModel, join_arms, predict_joined
+from causalrec.nuisance.joined import ArmModel, predict_joined
 from causalrec.nuisance.propensity import (
     Calibration,
     Calibrator,
@@ -20,6 +20,7 @@ from causalrec.nuisance.propensity import (
     clip_propensity,
     fit_propensity_models,
 )
+from causalrec.nuisance.tables import Joined, give_back
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +67,13 @@ def fit_outside(
         outcome_models, outcomes = _fit_joint(shared, recipe.outcome_model, y, codes, n_arms, weight, away)
     else:
         outcome_models, outcomes = _fit_each(shared, recipe.outcome_model, y, codes, n_arms, weight, away)
+    give_back(shared.X)
     propensity_models: list[Any] = []
     propensity: FloatArray = np.empty((len(held), 0))
     if recipe.propensity_model is not None:
         rows = np.flatnonzero(~away)
         propensity_models = fit_propensity_models(shared, recipe.propensity_model, codes, n_arms, rows, weight)
+        shared.forget_rows(rows)
         propensity = arm_probabilities([shared.predict(model, held) for model in propensity_models])
     return Held(held, FoldModels(tuple(outcome_models), tuple(propensity_models)), outcomes, propensity)
 
@@ -91,6 +94,7 @@ def _fit_each(
         rows = np.flatnonzero(~away & (codes == arm))
         chosen = None if weight is None else weight[rows]
         models.append(shared.fit(base, y[rows], rows=rows, weight=chosen))
+        shared.forget_rows(rows)
         outcomes[:, arm] = shared.predict(models[-1], held)
     return models, outcomes
 
@@ -106,9 +110,10 @@ def _fit_joint(
 ) -> tuple[list[Any], FloatArray]:
     """One outcome model with the arm among its covariates, seen as a model per arm."""
     rows = np.flatnonzero(~away)
-    joined = SharedCovariates(join_arms(shared.take(rows), codes[rows], n_arms))
-    model = joined.fit(base, y[rows], weight=None if weight is None else weight[rows])
-    outcomes = predict_joined(model, shared.take(np.flatnonzero(away)), n_arms, range(n_arms))
+    joined = SharedCovariates(Joined(shared.X, codes, n_arms))
+    chosen = None if weight is None else weight[rows]
+    model = joined.fit(base, y[rows], rows=rows, weight=chosen, common_bins=False)
+    outcomes = predict_joined(model, shared.X, n_arms, range(n_arms), rows=np.flatnonzero(away))
     return [ArmModel(model, code, n_arms) for code in range(n_arms)], outcomes
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import CovariateForm, check_treatment, check_vector, check_weights
-from causalrec.nuisance.crossfit import Recipe, check_arm_weights, finish_propensity, fit_outside
+from causalrec.nuisance.crossfit import FoldModels, Held, Recipe, check_arm_weights, finish_propensity, fit_outside
 from causalrec.nuisance.fitting import SharedCovariates, outcome_base
 from causalrec.nuisance.folds import check_groups, make_folds
 from causalrec.nuisance.nuisances import Nuisances
@@ -131,11 +131,7 @@ def _cross_fit(
     k = len(labels)
     outcomes, raw, models = np.empty((len(y), k)), np.empty((len(y), k)), []
     for j in range(int(fold.max()) + 1):
-        held = fit_outside(shared, recipe, y, codes, k, weight, fold == j)
-        outcomes[held.rows] = held.outcomes
-        if known is None:
-            raw[held.rows] = held.propensity
-        models.append(held.models)
+        models.append(_store(fit_outside(shared, recipe, y, codes, k, weight, fold == j), outcomes, raw))
     propensity, clipped, calibrator = known, 0.0, None
     if propensity is None:
         propensity, clipped, calibrator = finish_propensity(raw, codes, fold, weight, recipe)
@@ -144,3 +140,11 @@ def _cross_fit(
         propensity=propensity, propensity_known=known is not None, share_clipped=clipped, models=tuple(models),
         calibrator=calibrator, recipe=recipe, form=CovariateForm.of(shared.X), _cache={"covariates": shared},
     )  # fmt: skip
+
+
+def _store(held: Held, outcomes: FloatArray, propensity: FloatArray) -> FoldModels:
+    """Put a fold's predictions where they belong; its models are what is left."""
+    outcomes[held.rows] = held.outcomes
+    if held.propensity.shape[1]:
+        propensity[held.rows] = held.propensity
+    return held.models

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.utils.validation import has_fit_parameter
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_covariates, check_model_columns
+from causalrec._validation import check_model_columns
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.nuisance.boosting import Bins, BoostedClassifier, BoostedRegressor, is_boosted
+from causalrec.nuisance.tables import check_table, give_back, has_many, head, take_rows
 
 
 class Constant(BaseEstimator):
@@ -32,13 +32,13 @@ class SharedCovariates:
 
     Parameters
     ----------
-    X : frame or array of shape (n, p)
+    X : frame or array of shape (n, p), or Joined
         Kept as it is; a Polars frame becomes a pandas frame.
     """
 
     def __init__(self, X: Any) -> None:
         self.source = X
-        self.X = check_covariates(X)
+        self.X = check_table(X)
         self.n_rows = int(self.X.shape[0])
         self._bins: dict[bool, Bins] = {}
         self._derived: dict[object, SharedCovariates] = {}
@@ -53,11 +53,16 @@ class SharedCovariates:
         """Let go of what :meth:`derived` holds for a key."""
         self._derived.pop(key, None)
 
+    def forget_rows(self, rows: IntArray) -> None:
+        """Let go of bins of these rows, which no further model needs; few rows may keep them."""
+        if has_many(self.X):
+            for bins in self._bins.values():
+                bins.forget(rows)
+            give_back(self.X)
+
     def take(self, rows: IntArray | None) -> Any:
         """The covariates of some rows; of all for None, without a copy."""
-        if rows is None:
-            return self.X
-        return self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
+        return take_rows(self.X, rows)
 
     def fit(
         self,
@@ -81,6 +86,13 @@ class SharedCovariates:
         common_bins : bool
             Whether a boosted base takes the bins of all rows; its rows alone are cheaper where sets are disjoint.
         """
+        model = self._fit(base, target, rows, weight, common_bins)
+        give_back(self.X)
+        return model
+
+    def _fit(
+        self, base: Any, target: FloatArray, rows: IntArray | None, weight: FloatArray | None, common_bins: bool
+    ) -> Any:
         if is_classifier(base):
             seen = np.unique(target if weight is None else target[weight > 0])
             if len(seen) == 1:
@@ -88,7 +100,7 @@ class SharedCovariates:
             target = target.astype(np.int64)
         if is_boosted(base):
             if common_bins not in self._bins:
-                check_model_columns(self.X, model=f"the base learner {type(base).__name__}")
+                check_model_columns(head(self.X), model=f"the base learner {type(base).__name__}")
                 self._bins[common_bins] = Bins(self.X, common=common_bins)
             return self._bins[common_bins].fit(base, target, rows=rows, weight=weight)
         if weight is None:
@@ -98,10 +110,12 @@ class SharedCovariates:
 
     def predict(self, model: Any, rows: IntArray | None = None) -> FloatArray:
         """Expected outcomes of some rows, shape (m,): ``predict``, or the probability of class 1 of a classifier."""
-        for bins in self._bins.values():
-            if is_boosted(model):
-                return bins.predict(model, rows)
-        return predict_mean(model, self.take(rows))
+        if is_boosted(model) and self._bins:
+            found = next(iter(self._bins.values())).predict(model, rows)
+        else:
+            found = predict_mean(model, self.take(rows))
+        give_back(self.X)
+        return found
 
 
 def predict_mean(model: Any, X: Any) -> FloatArray:

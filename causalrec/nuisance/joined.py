@@ -1,4 +1,4 @@
-"""Covariates with the arm among them, and one outcome model of all arms on these."""
+"""One outcome model of all arms, on covariates with the arm among them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from sklearn.base import BaseEstimator
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec.nuisance.fitting import predict_mean
-
-_CHUNK = 250_000  # rows that are copied at a time for prediction
+from causalrec.nuisance.tables import join_arms, row_chunks
 
 
 class ArmModel(BaseEstimator):
@@ -35,33 +34,21 @@ class ArmModel(BaseEstimator):
         return predict_joined(self.model, X, self.n_arms, [self.code])[:, 0]
 
 
-def predict_joined(model: Any, X: Any, n_arms: int, codes: list[int] | range) -> FloatArray:
-    """Expected outcomes under some arms, shape (n, len(codes)), by a model of all arms."""
-    found = np.empty((len(X), len(codes)))
-    for start in range(0, len(X), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        some = X.iloc[part] if isinstance(X, pd.DataFrame) else X[part]
+def predict_joined(
+    model: Any, X: Any, n_arms: int, codes: list[int] | range, *, rows: IntArray | None = None
+) -> FloatArray:
+    """Expected outcomes of some rows under some arms, shape (m, len(codes)), by a model of all arms."""
+    found = np.empty((len(X) if rows is None else len(rows), len(codes)))
+    start = 0
+    for some in row_chunks(X, rows):
+        if not len(some):
+            break
         joined = join_arms(some, np.zeros(len(some), dtype=np.int64), n_arms)
         for place, code in enumerate(codes):
             joined = _as_arm(joined, code, n_arms)
-            found[part, place] = predict_mean(model, joined)
+            found[start : start + len(some), place] = predict_mean(model, joined)
+        start += len(some)
     return found
-
-
-def join_arms(X: Any, codes: IntArray, n_arms: int) -> Any:
-    """The covariates and, behind them, an indicator of each arm but control."""
-    indicators = (codes[:, None] == np.arange(1, n_arms)).astype(np.float64)
-    if not isinstance(X, pd.DataFrame):
-        return np.column_stack([X, indicators])
-    return X.assign(**dict(zip(arm_names(X, n_arms), indicators.T, strict=True)))
-
-
-def arm_names(X: pd.DataFrame, n_arms: int) -> list[str]:
-    """Names for the indicators that no covariate has."""
-    prefix = "arm"
-    while any(str(c).startswith(prefix) for c in X.columns):
-        prefix += "_"
-    return [f"{prefix}{code}" for code in range(1, n_arms)]
 
 
 def _as_arm(joined: Any, code: int, n_arms: int) -> Any:

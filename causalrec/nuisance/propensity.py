@@ -101,12 +101,18 @@ def propensity_base(base: Any, *, random_state: int, n_jobs: int | None) -> Any:
 
 
 def fit_propensity_models(
-    shared: SharedCovariates, base: Any, codes: IntArray, n_arms: int, rows: IntArray, weight: FloatArray | None
+    shared: SharedCovariates,
+    base: Any,
+    codes: IntArray,
+    n_arms: int,
+    rows: IntArray | None,
+    weight: FloatArray | None,
 ) -> list[Any]:
-    """A model of P(arm given X): of the second arm where there are two, else of each arm against the rest."""
+    """A model of P(arm given X) on some rows, or all: of the second arm where there are two, else of each arm."""
     arms = [1] if n_arms == 2 else range(n_arms)
-    chosen = None if weight is None else weight[rows]
-    return [shared.fit(base, (codes[rows] == a).astype(np.float64), rows=rows, weight=chosen) for a in arms]
+    if rows is not None:
+        codes, weight = codes[rows], None if weight is None else weight[rows]
+    return [shared.fit(base, (codes == a).astype(np.float64), rows=rows, weight=weight) for a in arms]
 
 
 def arm_probabilities(predictions: Sequence[FloatArray]) -> FloatArray:

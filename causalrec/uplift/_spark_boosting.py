@@ -20,8 +20,8 @@ from causalrec._validation import CovariateForm, optional_import
 from causalrec.exceptions import CausalRecError, EngineError
 from causalrec.nuisance.boosting import is_boosted
 from causalrec.nuisance.fitting import Constant
-from causalrec.nuisance.joined import arm_names
 from causalrec.nuisance.rounds import Curve, Task
+from causalrec.nuisance.tables import arm_names
 from causalrec.uplift._spark_batches import BatchFunction, fit_start, fit_whole, in_one_task, start_margin, with_columns
 from causalrec.uplift._spark_rows import Rows
 

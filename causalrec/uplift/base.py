@@ -94,6 +94,10 @@ class Training:
         rows = self.index if inside is None else inside if self.index is None else self.index[inside]
         return self.shared.fit(base, target, rows=rows, weight=weight, common_bins=common_bins)
 
+    def forget(self, inside: IntArray) -> None:
+        """Let go of what fits on some of these rows share: no further one comes."""
+        self.shared.forget_rows(inside if self.index is None else self.index[inside])
+
     def view(self, inside: IntArray | None = None) -> View:
         """Some of these rows, for prediction; all by default."""
         return View(self.shared, self.index if inside is None else inside if self.index is None else self.index[inside])
@@ -315,11 +319,14 @@ class UpliftLearner(BaseEstimator):
         training = Training(
             shared, None, outcome, codes, labels, weight, known, check_groups(groups, n_rows=n), codes, weight
         )  # fmt: skip
-        check_arm_rows({label: len(training.arm(code)) for code, label in enumerate(labels)})
+        check_arm_rows(dict(zip(labels, np.bincount(codes, minlength=len(labels)).tolist(), strict=True)))
         if nuisance is not None:
             return _with_nuisance(training, nuisance), nuisance
         check_arm_weights(codes, labels, weight)
-        return training, self._fit_labelled(training) if self._needs_nuisance(training) else None
+        if not self._needs_nuisance(training):
+            return training, None
+        nuisance = self._fit_labelled(training)
+        return _same_arrays(training, nuisance), nuisance
 
     def _fit_labelled(self, training: Training) -> Nuisances:
         return replace(self._fit_nuisance(training), labels=training.labels)
@@ -387,9 +394,14 @@ def _with_nuisance(training: Training, nuisance: Nuisances) -> Training:
             f"fit_nuisances, and {', '.join(given.values())} there only."
         )
     return replace(
-        training, weight=nuisance.sample_weight, all_weight=nuisance.sample_weight, groups=nuisance.groups,
-        propensity=nuisance.propensity if nuisance.propensity_known else None,
+        _same_arrays(training, nuisance), weight=nuisance.sample_weight, all_weight=nuisance.sample_weight,
+        groups=nuisance.groups, propensity=nuisance.propensity if nuisance.propensity_known else None,
     )  # fmt: skip
+
+
+def _same_arrays(training: Training, nuisance: Nuisances) -> Training:
+    """The rows, whose arrays are those of the nuisances rather than equal ones."""
+    return replace(training, y=nuisance.y, codes=nuisance.codes, all_codes=nuisance.codes)
 
 
 def _same(given: FloatArray | IntArray | None, known: FloatArray | IntArray | None) -> bool:

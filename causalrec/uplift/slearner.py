@@ -9,7 +9,8 @@ import numpy as np
 from causalrec._typing import FloatArray
 from causalrec.nuisance import Nuisances
 from causalrec.nuisance.fitting import outcome_base
-from causalrec.nuisance.joined import join_arms, predict_joined
+from causalrec.nuisance.joined import predict_joined
+from causalrec.nuisance.tables import Joined
 from causalrec.uplift.base import Training, UpliftLearner, View
 
 _JOINED = "with arms"
@@ -75,7 +76,7 @@ class SLearner(UpliftLearner):
 
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> list[Any]:  # noqa: ARG002
         base = outcome_base(self.base_learner, training.y, random_state=self.random_state, n_jobs=self.n_jobs)
-        joined = training.shared.derived(_JOINED, lambda X: join_arms(X, training.all_codes, training.n_arms))
+        joined = training.shared.derived(_JOINED, lambda X: Joined(X, training.all_codes, training.n_arms))
         return [joined.fit(base, training.y, rows=training.index, weight=training.weight)]
 
     def _effects(self, models: list[Any], view: View, n_arms: int) -> FloatArray:
@@ -83,9 +84,9 @@ class SLearner(UpliftLearner):
         return np.asarray(outcomes[:, 1:] - outcomes[:, :1])
 
     def _outcomes(self, models: list[Any], view: View, n_arms: int) -> FloatArray:
-        return predict_joined(models[0], view.covariates, n_arms, range(n_arms))
+        return predict_joined(models[0], view.shared.X, n_arms, range(n_arms), rows=view.index)
 
     def _fit_all(self, training: Training, nuisance: Nuisances | None) -> Self:
         fitted = super()._fit_all(training, nuisance)
-        training.shared.forget(_JOINED)  # a copy of the covariates, which only the folds' models share
+        training.shared.forget(_JOINED)  # bins with the arm, which only the folds' models share
         return fitted

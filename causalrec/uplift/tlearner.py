@@ -78,7 +78,11 @@ class TLearner(UpliftLearner):
         if nuisance is not None:
             return [MeanModel([fold.outcome[code] for fold in nuisance.models]) for code in range(training.n_arms)]
         base = outcome_base(self.base_learner, training.y, random_state=self.random_state, n_jobs=self.n_jobs)
-        return fit_arms(training, base)
+        models = []
+        for code in range(training.n_arms):
+            models.append(fit_outcome(training, base, code))
+            training.forget(training.arm(code))
+        return models
 
     def _effects(self, models: list[Any], view: View, n_arms: int) -> FloatArray:  # noqa: ARG002
         outcomes = np.column_stack([view.predict(model) for model in models])
@@ -99,7 +103,12 @@ class TLearner(UpliftLearner):
 
 def fit_arms(training: Training, base: Any) -> list[Any]:
     """A model of the outcome for every arm, control first."""
-    return [fit_on_arm(training, base, training.y[training.arm(code)], code) for code in range(training.n_arms)]
+    return [fit_outcome(training, base, code) for code in range(training.n_arms)]
+
+
+def fit_outcome(training: Training, base: Any, code: int) -> Any:
+    """A model of the outcome on the rows of an arm."""
+    return fit_on_arm(training, base, training.y[training.arm(code)], code)
 
 
 def fit_on_arm(training: Training, base: Any, target: FloatArray, code: int, *, common_bins: bool = False) -> Any:

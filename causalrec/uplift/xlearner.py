@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from causalrec.nuisance.fitting import MeanModel, outcome_base
 from causalrec.nuisance.propensity import arm_probabilities, fit_propensity_models, propensity_base
 from causalrec.uplift.base import EffectLearner, Training, View
 from causalrec.uplift.tlearner import fit_arms, fit_on_arm
+
+_Others: TypeAlias = dict[tuple[int, int], FloatArray]  # by the arm of the rows and that of the model
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,25 +102,21 @@ class XLearner(EffectLearner):
 
     def _fit_models(self, training: Training, nuisance: Nuisances | None) -> XModels:
         base = self._effect_base()
-        outcomes = self._other_outcomes(training) if nuisance is None else nuisance.outcomes
+        others = self._other_outcomes(training) if nuisance is None else _known_outcomes(training, nuisance)
         treated, control, common = [], [], nuisance is not None  # whose models have the bins of all rows
         for code in range(1, training.n_arms):
-            treated.append(_fit_imputed(training, base, outcomes[:, 0], code, 1.0, common))
-            control.append(_fit_imputed(training, base, outcomes[:, code], 0, -1.0, common))
+            treated.append(_fit_imputed(training, base, others.pop((code, 0)), code, 1.0, common))
+            training.forget(training.arm(code))
+            control.append(_fit_imputed(training, base, others.pop((0, code)), 0, -1.0, common))
+        training.forget(training.arm(0))
         shares, models = self._shares(training, nuisance)
         return XModels(tuple(treated), tuple(control), shares, models)
 
-    def _other_outcomes(self, training: Training) -> FloatArray:
-        """Expected outcomes of shape (n, k), for the rows that need them: by arms that the row is not in."""
+    def _other_outcomes(self, training: Training) -> _Others:
+        """Expected outcomes by arms that the row is not in."""
         base = outcome_base(self._outcome_model(), training.y, random_state=self.random_state, n_jobs=self.n_jobs)
         models = fit_arms(training, base)
-        found = np.full((len(training.y), training.n_arms), np.nan)
-        for code, model in enumerate(models):
-            for other in range(training.n_arms) if code == 0 else (0,):
-                if other != code:
-                    rows = training.arm(other)
-                    found[rows, code] = training.view(rows).predict(model)
-        return found
+        return {(arm, code): training.view(training.arm(arm)).predict(models[code]) for arm, code in _pairs(training)}
 
     def _shares(
         self, training: Training, nuisance: Nuisances | None
@@ -130,9 +128,8 @@ class XLearner(EffectLearner):
             columns = zip(*(fold.propensity for fold in nuisance.models), strict=True)
             return None, tuple(MeanModel(column) for column in columns)
         base = propensity_base(self.propensity_model, random_state=self.random_state, n_jobs=self.n_jobs)
-        rows = np.arange(len(training.y)) if training.index is None else training.index
         codes, weight = training.all_codes, training.all_weight
-        return None, tuple(fit_propensity_models(training.shared, base, codes, training.n_arms, rows, weight))
+        return None, tuple(fit_propensity_models(training.shared, base, codes, training.n_arms, training.index, weight))
 
     def _effects(self, models: XModels, view: View, n_arms: int) -> FloatArray:
         if models.shares is not None:
@@ -149,8 +146,17 @@ class XLearner(EffectLearner):
         return [*models.of_treated, *models.of_control]
 
 
+def _pairs(training: Training) -> list[tuple[int, int]]:
+    """Every arm with control and control with every arm: whose rows, and whose model."""
+    return [pair for code in range(1, training.n_arms) for pair in ((code, 0), (0, code))]
+
+
+def _known_outcomes(training: Training, nuisance: Nuisances) -> _Others:
+    return {(arm, code): nuisance.outcomes[training.arm(arm), code] for arm, code in _pairs(training)}
+
+
 def _fit_imputed(training: Training, base: Any, other: FloatArray, code: int, sign: float, common_bins: bool) -> Any:
     """A model of the effect on the rows of an arm: the outcome less what the other arm's model expects, or reversed."""
     rows = training.arm(code)
-    imputed = sign * (training.y[rows] - other[rows])
+    imputed = sign * (training.y[rows] - other)
     return fit_on_arm(training, base, imputed, code, common_bins=common_bins)
