@@ -112,12 +112,16 @@ class Banner:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: sentences, figures (matplotlib Axes or Figures, or Pictures) and tables by caption."""
+    """A part of the page: sentences, figures (matplotlib Axes or Figures, or Pictures) and tables by caption.
+
+    Tables that are long, or named in ``folded``, are closed until a reader opens them.
+    """
 
     title: str
     text: tuple[str, ...] = ()
     figures: tuple[Any, ...] = field(default=(), repr=False)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    folded: tuple[str, ...] = ()
 
 
 def render_report(
@@ -151,7 +155,7 @@ def render_report(
             "title": s.title,
             "text": s.text,
             "figures": [figure_of(f, s.title) for f in s.figures],
-            "tables": [{"caption": name, **_cells(frame)} for name, frame in s.tables.items()],
+            "tables": [{"caption": name, **_cells(frame, folded=name in s.folded)} for name, frame in s.tables.items()],
         }
         for s in sections
     ]
@@ -212,7 +216,7 @@ def figure_of(drawing: Any, title: str) -> dict[str, str]:
     }
 
 
-def _cells(frame: pd.DataFrame) -> dict[str, Any]:
+def _cells(frame: pd.DataFrame, *, folded: bool = False) -> dict[str, Any]:
     """Header and rows of a table; the cells of a column of numbers are of no kind."""
     columns = [str(c) for c in frame.columns]
     numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in frame.dtypes]
@@ -229,7 +233,7 @@ def _cells(frame: pd.DataFrame) -> dict[str, Any]:
             [{"value": value, "kind": kind} for value, kind in zip(row, kinds, strict=True)]
             for row in zip(*written, strict=True)
         ],
-        "long": len(frame) > _LONG,
+        "long": folded or len(frame) > _LONG,
     }
 
 

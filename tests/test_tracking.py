@@ -325,6 +325,7 @@ def test_figures_tables_texts_and_files(
     )  # fmt: skip
     with opened() as tracker, tracker.stage("uplift") as stage:
         stage.log_figure(axes, "figures/curve.png")
+        stage.log_picture(b"bytes", "figures/drawn.png")
         stage.log_frame(frame, "tables/bins.json")
         stage.log_text("E[Y|do(W)] — ½", "identification.txt")
         stage.log_artifact(report)
@@ -333,6 +334,7 @@ def test_figures_tables_texts_and_files(
         stage.set_tags({"features.user": "abc", "odd@key (%)": "z" * 9000})
     run_id = str(stage.run_id)
     assert artifact(client, run_id, "figures/curve.png").read_bytes().startswith(b"\x89PNG")
+    assert artifact(client, run_id, "figures/drawn.png").read_bytes() == b"bytes"
     table = json.loads(artifact(client, run_id, "tables/bins.json").read_text())
     assert table["columns"] == list(frame.columns)
     assert table["data"] == [
@@ -493,6 +495,8 @@ def test_the_champion_is_set_read_and_loaded(
         assert tracker.champion("no such model") is None
         tracker.set_champion("shop_uplift", with_model, {"metric": "qini", "value": "0.25"})
         assert tracker.champion("shop_uplift") == ("1", {"metric": "qini", "value": "0.25"})
+        tracker.tag_version("shop_uplift", with_model, {"verdict": "better"})
+        assert tracker.champion("shop_uplift")[1]["verdict"] == "better"
         scores = tracker.load_champion("shop_uplift").predict(EXAMPLE)
         assert scores["uplift"].tolist() == saved[1].predict(EXAMPLE).tolist()
     assert said == []
@@ -522,6 +526,7 @@ def exercise(tracker: Tracker) -> None:
         stage.log_results({"effect": EFFECT})
         stage.log_history("h", [1.0])
         stage.log_figure(None, "f.png")
+        stage.log_picture(b"png", "figures/f.png")
         stage.log_frame(pd.DataFrame({"a": [1]}), "t.json")
         stage.log_text("t", "t.txt")
         stage.set_tags({"a": "b"})
@@ -531,6 +536,7 @@ def exercise(tracker: Tracker) -> None:
     assert tracker.champion("r") is None
     assert tracker.load_champion("r") is None
     tracker.set_champion("r", "1", {})
+    tracker.tag_version("r", "1", {})
 
 
 def unwritable(kind: str, place: Path) -> str:

@@ -17,7 +17,6 @@ from causalrec.results.champion import champion_verdict
 from causalrec.tracking import Stage
 
 OVER = "over_champion"  # results are named uplift_over_champion and ranker_over_champion
-_ASK = "To make it the champion all the same: causalrec evaluate --promote"
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _nothing(contest: Contest, reason: str) -> tuple[EffectResult, float, str]:
 
 
 def _conclude(session: Session, stage: Stage, contest: Contest, found: ChampionResult) -> None:
-    """Set the champion, record and say it, and tag it."""
+    """Set the champion, record the comparison (the findings say it), and tag it."""
     tags = {**_judged(contest), "verdict": "; ".join(found.sentences()[:2])}
     keep = session.tracker.set_champion if found.promoted else session.tracker.tag_version
     keep(found.model, found.version, tags)
@@ -137,8 +136,6 @@ def _conclude(session: Session, stage: Stage, contest: Contest, found: ChampionR
         return
     session.record(stage, {f"{contest.kind}_{OVER}": found})
     _tag(session, contest.kind, found.version if found.promoted else found.champion, found.verdict)
-    ask = "" if found.promoted or found.verdict == "worse" else f". {_ASK}"
-    session.note(f"model {found}{ask}")
 
 
 def _judged(contest: Contest) -> dict[str, str]:

@@ -22,7 +22,7 @@ from rich.text import Text
 from causalrec._validation import list_some
 from causalrec.pipelines.abtest_verdict import verdict_title
 from causalrec.report import summary_header
-from causalrec.results.base import short_pvalue
+from causalrec.results.base import format_number, short_pvalue
 from causalrec.results.scorecard import (
     scorecard_answers,
     scorecard_checks,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # what is shown comes from whoever made it; a quick command n
     from causalrec.pipelines.infer import Inference
     from causalrec.pipelines.progress import Advance
     from causalrec.pipelines.summary import RunSummary
+    from causalrec.pipelines.targeting import Recommendations
     from causalrec.results import ABResult, HeterogeneityResult
 
 _PLAIN_WIDTH = 140
@@ -291,10 +292,24 @@ def print_written(written: Written, console: Console) -> None:
 
 
 def print_inference(found: Inference, console: Console) -> None:
-    """A first look at the scores, and where they are."""
+    """A first look at the scores and what they say to do, and where they are."""
     for name, (path, frame) in found.outputs.items():
         _print_rows(f"{name}: the first of {len(frame):,} rows", frame, console)
+        if name == "uplift" and found.recommendations is not None:
+            _print_recommendations(found.recommendations, console)
         console.print(f"written to {escape(str(path))}", soft_wrap=True)
+
+
+def _print_recommendations(advice: Recommendations, console: Console) -> None:
+    """How many of each segment get which action, what that costs and brings, and what it rests on."""
+    counts = advice.counts
+    _print_title("how many, by segment and action", console)
+    cells = {str(c): [f"{n:,}" if isinstance(n, int) else str(n) for n in counts[c].tolist()] for c in counts.columns}
+    console.print(_table(cells, console, left=("segment",)))
+    if not math.isnan(advice.spend):
+        _print_text(f"spend {format_number(advice.spend)}, expected gain {format_number(advice.gain)}", console)
+    for line in advice.basis:
+        _print_text(f"  {line[:1].upper()}{line[1:]}.", console)
 
 
 def _print_title(title: str, console: Console) -> None:

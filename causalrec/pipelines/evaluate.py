@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from causalrec._files import new_directory
+from causalrec.config import RunConfig
 from causalrec.exceptions import StoreError
 from causalrec.pipelines.champion import crown
 from causalrec.pipelines.contests import ranking_contest, uplift_contest
@@ -17,9 +18,10 @@ from causalrec.pipelines.ranking import Queries, score_ranking
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session, how_made, tracked
 from causalrec.pipelines.summary import RunSummary, findings, summarise
-from causalrec.pipelines.targeting import PROFIT, SEGMENTS, find_segments, profit
+from causalrec.pipelines.targeting import find_segments, profit
 from causalrec.pipelines.uplift import GROUPS, LOSSES, R_LOSS, Judged, Task, judge, named
 from causalrec.pipelines.uplift_metrics import JUDGED, true_scores
+from causalrec.pipelines.uplift_summary import PROFIT, SEGMENTS
 from causalrec.report import SummaryRow, render_report, write_report
 from causalrec.tracking import Stage
 
@@ -114,7 +116,7 @@ def _score_uplift(session: Session, run: RunDirectory, info: dict[str, Any], *, 
         for text in judged.notes:
             session.note(text)
         session.run.write_frame("uplift_scores", frame[[described["unit"], treatment, outcome]].assign(uplift=uplift))
-        _target(session, stage, frame, predicted, task, judged)
+        _target(session, stage, frame, predicted, task, judged, config)
         contest = uplift_contest(frame, uplift, task, config, judged)
         if contest is None:
             session.note(f"uplift: no comparison with the champion: no {config.uplift.champion_metric} of these units")
@@ -123,10 +125,15 @@ def _score_uplift(session: Session, run: RunDirectory, info: dict[str, Any], *, 
 
 
 def _target(
-    session: Session, stage: Stage, frame: pd.DataFrame, predicted: pd.DataFrame, task: Task, judged: Judged
+    session: Session,
+    stage: Stage,
+    frame: pd.DataFrame,
+    predicted: pd.DataFrame,
+    task: Task,
+    judged: Judged,
+    config: RunConfig,
 ) -> None:
     """Segments, with the rule that finds them among new units; profit by share treated where costs are known."""
-    config = session.config
     segments, rule, why = find_segments(frame, predicted, task, judged, config.confidence_level)
     if segments is not None and rule is not None:
         session.record(stage, {SEGMENTS: segments})
@@ -147,11 +154,13 @@ def _carry_over(session: Session, stage: Stage, run: RunDirectory, info: dict[st
 
 def _page(session: Session, rows: tuple[SummaryRow, ...], info: dict[str, Any]) -> str:
     config = session.config
+    # Drawn already where all of them went to the store.
+    figures = session.pictures if session.tracker.active else draw(session.results, session.truths)
     return render_report(
         config.name,
         config.description,
         rows,
-        sections(session.results, draw(session.results, session.truths)),
+        sections(session.results, figures),
         confidence_level=config.confidence_level,
         findings=findings(session.results),
         notes=session.notes,

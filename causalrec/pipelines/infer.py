@@ -16,7 +16,6 @@ from causalrec.exceptions import ColumnError, DatasetError, StoreError
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.scoring import RankingScorer, UpliftScorer
-from causalrec.pipelines.summary import uplift_verdict
 from causalrec.pipelines.targeting import Recommendations, chosen_targeting, recommend
 from causalrec.uplift_config import TargetingConfig
 
@@ -127,8 +126,8 @@ def _score_units(
     scores = scorer.predict(frame)
     evaluation = RunDirectory(run.path / EVALUATION)
     advice = recommend(scores, run.info()["uplift"]["arms"], evaluation.segments(), targeting)
-    shown = uplift_verdict(evaluation.results() if evaluation.exists() else run.results())
-    advice = replace(advice, basis=(*advice.basis, *([] if shown is None else [shown])))
+    shown = (evaluation if evaluation.exists() else run).info().get("uplift_verdict")
+    advice = replace(advice, basis=(*advice.basis, *([shown] if shown else [])))
     new = pd.concat([scores, advice.frame], axis=1)
     others = [c for c in frame.columns if c not in scorer.spec.columns]
     lost = [c for c in others if c in new.columns]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLACEBO, experiment, ranking
-from causalrec.pipelines.uplift import AIPW, BOOSTING, GROUPS, IMPORTANCES, LOSSES, OVERLAP
+from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
+from causalrec.pipelines.uplift_metrics import BINS, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
+from causalrec.pipelines.uplift_page import uplift_sections
+from causalrec.pipelines.uplift_summary import PROFIT
 from causalrec.plots import (
     plot_ab,
     plot_balance,
@@ -19,6 +22,7 @@ from causalrec.plots import (
     plot_importances,
     plot_overlap,
     plot_placebo,
+    plot_profit,
     plot_ranking,
     plot_uplift_bins,
 )
@@ -27,39 +31,27 @@ from causalrec.results import (
     BalanceResult,
     BoostingCurveResult,
     EffectResult,
-    GroupEffectsResult,
     IdentificationResult,
-    ImportanceResult,
-    LearnerComparisonResult,
     OverlapResult,
     RefutationResult,
     Result,
     SampleRatioResult,
-    format_interval,
     format_number,
     format_pvalue,
 )
 
 _PLOTS: dict[str, Callable[..., Any]] = {
-    "qini_curve": plot_curve,
-    "uplift_bins": plot_uplift_bins,
+    QINI_CURVE: plot_curve,
+    UPLIFT_CURVE: plot_curve,
+    TOC_CURVE: plot_curve,
+    BINS: plot_uplift_bins,
+    PROFIT: plot_profit,
     GROUPS: plot_group_effects,
     IMPORTANCES: plot_importances,
     OVERLAP: plot_overlap,
     "balance": plot_balance,
     "overlap": plot_overlap,
     "placebo": plot_placebo,
-}
-
-_LOSS_COLUMNS = {
-    "learner": "learner",
-    "r_loss": "R-loss",
-    "r_difference": "above the lowest",
-    "r_ci_low": "low",
-    "r_ci_high": "high",
-    "r_pvalue": "p-value",
-    "dr_loss": "DR-loss",
-    "dr_difference": "above the lowest DR-loss",
 }
 
 
@@ -89,7 +81,7 @@ def sections(results: Mapping[str, Result], figures: Mapping[str, Any]) -> list[
     """The parts of the report that have results."""
     parts = (
         _ranking(results, figures),
-        _uplift(results, figures),
+        *uplift_sections(results, figures),
         _effect(results, figures),
         _experiment(results, figures),
     )
@@ -113,67 +105,6 @@ def _ranking(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Secti
     )
     columns = ["estimand", "model", "estimate", "ci_low", "ci_high", "n_obs", "n_without_positives"]
     return Section("Ranker", text, _shown(figures, "ranking"), {"Metrics": table[columns]})
-
-
-def _uplift(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
-    if "qini" not in results:
-        return None
-    text = [
-        "Units held out from training, the highest predicted uplift first. Qini is the area between the curve and that "
-        "of a random order, AUUC the area under the curve, both in the outcome's unit per unit of the population.",
-        *_uplift_text(results),
-    ]
-    names = ("qini_curve", "uplift_bins", GROUPS, IMPORTANCES, BOOSTING, OVERLAP)
-    tables = {
-        caption: _losses(results[name]) if name == LOSSES else results[name].to_frame()
-        for caption, name in (
-            ("By predicted uplift", "uplift_bins"),
-            ("Effects by group, doubly robust", GROUPS),
-            ("Losses that need no truth, against one effect for all", LOSSES),
-            ("Sizes that the data chose", BOOSTING),
-            ("What the prediction depends on", IMPORTANCES),
-        )
-        if name in results
-    }
-    return Section("Uplift", tuple(text), _shown(figures, *names), tables)
-
-
-def _uplift_text(results: Mapping[str, Result]) -> Iterator[str]:
-    groups, losses, effect = results.get(GROUPS), results.get(LOSSES), results.get(AIPW)
-    if isinstance(groups, GroupEffectsResult) and groups.n_groups > 1:
-        gap = format_interval(groups.difference_ci_low, groups.difference_ci_high)
-        yield (
-            f"Effect in the group predicted highest less that in the lowest, doubly robust: "
-            f"{format_number(groups.difference)} {gap}, p = {format_pvalue(groups.difference_pvalue)}; that the effect "
-            f"is the same in all {groups.n_groups} groups: p = {format_pvalue(groups.equal_pvalue)}."
-        )
-    if isinstance(losses, LearnerComparisonResult):
-        yield _loss_text(losses)
-    curves, weights = results.get(BOOSTING), results.get(IMPORTANCES)
-    if isinstance(weights, ImportanceResult) and weights.n_used:
-        yield f"The predicted {weights.what} depends on: {weights.top()}."
-    if isinstance(curves, BoostingCurveResult):
-        yield f"Sizes that the data chose: {'; '.join(curves.sizes())}."
-    if isinstance(effect, EffectResult):
-        yield f"Average effect by the learner's own nuisances, on the units of training: {effect}."
-
-
-def _losses(losses: Result) -> pd.DataFrame:
-    """What fits on a page: both losses, and the interval of the R-loss."""
-    return losses.to_frame()[list(_LOSS_COLUMNS)].rename(columns=_LOSS_COLUMNS)
-
-
-def _loss_text(losses: LearnerComparisonResult) -> str:
-    """Whether the predictions are closer to the units' effects than the same effect for all."""
-    best, level = str(losses.learner[0]), 1 - losses.confidence_level
-    if losses.n_learners < 2:
-        return f"R-loss {format_number(losses.r_loss[0])} ({losses.method})."
-    gap, pvalue = losses.r_difference[1], losses.r_pvalue[1]
-    verdict = "has a lower R-loss than a" if pvalue < level else "cannot be told by R-loss from a"
-    return (
-        f"The {best} {verdict} {losses.learner[1]}: {format_number(losses.r_loss[0])}, less by {format_number(gap)} "
-        f"{format_interval(losses.r_ci_low[1], losses.r_ci_high[1])}, p = {format_pvalue(pvalue)}."
-    )
 
 
 def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:

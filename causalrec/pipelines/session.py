@@ -13,6 +13,8 @@ from causalrec.engines import Engine, open_engine
 from causalrec.pipelines.page import draw
 from causalrec.pipelines.progress import Advance, Reporter
 from causalrec.pipelines.rundir import RunDirectory
+from causalrec.pipelines.uplift_summary import uplift_verdict
+from causalrec.report import Picture
 from causalrec.results import (
     BalanceResult,
     BoostingCurveResult,
@@ -22,8 +24,11 @@ from causalrec.results import (
     ImportanceResult,
     LearnerComparisonResult,
     OverlapResult,
+    ProfitCurveResult,
     Result,
+    SegmentsResult,
     UpliftBinsResult,
+    UpliftCalibrationResult,
 )
 from causalrec.tracking import Stage, Tracker, git_commit, package_versions
 
@@ -35,7 +40,10 @@ _TABLES = (
     ImportanceResult,
     LearnerComparisonResult,
     OverlapResult,
+    ProfitCurveResult,
+    SegmentsResult,
     UpliftBinsResult,
+    UpliftCalibrationResult,
 )
 
 
@@ -92,9 +100,13 @@ class Session(Command):
     truths: dict[str, float] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     described: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
 
     def record(self, stage: Stage, results: Mapping[str, Result], truths: Mapping[str, float] | None = None) -> None:
-        """Keep results; log numbers to the stage and to the whole run, figures and tables to the stage."""
+        """Keep results; log numbers to the stage and to the whole run, figures and tables to the stage.
+
+        A figure is drawn once, for the store and for the page.
+        """
         known = {name: value for name, value in (truths or {}).items() if value == value}
         self.results |= results
         self.truths |= known
@@ -104,7 +116,8 @@ class Session(Command):
         if not self.tracker.active:
             return
         for name, axes in draw(results, known).items():
-            stage.log_figure(axes, f"figures/{name}.png")
+            self.pictures[name] = Picture.of(axes)
+            stage.log_picture(self.pictures[name].png, f"figures/{name}.png")
         for name, result in results.items():
             if isinstance(result, _TABLES):
                 stage.log_frame(result.to_frame(), f"tables/{name}.json")
@@ -112,8 +125,8 @@ class Session(Command):
                 stage.log_text(f"{result}\n\n{result.expression}", f"{name}.txt")
 
     def info(self, command: str, **more: Any) -> dict[str, Any]:
-        """What ``run.json`` says of this command; true effects too."""
-        return super().info(command, truths=self.truths, **more)
+        """What ``run.json`` says of this command; true effects too, and whether the uplift model is any good."""
+        return super().info(command, truths=self.truths, uplift_verdict=uplift_verdict(self.results), **more)
 
 
 def how_made(config: RunSettings, info: Mapping[str, Any]) -> str:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scipy import stats
 
+from causalrec.pipelines.uplift_summary import estimate_text, uplift_findings, uplift_rows, verdict_of
 from causalrec.report import SummaryRow
 from causalrec.results import (
     NAN,
     ABResult,
     BalanceResult,
-    ChampionResult,
     EffectResult,
     IdentificationResult,
     RankingResult,
     RefutationResult,
     Result,
     SampleRatioResult,
-    format_interval,
     format_metric,
     format_number,
     format_pvalue,
@@ -67,11 +66,7 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
     best = _best_baseline(results)
     if best is not None:
         rows.append(row("ranker", f"ranker − {best[1].model}, paired", best[0]))
-    labels = {"qini": "Qini: gain over a random order", "auuc": "AUUC: area under the gain curve"}
-    rows += [row("uplift", text, name) for name, text in labels.items() if name in results]
-    # Its p-value asks whether the average effect is zero, not whether the score is any good.
-    rows = [replace(r, pvalue=NAN) if r.what == labels["auuc"] else r for r in rows]
-    rows += [row("uplift", _top(results, name), name) for name in results if name.startswith("uplift_at_")]
+    rows += uplift_rows(results, truths)
     if EFFECT in results:
         rows.append(row("average effect", _asked(results), EFFECT))
     if CROSS_CHECK in results:
@@ -88,44 +83,21 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
     scores, best = list(ranking(results, "ndcg").values()), _best_baseline(results)
     if best is not None:
         _, baseline, gain = best
-        verdict = _verdict(gain, "above", "below", "not measurably different from")
+        verdict = verdict_of(gain, "above", "below", "not measurably different from")
         said.append(
             f"The ranker reaches {format_metric(scores[0].estimand)} {format_number(scores[0].estimate)}, {verdict} "
-            f"{baseline.model}, the best baseline: {_estimate(gain)}."
+            f"{baseline.model}, the best baseline: {estimate_text(gain)}."
         )
-    verdict = uplift_verdict(results)
-    if verdict is not None:
-        said.append(f"{verdict}.")
-    said += [_sentence(r) for r in results.values() if isinstance(r, ChampionResult)]
+    said += uplift_findings(results)
     effect = results.get(EFFECT)
     if isinstance(effect, EffectResult):
-        verdict = _verdict(effect, "an increase", "a decrease", "not distinguishable from zero")
-        said.append(f"Average effect of {_asked(results)}: {_estimate(effect)}, {verdict}.")
+        verdict = verdict_of(effect, "an increase", "a decrease", "not distinguishable from zero")
+        said.append(f"Average effect of {_asked(results)}: {estimate_text(effect)}, {verdict}.")
     for r in experiment(results).values():
-        verdict = _verdict(r, "raises", "lowers", "does not measurably change")
+        verdict = verdict_of(r, "raises", "lowers", "does not measurably change")
         means = f"{format_number(r.control_mean)} to {format_number(r.treatment_mean)}"
         said.append(f"{r.treatment} {verdict} {r.metric}: {means}, {_lift(r)}, p = {format_pvalue(r.pvalue)}.")
     return tuple(said)
-
-
-def _sentence(found: ChampionResult) -> str:
-    """The comparison with the champion, for people."""
-    text = str(found)
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def uplift_verdict(results: Mapping[str, Result]) -> str | None:
-    """Whether the uplift model is shown to rank people by their effect; None without its Qini."""
-    qini = results.get("qini")
-    if not isinstance(qini, EffectResult):
-        return None
-    verdict = _verdict(
-        qini,
-        "ranks people by their effect better than chance",
-        "ranks people by their effect worse than chance: do not target by it",
-        "is not shown to rank people by their effect: do not target by it yet",
-    )
-    return f"The uplift model {verdict} (Qini {_estimate(qini)})"
 
 
 def _warnings(results: Mapping[str, Result]) -> Iterator[str]:
@@ -162,16 +134,6 @@ def experiment(results: Mapping[str, Result]) -> dict[str, ABResult]:
     return {name: r for name, r in results.items() if isinstance(r, ABResult)}
 
 
-def _top(results: Mapping[str, Result], name: str) -> str:
-    """Ties at the cut are taken whole, so the share may be another one than was asked for."""
-    top, whole = results[name], results.get("qini")
-    share = float(name.removeprefix("uplift_at_").removesuffix("pct"))
-    if isinstance(top, EffectResult) and isinstance(whole, EffectResult):
-        taken = 100 * top.n_obs / whole.n_obs
-        share = share if abs(taken - share) < 1 else round(taken)
-    return f"effect in the top {share:g}% by predicted uplift"
-
-
 def _placebo_row(stage: str, what: str, result: RefutationResult) -> SummaryRow:
     """The mean of the draws with its own interval; their spread stands in the result and the figure."""
     n = result.n_simulations
@@ -191,11 +153,3 @@ def _lift(result: ABResult) -> str:
     if not math.isfinite(result.relative_effect) or not math.isfinite(result.relative_ci_high):
         return "no bounded relative effect"
     return f"{result.relative_effect:+.1%} [{result.relative_ci_low:+.1%}, {result.relative_ci_high:+.1%}]"
-
-
-def _estimate(result: EffectResult) -> str:
-    return f"{format_number(result.estimate)} {format_interval(result.ci_low, result.ci_high)}"
-
-
-def _verdict(result: EffectResult, up: str, down: str, unclear: str) -> str:
-    return up if result.ci_low > 0 else down if result.ci_high < 0 else unclear

@@ -13,14 +13,13 @@ from causalrec._schema import validated
 from causalrec._typing import BoolArray
 from causalrec.config import RunConfig
 from causalrec.exceptions import CausalRecError, ConfigError
+from causalrec.pipelines.bases import learner_name
 from causalrec.pipelines.uplift import Judged, Task
-from causalrec.policy.allocation import allocate
-from causalrec.policy.segments import learn_segments
+from causalrec.policy import allocate, learn_segments, profit_curve
 from causalrec.results import NAN, ProfitCurveResult, SegmentRule, SegmentsResult, format_level, format_number
 from causalrec.results.segments import PERSUADABLES, SLEEPING_DOGS
 from causalrec.uplift_config import TargetingConfig
 
-SEGMENTS, PROFIT = "uplift_segments", "uplift_profit"  # names of results
 SEGMENT, ACTION, COST, GAIN = "uplift_segment", "action", "cost", "expected_gain"
 BASELINE = "outcome_if_control"
 
@@ -78,14 +77,13 @@ def profit(
     frame: pd.DataFrame, predicted: pd.DataFrame, task: Task, judged: Judged, config: RunConfig
 ) -> ProfitCurveResult:
     """Profit by share treated, on units held out, at the value and cost of the config."""
-    from causalrec.policy import profit_curve
-
     money = config.uplift.targeting
     if money is None:
         raise ConfigError("uplift.targeting is missing; profit needs a value and a cost.")
     return profit_curve(
         frame[task.outcome].to_numpy(), predicted["uplift"].to_numpy(), frame[task.treatment].to_numpy(),
-        value=money.value, cost=money.cost, confidence_level=config.confidence_level, **judged.weighing,
+        value=money.value, cost=money.cost, label=learner_name(config.uplift),
+        confidence_level=config.confidence_level, **judged.weighing,
     )  # fmt: skip
 
 

@@ -95,13 +95,22 @@ def true_scores(
     if truth is None or column is None:
         return {}
     tau = truth.units.set_index(truth.unit)[column].reindex(pd.Index(scored[unit])).to_numpy(np.float64)
-    # Shares of the population, best first; equal predictions share the middle of their ranks.
-    rank = (rankdata(-scored["uplift"].to_numpy()) - 0.5) / len(scored)
-    return {
+    uplift, share = scored["uplift"].to_numpy(), config.uplift.top_share
+    # Shares of the population, best first; equal predictions share the middle of their ranks, and their mean effect.
+    rank = (rankdata(-uplift) - 0.5) / len(scored)
+    level = np.unique(-uplift, return_inverse=True)[1]
+    tau = (np.bincount(level, weights=tau) / np.bincount(level))[level]
+    gain = np.cumsum(tau[np.argsort(level, kind="stable")]) / len(tau)
+    treated = np.arange(1, len(tau) + 1) / len(tau)
+    found = {
         "qini": float(np.mean((0.5 - rank) * tau)),
         "auuc": float(np.mean((1.0 - rank) * tau)),
-        top_name(config): float(tau[rank <= max(config.uplift.top_share, rank.min())].mean()),
+        "autoc": float(np.mean(gain / treated) - gain[-1]),
+        top_name(config): float(tau[rank <= max(share, rank.min())].mean()),
     }
+    if gain[-1] != 0:
+        found[lift_name(config)] = float(np.interp(share, np.r_[0.0, treated], np.r_[0.0, gain]) / gain[-1])
+    return found
 
 
 def top_name(config: RunConfig) -> str:

@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 import os
+import tempfile
 import time
 import uuid
 import warnings
@@ -324,6 +325,14 @@ class Stage:
     def log_figure(self, axes: Any, file: str) -> None:
         """A figure as PNG."""
         self.tracker._client.log_figure(self.run_id, axes.figure, file)
+
+    @_guarded
+    def log_picture(self, png: bytes, file: str) -> None:
+        """A picture that is drawn already, such as ``figures/curve.png``."""
+        with tempfile.TemporaryDirectory() as place:
+            scratch = Path(place) / Path(file).name
+            scratch.write_bytes(png)
+            self.tracker._client.log_artifact(self.run_id, str(scratch), str(Path(file).parent))
 
     @_guarded
     def log_frame(self, frame: pd.DataFrame, file: str) -> None:

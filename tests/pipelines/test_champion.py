@@ -14,6 +14,8 @@ from causalrec.config import parse_config
 from causalrec.pipelines.champion import Contest, crown
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session
+from causalrec.pipelines.summary import findings
+from causalrec.pipelines.uplift_summary import champion_sentence
 from causalrec.results import ChampionResult, EffectResult
 
 from .test_summary import UP, effect_of
@@ -73,18 +75,20 @@ def contest(own: float) -> Contest:
     return Contest("uplift", "qini", effect_of(UP, "qini"), "rows", lambda model: gains(model), compare)
 
 
-def crowned(
-    registry: Registry, own: float, *, promote: bool = False, version: str = "2", model: Any = None
-) -> tuple[ChampionResult | None, str]:
+def crowned(registry: Registry, own: float, *, promote: bool = False) -> tuple[ChampionResult | None, str]:
+    """The comparison of version 2 with the champion, and what is said."""
     session = Session(parse_config({"name": "shop"}), Notes(), registry, RunDirectory(Path()))  # type: ignore[arg-type]
-    chosen = contest(own) if model is None else model
-    crown(session, registry.top, chosen, {"name": "shop_uplift", "version": version}, promote=promote)  # type: ignore[arg-type]
-    (note,) = session.notes
-    assert session.reporter == [note]  # type: ignore[comparison-overlap]
+    crown(session, registry.top, contest(own), {"name": "shop_uplift", "version": "2"}, promote=promote)  # type: ignore[arg-type]
+    assert session.reporter == session.notes  # type: ignore[comparison-overlap]
     found = session.results.get("uplift_over_champion")
-    assert found is None or isinstance(found, ChampionResult)
     assert found is registry.metrics.get("uplift_over_champion")
-    return found, note
+    if found is None:
+        (note,) = session.notes
+        return None, note
+    assert isinstance(found, ChampionResult)
+    assert session.notes == []
+    assert findings(session.results) == (champion_sentence(found),)
+    return found, champion_sentence(found)
 
 
 def test_the_first_of_a_name_is_the_champion() -> None:
@@ -110,7 +114,7 @@ def test_only_a_better_model_or_a_word_replaces_the_champion(own: float, verdict
     assert "favours" not in note
     assert ("--promote" in note) == (verdict == "cannot tell" and not promote)
     assert ("as was asked for" in note) == (promote and verdict != "better")
-    assert registry.tags["2"]["verdict"] in note
+    assert registry.tags["2"]["verdict"][1:] in note
     assert found.difference in note
 
 

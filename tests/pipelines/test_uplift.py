@@ -137,7 +137,15 @@ def by_brute_force(uplift: list[float], tau: list[float], share: float) -> dict[
     auuc = sum((q[i + 1] - q[i]) * (gain[i + 1] + gain[i]) / 2 for i in range(len(levels)))
     middle = {level: (q[i] + q[i + 1]) / 2 for i, level in enumerate(levels)}
     top = [t for u, t in zip(uplift, tau, strict=True) if middle[u] <= max(share, middle[levels[0]])]
-    return {"qini": auuc - gain[-1] / 2, "auuc": auuc, f"uplift_at_{share * 100:g}pct": sum(top) / len(top)}
+    mean_of = {level: sum(t for u, t in zip(uplift, tau, strict=True) if u == level) for level in levels}
+    mean_of = {level: total / uplift.count(level) for level, total in mean_of.items()}
+    best = [mean_of[u] for u in sorted(uplift, reverse=True)]
+    toc = [sum(best[:k]) / k - gain[-1] for k in range(1, n + 1)]
+    found = {"qini": auuc - gain[-1] / 2, "auuc": auuc, f"uplift_at_{share * 100:g}pct": sum(top) / len(top)}
+    found["autoc"] = sum(toc) / n
+    inside = next(i for i in range(len(levels)) if q[i + 1] >= share)
+    at = gain[inside] + (gain[inside + 1] - gain[inside]) * (share - q[inside]) / (q[inside + 1] - q[inside])
+    return found | {f"lift_share_at_{share * 100:g}pct": at / gain[-1] if gain[-1] else float("nan")}
 
 
 @given(
@@ -152,7 +160,13 @@ def test_true_scores_are_those_of_brute_force(pairs: list[tuple[int, float]], sh
     units = pd.DataFrame({"user_id": order, "tau": [tau[i] for i in order]})
     scored = pd.DataFrame({"user_id": range(len(pairs)), "uplift": uplift})
     found = true_scores(scored, "user_id", "tau", Truth(units), config_of(top_share=share))
-    assert found == pytest.approx(by_brute_force(uplift, tau, share), rel=1e-9, abs=1e-12)
+    expected = by_brute_force(uplift, tau, share)
+    lift = f"lift_share_at_{share * 100:g}pct"
+    if abs(np.mean(tau)) > 1e-6:  # else a share of nothing
+        assert found[lift] == pytest.approx(expected[lift], rel=1e-6, abs=1e-9)
+    found.pop(lift, None)
+    expected.pop(lift)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_true_scores_by_hand() -> None:
@@ -161,9 +175,14 @@ def test_true_scores_by_hand() -> None:
     truth = Truth(pd.DataFrame({"user_id": [4, 3, 2, 1], "tau": [1.0, 2.0, 3.0, 4.0]}))
     found = true_scores(scored, "user_id", "tau", truth, config_of(top_share=0.5))
     auuc = (0 + 1) / 8 + (1 + 1.75) / 8 + (1.75 + 2.25) / 8 + (2.25 + 2.5) / 8
-    assert found == pytest.approx({"qini": auuc - 1.25, "auuc": auuc, "uplift_at_50pct": 3.5})
+    toc = (4.0 + 3.5 + 3.0 + 2.5) / 4 - 2.5
+    assert found == pytest.approx(
+        {"qini": auuc - 1.25, "auuc": auuc, "autoc": toc, "uplift_at_50pct": 3.5, "lift_share_at_50pct": 0.7}
+    )
     tied = true_scores(scored.assign(uplift=1.0), "user_id", "tau", truth, config_of(top_share=0.5))
-    assert tied == pytest.approx({"qini": 0.0, "auuc": 1.25, "uplift_at_50pct": 2.5})
+    assert tied == pytest.approx(
+        {"qini": 0.0, "auuc": 1.25, "autoc": 0.0, "uplift_at_50pct": 2.5, "lift_share_at_50pct": 0.5}
+    )
 
 
 def test_estimates_are_the_truth_where_the_scores_are() -> None:
@@ -245,7 +264,7 @@ def test_another_truth_changes_the_truth_and_nothing_else(
         differ += known
         assert (mine.truth != theirs.truth) == known or (np.isnan(mine.truth) and np.isnan(theirs.truth))
         assert cells[0][:5] + cells[0][6:] == cells[1][:5] + cells[1][6:]
-    assert differ == 7  # Qini, AUUC, the top, the effect twice, and two metrics of the A/B test
+    assert differ == 9  # Qini, AUUC, AUTOC, the top, its share, the effect twice, and two metrics of the A/B test
 
 
 # --- the propensity, and the learners ---------------------------------------------------------------------------
