@@ -15,12 +15,10 @@ from causalrec.plots.boosting import plot_boosting, plot_importances
 from causalrec.plots.decisions import plot_impact, plot_shrinkage
 from causalrec.plots.figures import (
     plot_balance,
-    plot_curve,
     plot_effects,
     plot_overlap,
     plot_placebo,
     plot_ranking,
-    plot_uplift_bins,
 )
 from causalrec.plots.funnel import plot_funnel_sankey
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
@@ -30,6 +28,13 @@ from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_p
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
 from causalrec.plots.survival import plot_hazards, plot_retention, plot_survival
+from causalrec.plots.uplift import (
+    plot_curve,
+    plot_scorer_differences,
+    plot_scorers,
+    plot_uplift_bins,
+    plot_uplift_calibration,
+)
 
 __all__ = [
     "plot_aa",
@@ -64,6 +69,8 @@ __all__ = [
     "plot_regret",
     "plot_resampling",
     "plot_retention",
+    "plot_scorer_differences",
+    "plot_scorers",
     "plot_segment_scan",
     "plot_shrinkage",
     "plot_spending",
@@ -72,4 +79,5 @@ __all__ = [
     "plot_time_saved",
     "plot_trend",
     "plot_uplift_bins",
+    "plot_uplift_calibration",
 ]

@@ -18,7 +18,6 @@ from causalrec.plots._drawing import (
     ORANGE,
     check_known,
     draw_forest,
-    draw_intervals,
     finish,
     limits,
     new_axes,
@@ -26,58 +25,14 @@ from causalrec.plots._drawing import (
 )
 from causalrec.results import (
     BalanceResult,
-    CurveResult,
     EffectResult,
     OverlapResult,
     RankingResult,
     RefutationResult,
-    UpliftBinsResult,
     format_interval,
     format_metric,
     format_number,
 )
-
-
-def plot_curve(*curves: CurveResult, ax: Any = None) -> Any:
-    """Gain over the share of units targeted, with pointwise intervals and a random order for comparison."""
-    check_known(curves)
-    ax = new_axes(ax)
-    for curve, colour in zip(curves, (BLUE, ORANGE, GREEN, GREY) * len(curves), strict=False):
-        ax.plot(curve.fraction, curve.value, color=colour, linewidth=1.8, label=short(curve.label))
-        bounded = np.isfinite(curve.ci_low) & np.isfinite(curve.ci_high)
-        ax.fill_between(curve.fraction, curve.ci_low, curve.ci_high, where=bounded, color=colour, alpha=0.15, lw=0)
-    first = curves[0]
-    ax.plot(first.fraction, first.random, color=GREY, linestyle="--", label="random order")
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    ax.set(xlabel="share of people targeted, highest predicted uplift first", xlim=(0, 1))
-    ax.set_ylabel("gain per person of the population,\nin the outcome's unit")
-    best = int(np.argmax(first.value))
-    name = "Qini curve: what targeting gains" if first.kind == "qini" else "Uplift curve: what targeting gains"
-    return finish(
-        ax, name,
-        f"{first.label}: the gain is highest, {format_number(first.value[best])}, with "
-        f"{first.fraction[best]:.0%} targeted; a random order gains {format_number(first.random[best])} there. "
-        f"With everybody targeted it is {format_number(first.value[-1])}.",
-    )  # fmt: skip
-
-
-def plot_uplift_bins(result: UpliftBinsResult, *, ax: Any = None) -> Any:
-    """Observed effect, with its interval, beside the predicted one, by group of predicted uplift."""
-    ax = new_axes(ax)
-    ax.axhline(0, color=GREY, linewidth=0.8)
-    ax.set_ylim(*limits([0.0], result.effect, result.predicted, result.ci_low, result.ci_high))
-    draw_intervals(ax, result.bin, result.ci_low, result.ci_high, across=False)
-    ax.plot(result.bin, result.effect, "o", color=BLUE, label="observed effect")
-    ax.plot(result.bin, result.predicted, "_", color=ORANGE, markersize=14, markeredgewidth=2, label="mean prediction")
-    ax.set(xlabel="group by predicted uplift (1 = highest)", ylabel="effect, in the outcome's unit")
-    ax.set_xticks(result.bin)
-    return finish(
-        ax, "Does the order hold? Effect by predicted uplift",
-        f"Observed effect in the group predicted highest: {format_number(result.effect[0])} "
-        f"{format_interval(result.ci_low[0], result.ci_high[0])}, predicted {format_number(result.predicted[0])}; "
-        f"in the lowest of {len(result.bin)}: {format_number(result.effect[-1])} "
-        f"{format_interval(result.ci_low[-1], result.ci_high[-1])}, predicted {format_number(result.predicted[-1])}.",
-    )  # fmt: skip
 
 
 def plot_balance(result: BalanceResult, *, ax: Any = None) -> Any:

@@ -46,6 +46,7 @@ from . import abtest_results as found
 from . import boosting_results as boosted
 from . import heterogeneity_results as hetero
 from . import sequel_results as later
+from . import uplift_results as ranking
 
 NAN, INF = float("nan"), float("inf")
 LONG = "a covariate with a name that is much longer than any axis has room for, and then some"
@@ -137,6 +138,9 @@ def ticks(ax: Any, axis: str) -> list[str]:
 EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_curve", lambda ax=None: plot_curve(curve(), ax=ax)),
     ("plot_uplift_bins", lambda ax=None: plot_uplift_bins(bins(), ax=ax)),
+    ("plot_uplift_calibration", lambda ax=None: plots.plot_uplift_calibration(ranking.calibration(), ax=ax)),
+    ("plot_scorers", lambda ax=None: plots.plot_scorers(ranking.scorers(), ax=ax)),
+    ("plot_scorer_differences", lambda ax=None: plots.plot_scorer_differences(ranking.scorers(), ax=ax)),
     ("plot_balance", lambda ax=None: plot_balance(balance(), ax=ax)),
     ("plot_overlap", lambda ax=None: plot_overlap(overlap(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
