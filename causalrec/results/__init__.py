@@ -59,6 +59,7 @@ from causalrec.results.heterogeneity import (
     LearnerComparisonResult,
     ProjectionResult,
 )
+from causalrec.results.importance import PermutationImportanceResult, ShapImportanceResult
 from causalrec.results.mechanisms import (
     CannibalisationResult,
     FunnelResult,
@@ -129,6 +130,7 @@ __all__ = [
     "OutlierResult",
     "OverlapResult",
     "PeekingResult",
+    "PermutationImportanceResult",
     "PolicyRegretResult",
     "PolicyTreeResult",
     "PolicyValueResult",
@@ -153,6 +155,7 @@ __all__ = [
     "SegmentRule",
     "SegmentScanResult",
     "SegmentsResult",
+    "ShapImportanceResult",
     "ShrinkageResult",
     "StagewiseResult",
     "StoppingResult",

@@ -7,8 +7,10 @@ from causalrec.uplift.comparison import compare_effects, compare_learners, seque
 from causalrec.uplift.drlearner import DRLearner
 from causalrec.uplift.econml_adapter import EconMLLearner
 from causalrec.uplift.heterogeneity import best_linear_projection, group_average_effects
+from causalrec.uplift.importance import gain_importance, permutation_importance
 from causalrec.uplift.rlearner import RLearner
 from causalrec.uplift.saving import load_learner, save_learner
+from causalrec.uplift.shap import effect_contributions, shap_importance
 from causalrec.uplift.slearner import SLearner
 from causalrec.uplift.stacking import StackedLearner
 from causalrec.uplift.tlearner import TLearner
@@ -28,8 +30,12 @@ __all__ = [
     "calibration_test",
     "compare_effects",
     "compare_learners",
+    "effect_contributions",
+    "gain_importance",
     "group_average_effects",
     "load_learner",
+    "permutation_importance",
     "save_learner",
     "sequential_effects",
+    "shap_importance",
 ]
