@@ -237,8 +237,8 @@ def reweighted_curve(kind: str, units: Sorted, drawn: FloatArray, ends: IntArray
     if kind in ("uplift", "cumulative_gain"):
         effect = np.stack([_effect(units, each) for each in at])
         return effect if kind == "uplift" else effect * shares[:, None]
-    gain = np.stack([_gain(units, each, totals) for each in at]) / totals[0]
-    return gain if kind == "qini" else gain / shares[:, None] - _gain(units, totals, totals) / totals[0]
+    gain: FloatArray = np.stack([_gain(units, each, totals) for each in at]) / totals[0]
+    return gain if kind == "qini" else np.asarray(gain / shares[:, None] - _gain(units, totals, totals) / totals[0])
 
 
 def _prefix_sums(units: Sorted, drawn: FloatArray, ends: IntArray) -> FloatArray:

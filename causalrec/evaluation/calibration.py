@@ -137,7 +137,8 @@ def uplift_calibration(
     The interval inverts the distribution of :math:`\sum_g s_g \hat d_g^2`, a sum of noncentral chi-squares along the
     direction of the observed gaps, by the four moments of Liu, Tang and Zhang (2009, Computational Statistics and Data
     Analysis 53). It includes zero where such gaps are no surprise. Where the estimate falls below zero, the upper end
-    is that of an estimate of zero: luck is no evidence of a perfect score.
+    is that of an estimate of zero: luck is no evidence of a perfect score. It may include zero where the test rejects:
+    the test weighs each gap by its precision, the error by the group's share.
     Where no outcome varies within the arms of a group there is no interval and no test; where a group lies in a single
     cluster there is no estimate either.
     The test is Wald's with Hotelling's F: it counts that V is estimated from the clusters, if few.
@@ -187,7 +188,7 @@ def check_bins(bins: int | Sequence[float]) -> int | FloatArray:
     if np.ndim(bins) == 0:
         if isinstance(bins, bool) or int(bins) != bins or bins < 2:  # type: ignore[arg-type]
             raise CausalRecError(f"bins is {bins}; expected a whole number of at least 2, or the edges of the groups.")
-        return int(bins)  # type: ignore[arg-type]
+        return int(bins)
     edges = check_vector(bins, name="bins")
     if len(edges) == 0 or (np.diff(edges) <= 0).any():
         raise CausalRecError(f"bins is {bins}; expected edges that increase, at least one.")
@@ -201,7 +202,8 @@ def group_effects(ranked: Ranked, group: IntArray) -> GroupEffects:
     groups makes their gaps covary (Liang and Zeger 1986).
     """
     w, n_groups = ranked.weight, int(group[-1]) + 1
-    count, total = np.bincount(group), np.bincount(group, weights=w)
+    count = np.bincount(group)
+    total = np.bincount(group, weights=w).astype(np.float64)
     predicted = np.bincount(group, weights=w * ranked.uplift) / total
     effect, moved = _score_means(ranked, group, total) if ranked.doubly_robust else _arm_differences(ranked, group)
     apart = w * (ranked.uplift - predicted[group]) / total[group]
