@@ -209,6 +209,26 @@ def test_options_reach_the_pipelines(run: Callable[..., Outcome], monkeypatch: p
     assert (seen["config"].name, seen["config"].seed, seen["config"].abtest.metrics) == ("hillstrom", 3, ("visit",))
 
 
+def test_options_of_evaluate_and_infer_reach_the_pipelines(
+    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("causalrec.pipelines.rundir.open_run", lambda path: path)
+    monkeypatch.setattr("causalrec.pipelines.evaluate.evaluate", lambda run, **given: seen.update(given, run=run))
+    monkeypatch.setattr("causalrec.pipelines.infer.infer", lambda run, **given: seen.update(given, run=run))
+    monkeypatch.setattr("causalrec.pipelines.display.print_summary", lambda *_: None)
+    monkeypatch.setattr("causalrec.pipelines.display.print_inference", lambda *_: None)
+    assert run("evaluate", "--run", "x").code == 0
+    assert (seen["run"], seen["promote"]) == (Path("x"), False)
+    assert run("evaluate", "--run", "x", "--promote").code == 0
+    assert seen["promote"] is True
+    assert run("infer", "--run", "x").code == 0
+    assert (seen["batch"], seen["targeting"]) == (None, {})
+    assert run("infer", "--run", "x", "-i", "b.csv", "--value", "2", "--cost", "0.5", "--budget", "100").code == 0
+    assert (seen["batch"], seen["targeting"]) == (Path("b.csv"), {"value": 2.0, "cost": 0.5, "budget": 100.0})
+    assert run("infer", "--run", "x", "--budget", "much").code == 2
+
+
 def test_options_of_an_experiment_reach_its_pipeline(
     run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLACEBO, experiment, ranking
 from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
-from causalrec.pipelines.uplift_metrics import BINS, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
+from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
 from causalrec.pipelines.uplift_page import uplift_sections
 from causalrec.pipelines.uplift_summary import PROFIT
 from causalrec.plots import (
@@ -25,6 +25,7 @@ from causalrec.plots import (
     plot_profit,
     plot_ranking,
     plot_uplift_bins,
+    plot_uplift_calibration,
 )
 from causalrec.report import Section
 from causalrec.results import (
@@ -45,6 +46,7 @@ _PLOTS: dict[str, Callable[..., Any]] = {
     UPLIFT_CURVE: plot_curve,
     TOC_CURVE: plot_curve,
     BINS: plot_uplift_bins,
+    CALIBRATION: plot_uplift_calibration,
     PROFIT: plot_profit,
     GROUPS: plot_group_effects,
     IMPORTANCES: plot_importances,

@@ -30,6 +30,7 @@ from causalrec.pipelines.display import (
 from causalrec.pipelines.features import VersionView, Written
 from causalrec.pipelines.infer import Inference
 from causalrec.pipelines.summary import RunSummary
+from causalrec.pipelines.targeting import Recommendations
 from causalrec.report import SummaryRow
 from causalrec.results import NAN
 
@@ -289,6 +290,21 @@ def test_scores_beside_many_columns_are_shown_whole() -> None:
     console = console_of(80)
     print_inference(inference_of(10), console)
     assert "…" not in text_of(console)
+
+
+@pytest.mark.parametrize(("width", "terminal"), WINDOWS)
+def test_what_to_do_is_shown_with_what_it_rests_on(width: int, terminal: bool) -> None:
+    counts = pd.DataFrame({"segment": ["lost causes", "persuadables"], "none": [1200, 3], "[mail]": [0, 456]})
+    advice = Recommendations(pd.DataFrame(), counts, 91.2, 1234.5, ("treated: the [persuadables]",))
+    console = console_of(width, terminal=terminal)
+    print_inference(Inference({"uplift": (Path("s.parquet"), pd.DataFrame({"uplift": [1.0]}))}, advice), console)
+    text = text_of(console)
+    for word in ("1,200", "456", "[mail]", "persuadables", "spend 91.2", "expected gain 1234"):
+        assert word in text
+    assert "Treated: the [persuadables]." in text
+    free = Recommendations(pd.DataFrame(), counts)
+    print_inference(Inference({"uplift": (Path("s.parquet"), pd.DataFrame({"uplift": [1.0]}))}, free), console)
+    assert text_of(console).count("spend") == 1
 
 
 def test_the_names_of_columns_are_shown_as_they_are() -> None:
