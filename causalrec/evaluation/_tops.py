@@ -11,6 +11,7 @@ from scipy import stats
 from causalrec._typing import BoolArray, FloatArray
 from causalrec.evaluation._ranked import Ranked, effect_at_cut, gain_path, group_ends, mid_ranks, slope_at
 from causalrec.exceptions import CausalRecError, TreatmentError
+from causalrec.nuisance import ratios
 
 
 def subset_effect(ranked: Ranked, inside: BoolArray) -> tuple[float, FloatArray]:
@@ -155,17 +156,9 @@ class LiftShare:
 def fieller_interval(
     gain: float, total: float, var_gain: float, var_total: float, covariance: float, level: float
 ) -> tuple[float, float]:
-    """All ratios r for which gain - r total is not significantly other than zero (Fieller 1954, JRSS B 16).
-
-    Unbounded where the total cannot be told from zero at this level.
-    """
-    z2 = float(stats.norm.isf((1 - level) / 2)) ** 2
-    second = total**2 - z2 * var_total
-    if not second > 0:
-        return (-math.inf, math.inf) if math.isfinite(var_total) else (math.nan, math.nan)
-    first = gain * total - z2 * covariance
-    root = math.sqrt(max(first**2 - second * (gain**2 - z2 * var_gain), 0.0))
-    return (first - root) / second, (first + root) / second
+    """:func:`causalrec.nuisance.ratios.fieller_interval` of gain / total at a confidence level."""
+    critical = float(stats.norm.isf((1 - level) / 2))
+    return ratios.fieller_interval(gain, total, var_gain, var_total, covariance, critical)
 
 
 def lift_shares(ranked: Ranked, share: float) -> LiftShare:

@@ -205,7 +205,7 @@ def compare_results(
     pvalues = np.array([NAN if less else result.pvalue for result in results])
     return ScorerComparisonResult(
         metric=metric, higher_is_better=not less,
-        best=names[int(np.nanargmin(estimates) if less else np.nanargmax(estimates))],
+        best=_best(names, -np.array(estimates) if less else np.array(estimates)),
         baseline=baseline or "", confidence_level=level, n_obs=n_obs, n_scorers=len(named), n_pairs=len(pairs),
         method=f"{how}; differences paired by row",
         scorer=np.array(names), estimate=np.array(estimates), pvalue=pvalues,
@@ -216,6 +216,11 @@ def compare_results(
         **{kind: np.array([getattr(result, kind) for result in results]) for kind in kinds},
         **{f"difference_{kind}": np.array([getattr(d, kind) for d in differences]) for kind in kinds},
     )  # fmt: skip
+
+
+def _best(names: Sequence[str], goodness: FloatArray) -> str:
+    known = np.flatnonzero(~np.isnan(goodness))
+    return names[int(known[np.argmax(goodness[known])])] if len(known) else ""
 
 
 def _difference(a: EffectResult, b: EffectResult, error: float, level: float, n_obs: int) -> EffectResult:

@@ -28,7 +28,8 @@ class ScorerComparisonResult(Result):
     higher_is_better : bool
         False for losses.
     best : str
-        The scorer with the best estimate; whether it is better than the others is what the pairs say.
+        The scorer with the best estimate (empty where none has one); whether it is better than the others is what the
+        pairs say.
     baseline : str
         The scorer that the others are compared with; empty where every pair is compared.
     n_obs, n_scorers, n_pairs : int
@@ -73,6 +74,21 @@ class ScorerComparisonResult(Result):
         above, below = self.difference_ci_low > 0, self.difference_ci_high < 0
         better, worse = (above, below) if self.higher_is_better else (below, above)
         return tuple("better" if a else "worse" if b else "cannot tell" for a, b in zip(better, worse, strict=True))
+
+    def score(self, name: str) -> EffectResult:
+        """The metric of a scorer.
+
+        Raises
+        ------
+        CausalRecError
+            For an unknown name.
+        """
+        at = np.flatnonzero(self.scorer == name)
+        if len(at) == 0:
+            raise CausalRecError(f"there is no scorer {name!r}; expected one of {list_some(self.scorer)}.")
+        i = int(at[0])
+        numbers = (float(getattr(self, kind)[i]) for kind in ("estimate", "std_error", "ci_low", "ci_high", "pvalue"))
+        return EffectResult(*numbers, self.confidence_level, self.n_obs, self.method, f"{self.metric} of {name}")
 
     def pair(self, first: str, second: str) -> EffectResult:
         """The metric of a scorer less that of another, in either order.

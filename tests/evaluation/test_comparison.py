@@ -130,6 +130,9 @@ def test_words():
     found = compare_scorers(pd.Series(y), pd.DataFrame(uplift), t, metric="autoc")
     assert found.best == "new"
     assert found.scores()["scorer"].iloc[0] == "new"
+    assert found.score("old").estimate == found.estimate[1]
+    with pytest.raises(CausalRecError, match="there is no scorer 'older'; expected one of 'new', 'old'"):
+        found.score("older")
     frame = found.to_frame().set_index(["first", "second"])
     assert frame.loc[("new", "noise"), "verdict"] == "better"
     text = str(found)
