@@ -85,7 +85,7 @@ class ScorerComparisonResult(Result):
         """
         at = np.flatnonzero(self.scorer == name)
         if len(at) == 0:
-            raise CausalRecError(f"there is no scorer {name!r}; expected one of {list_some(self.scorer)}.")
+            raise CausalRecError(f"there is no scorer {name!r}; expected one of {list_some(map(str, self.scorer))}.")
         i = int(at[0])
         numbers = (float(getattr(self, kind)[i]) for kind in ("estimate", "std_error", "ci_low", "ci_high", "pvalue"))
         return EffectResult(*numbers, self.confidence_level, self.n_obs, self.method, f"{self.metric} of {name}")
