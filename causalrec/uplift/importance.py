@@ -4,8 +4,8 @@
   tells what outcomes depend on.
 - :func:`permutation_importance`: how much worse do predicted effects get without the covariate? By the R-loss on rows
   that the learner has not seen, with intervals. The one to decide by.
-- :func:`causalrec.uplift.shap_importance`: how far does the covariate move the predicted effects? Of the model, right or
-  wrong.
+- :func:`causalrec.uplift.shap_importance`: how far does the covariate move the predicted effects? Of the model, right
+  or wrong.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def permutation_importance(
     >>> from causalrec.nuisance import fit_nuisances
     >>> from causalrec.uplift import TLearner
     >>> from sklearn.linear_model import LinearRegression
-    >>> rng = np.random.default_rng(0)
+    >>> rng = np.random.default_rng(1)
     >>> X, treatment = rng.normal(size=(1000, 2)), rng.integers(0, 2, 1000)
     >>> y = X[:, 1] * treatment + rng.normal(size=1000)
     >>> learner = TLearner(LinearRegression()).fit(X[:500], y[:500], treatment=treatment[:500])
@@ -161,7 +161,8 @@ def shuffle_rise(
 
     With :math:`L_{ij}` the loss of row i with the value of row j, the estimate is the mean of
     :math:`w_i (L_{ij} - L_{ii})` over pairs (i, j) of the shuffles. A row moves it as one that receives,
-    :math:`E_j w_i (L_{ij} - L_{ii}) - w_i \theta`, and as one that gives, :math:`E_j w_j L_{ji}` less its mean.
+    :math:`E_j w_i (L_{ij} - L_{ii}) - w_i \theta`, and as one that gives, :math:`E_j w_j (L_{ji} - L_{jj})` less its
+    mean.
 
     Parameters
     ----------
@@ -182,8 +183,9 @@ def shuffle_rise(
     """
     received, given = np.zeros(len(now)), np.zeros(len(now))
     for losses, order in zip(shuffled, orders, strict=True):
-        received += weight * (losses - now) / len(orders)
-        given[order] += weight * losses / len(orders)
+        rises = weight * (losses - now) / len(orders)
+        received += rises
+        given[order] += rises
     rise = float(received.mean())
     return rise, received - weight * rise + given - given.mean()
 
