@@ -32,11 +32,11 @@ def area_score(ranked: Ranked, centre: float) -> tuple[float, FloatArray]:
     value = w * ranked.gamma
     influence = value * multiplier
     estimate = float(influence.sum()) / n
-    gain = np.cumsum(value)[ranked.group_end]
-    total = gain[-1]
-    middle = gain.copy()
-    middle[1:] += gain[:-1]
-    influence -= w * ranked.spread((total - middle / 2) / n)
+    gain = ranked.at_ends(np.cumsum(value))
+    below = 2 * gain[-1] - gain
+    below[1:] -= gain[:-1]
+    below /= 2 * n
+    influence -= w * ranked.spread(below)
     return estimate, _finished(ranked, influence, w * multiplier)
 
 

@@ -138,6 +138,10 @@ class Ranked:
         """Units in every group of equal predictions."""
         return np.diff(self.group_end, prepend=-1)
 
+    def at_ends(self, by_unit: FloatArray) -> FloatArray:
+        """The values of the last units of the groups of equal predictions."""
+        return by_unit[self.group_end] if self.tied else by_unit
+
     def spread(self, by_group: FloatArray) -> FloatArray:
         """A value per group of equal predictions as one per unit, shape (n,)."""
         return np.repeat(by_group, self.group_size) if self.tied else by_group
@@ -272,6 +276,6 @@ def mid_ranks(cumulative_weight: FloatArray, ends: IntArray) -> FloatArray:
 
 def gain_path(ranked: Ranked) -> tuple[FloatArray, FloatArray]:
     """Share q and gain C(q) at the origin and at the end of every group of equal predictions."""
-    ends, n = ranked.group_end, ranked.n
-    share, gain = ranked.cumulative_weight[ends] / n, np.cumsum(ranked.weight * ranked.gamma)[ends] / n
-    return np.append(0.0, share), np.append(0.0, gain)
+    running = np.cumsum(ranked.weight * ranked.gamma)
+    share, gain = ranked.at_ends(ranked.cumulative_weight), ranked.at_ends(running)
+    return np.append(0.0, share) / ranked.n, np.append(0.0, gain) / ranked.n
