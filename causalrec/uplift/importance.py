@@ -119,7 +119,7 @@ def permutation_importance(
     >>> from causalrec.nuisance import fit_nuisances
     >>> from causalrec.uplift import TLearner
     >>> from sklearn.linear_model import LinearRegression
-    >>> rng = np.random.default_rng(1)
+    >>> rng = np.random.default_rng(2)
     >>> X, treatment = rng.normal(size=(1000, 2)), rng.integers(0, 2, 1000)
     >>> y = X[:, 1] * treatment + rng.normal(size=1000)
     >>> learner = TLearner(LinearRegression()).fit(X[:500], y[:500], treatment=treatment[:500])
