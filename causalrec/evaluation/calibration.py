@@ -10,8 +10,8 @@ Heterogeneous Treatment Effects"). Squared gaps as observed would be too large b
 small groups: their variance V is taken off,
 :math:`\hat\theta = \sum_g s_g (\hat d_g^2 - V_{gg})`. For means of scores and rows of equal weight that is the mean of
 :math:`(\Gamma_i - p_i)(\Gamma_j - p_j)` over pairs of different rows of a group, the leave-one-out form of the paper;
-theirs keeps each row's own prediction in both factors, and so also counts how predictions vary within a group. What
-cancels within a group is not seen: the error is a lower bound, and rises with the number of groups.
+theirs keeps each row's own prediction in both factors, and so also counts how gaps change with the prediction within
+a group. Here what cancels within a group is not seen: the error is a lower bound, and rises with the number of groups.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def group_effects(ranked: Ranked, group: IntArray) -> GroupEffects:
     error = np.sqrt(np.diag(_covariance(moved, group, n_groups, ranked.clusters)))
     error = np.where(error > _ROUNDING * np.abs(ranked.y).max(), error, NAN)
     covariance = _covariance(moved - apart, group, n_groups, ranked.clusters)
-    units = len(w) if ranked.clusters is None else len(np.unique(ranked.clusters))
+    units = len(w) if ranked.clusters is None else np.count_nonzero(np.bincount(ranked.clusters))
     return GroupEffects(count, total / total.sum(), predicted, effect, error, covariance, float(units))
 
 
@@ -246,9 +246,8 @@ def _arm_differences(ranked: Ranked, group: IntArray) -> tuple[FloatArray, Float
 def _covariance(moved: FloatArray, group: IntArray, n_groups: int, clusters: IntArray | None) -> FloatArray:
     if clusters is None:
         return np.diag(np.bincount(group, weights=moved**2, minlength=n_groups))
-    codes = np.unique(clusters, return_inverse=True)[1]
-    table = sparse.coo_array((moved, (codes, group)), shape=(int(codes.max()) + 1, n_groups)).tocsr()
-    units = np.bincount(np.unique(codes * n_groups + group) % n_groups, minlength=n_groups).astype(np.float64)
+    table = sparse.coo_array((moved, (clusters, group)), shape=(int(clusters.max()) + 1, n_groups)).tocsr()
+    units = np.bincount(table.indices, minlength=n_groups).astype(np.float64)  # clusters in each group
     factor = np.sqrt(units / np.where(units > 1, units - 1, NAN))
     return np.asarray((table.T @ table).toarray() * np.outer(factor, factor))
 

@@ -151,6 +151,14 @@ class TestError:
         assert result.squared == pytest.approx(np.mean(pairs))
         assert result.estimate == pytest.approx(math.sqrt(max(np.mean(pairs), 0)))
         assert result.raw == pytest.approx(math.sqrt(np.mean(gap.mean(axis=1) ** 2)))
+        # As the paper's own code has it (ECETH.R of its repository): the calibration curve without the row, less the
+        # row's prediction. It differs by the covariance of gap and prediction within groups.
+        order = np.argsort(-x)
+        score, own = nuisance.effect_scores()[order, 0].reshape(3, 20), (2 * x[order]).reshape(3, 20)
+        without = (20 * score.mean(axis=1, keepdims=True) - score) / 19
+        theirs = np.mean((score - own) * (without - own))
+        within = np.mean([np.cov(g, p)[0, 1] for g, p in zip(gap, own, strict=True)])
+        assert theirs == pytest.approx(result.squared - within)
 
     def test_with_equal_noise_the_interval_is_that_of_a_noncentral_chi_square(self):
         gap = np.array([0.3, -0.1, 0.2, 0.4])
