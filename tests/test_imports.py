@@ -8,7 +8,7 @@ import sys
 
 HEAVY = {"dowhy", "econml", "mlflow", "pyspark", "matplotlib", "xgboost", "streamlit", "plotly", "lifelines"}
 PARTS = (
-    "abtest", "survival", "uplift", "evaluation", "ranking", "observational", "features", "engines", "datasets",
+    "abtest", "survival", "uplift", "evaluation", "policy", "ranking", "observational", "features", "engines", "datasets",
     "plots", "report", "tracking", "results", "moments", "config",
 )  # fmt: skip
 
