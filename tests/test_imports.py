@@ -8,8 +8,8 @@ import sys
 
 HEAVY = {"dowhy", "econml", "mlflow", "pyspark", "matplotlib", "xgboost", "streamlit", "plotly", "lifelines"}
 PARTS = (
-    "abtest", "survival", "uplift", "evaluation", "policy", "ranking", "observational", "features", "engines", "datasets",
-    "plots", "report", "tracking", "results", "moments", "config",
+    "abtest", "survival", "uplift", "evaluation", "policy", "ranking", "observational", "features", "engines",
+    "datasets", "plots", "report", "tracking", "results", "moments", "config",
 )  # fmt: skip
 
 
