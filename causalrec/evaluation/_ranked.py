@@ -226,7 +226,8 @@ def _finite(uplift: Any, n_rows: int) -> FloatArray:
     """Predictions as a finite vector; a plain array is not copied, since nothing writes to it."""
     plain = isinstance(uplift, np.ndarray) and uplift.dtype == np.float64 and uplift.shape == (n_rows,)
     if plain and n_rows and np.isfinite(uplift.min()) and np.isfinite(uplift.max()):
-        return uplift
+        vector: FloatArray = uplift
+        return vector
     return check_vector(uplift, name="uplift", n_rows=n_rows)
 
 

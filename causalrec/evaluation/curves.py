@@ -242,7 +242,7 @@ def _thinned(ends: IntArray) -> IntArray:
 
 def _wide_enough(ranked: Ranked) -> IntArray:
     """Ends of groups down to which there are two units of each arm."""
-    ends = ranked.group_end
+    ends: IntArray = ranked.group_end
     for arm in (0, 1):
         second = np.flatnonzero(ranked.arm == arm)[1:2]
         if len(second) == 0:

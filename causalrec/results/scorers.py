@@ -87,8 +87,10 @@ class ScorerComparisonResult(Result):
         if len(at) == 0:
             raise CausalRecError(f"there is no scorer {name!r}; expected one of {list_some(map(str, self.scorer))}.")
         i = int(at[0])
-        numbers = (float(getattr(self, kind)[i]) for kind in ("estimate", "std_error", "ci_low", "ci_high", "pvalue"))
-        return EffectResult(*numbers, self.confidence_level, self.n_obs, self.method, f"{self.metric} of {name}")
+        return EffectResult(
+            float(self.estimate[i]), float(self.std_error[i]), float(self.ci_low[i]), float(self.ci_high[i]),
+            float(self.pvalue[i]), self.confidence_level, self.n_obs, self.method, f"{self.metric} of {name}",
+        )  # fmt: skip
 
     def pair(self, first: str, second: str) -> EffectResult:
         """The metric of a scorer less that of another, in either order.
@@ -132,9 +134,10 @@ class ScorerComparisonResult(Result):
         head = (
             f"{self.metric}{better} of {self.n_scorers} scorers on the same n = {self.n_obs:,} rows, {level} intervals"
         )
+        results = {name: self.score(name) for name in self.scores()["scorer"]}
         scores = [
-            (str(r.scorer), written_interval(r.estimate, r.ci_low, r.ci_high), *_pvalues(r.pvalue))
-            for r in self.scores().itertuples()
+            (name, written_interval(r.estimate, r.ci_low, r.ci_high), *_pvalues(r.pvalue))
+            for name, r in results.items()
         ]
         pairs = [
             (f"{a} – {b}", written_interval(d, low, high), *_pvalues(p, adjusted), verdict)
