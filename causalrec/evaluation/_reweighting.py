@@ -68,12 +68,12 @@ def sorted_units(ranked: Ranked, unit: IntArray | None, n_units: int) -> Sorted:
         for j, arm in enumerate((1, 0)):
             own = (ranked.arm == arm) / ranked.propensity(arm)
             columns[:, 2 * j + 1], columns[:, 2 * j + 2] = own, own * (ranked.y - means[j])
-    totals = [column * ranked.weight for column in columns.T]
-    if unit is not None:
-        totals = [np.bincount(unit, weights=column, minlength=n_units) for column in totals]
+    weighted = columns if w is None else columns * w[:, None]
+    totals = weighted.T if unit is None else np.array(
+        [np.bincount(unit, weights=column, minlength=n_units) for column in weighted.T])  # fmt: skip
     return Sorted(
         unit=unit, weight=w, columns=columns, group_end=ranked.group_end if ranked.tied else None, means=means,
-        shares_estimated=ranked.scores.shares_estimated, constant=ranked.constant, unit_totals=np.array(totals),
+        shares_estimated=ranked.scores.shares_estimated, constant=ranked.constant, unit_totals=totals,
     )  # fmt: skip
 
 
