@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_confidence_level
@@ -48,8 +48,8 @@ def interval_result(
     estimate: float, error: float, level: float, n_obs: int, method: str, estimand: str
 ) -> EffectResult:
     """An estimate with its normal interval and two-sided p-value; NaN where there is no error."""
-    half = float(stats.norm.isf((1 - level) / 2)) * error
-    pvalue = float(2 * stats.norm.sf(abs(estimate) / error)) if error > 0 else NAN
+    half = -float(special.ndtri((1 - level) / 2)) * error
+    pvalue = float(2 * special.ndtr(-abs(estimate) / error)) if error > 0 else NAN
     return EffectResult(estimate, error, estimate - half, estimate + half, pvalue, level, n_obs, method, estimand)
 
 

@@ -235,9 +235,9 @@ def curve_points(kind: str, ranked: Ranked) -> IntArray:
 
 
 def _thinned(ends: IntArray) -> IntArray:
-    if len(ends) <= _POINTS:
-        return ends
-    return ends[np.unique(np.linspace(0, len(ends) - 1, _POINTS).round().astype(int))]
+    if len(ends) > _POINTS:
+        ends = ends[np.unique(np.linspace(0, len(ends) - 1, _POINTS).round().astype(int))]
+    return ends
 
 
 def _wide_enough(ranked: Ranked) -> IntArray:
