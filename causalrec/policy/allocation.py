@@ -134,8 +134,8 @@ def _by_arm(
     share = np.bincount(assigned, weights=weight, minlength=k)
     found: list[FloatArray] = [share.astype(np.float64)]
     for values in (costs, table):
-        sums = [0.0, *(float(weight[rows] @ values[rows, a]) for a, rows in enumerate(_rows(assigned, k)))]
-        found.append(np.array(sums))
+        by_arm = [float(weight[rows] @ values[rows, a]) for a, rows in enumerate(_rows(assigned, k))]
+        found.append(np.array([0.0, *by_arm]))
     if row >= 0:
         held = int(assigned[row])
         for code, sign in ((held, -1), (arm, 1)):
