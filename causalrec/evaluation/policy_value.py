@@ -42,7 +42,7 @@ def policy_value(
     Parameters
     ----------
     y : array of shape (n,)
-    policy : label, array of shape (n,) or (n, k), or data frame
+    policy : label, array of shape (n,) or (n, k), data frame, or AllocationResult
         Each row's arm (labels, codes, or 0/1), or the probabilities of all arms; one label gives everybody that arm.
     treatment : array of shape (n,)
         What each row had: 0/1, or labels with ``control``.

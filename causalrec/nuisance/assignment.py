@@ -11,6 +11,7 @@ import pandas as pd
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_length, list_some
 from causalrec.exceptions import CausalRecError, TreatmentError
+from causalrec.results import AllocationResult
 
 _SUM_TOLERANCE = 1e-6
 
@@ -20,7 +21,7 @@ def policy_shares(policy: Any, labels: tuple[Any, ...], *, n_rows: int, name: st
 
     Parameters
     ----------
-    policy : label, array of shape (n,) or (n, k), or data frame
+    policy : label, array of shape (n,) or (n, k), data frame, or AllocationResult
         One label: that arm for everybody. Of shape (n,): each row's arm, by label; where labels are names, codes
         0..k-1 too (control is 0); of two arms also the probability of the second. Of shape (n, k): probabilities of
         the arms in the order of ``labels``, or columns of a frame that are named by them.
@@ -46,6 +47,8 @@ def policy_shares(policy: Any, labels: tuple[Any, ...], *, n_rows: int, name: st
     [[0.75, 0.25]]
     """
     k = len(labels)
+    if isinstance(policy, AllocationResult):
+        policy = _of_plan(policy, labels, name)
     if isinstance(policy, Hashable) and policy in labels:
         shares = np.zeros((1, k))
         shares[0, labels.index(policy)] = 1.0
@@ -65,6 +68,19 @@ def policy_shares(policy: Any, labels: tuple[Any, ...], *, n_rows: int, name: st
             f"{name}: {int(values.isna().sum())} of {n_rows} values are missing. Give everyone an arm."
         )
     return _of_column(values, labels, name)
+
+
+def _of_plan(plan: AllocationResult, labels: tuple[Any, ...], name: str) -> FloatArray:
+    """The probabilities of an allocation, with a column for every arm of the test."""
+    strange = [arm for arm in plan.arm if arm not in labels]
+    if strange:
+        raise TreatmentError(
+            f"{name} gives {list_some(strange)}, but the arms are {list_some(labels)}. Name the arms in allocate, and "
+            "pass the test's control= there."
+        )
+    table = np.zeros((plan.n_obs, len(labels)))
+    table[:, [labels.index(arm) for arm in plan.arm]] = plan.probabilities()
+    return table
 
 
 def _probabilities(policy: Any, labels: tuple[Any, ...], n_rows: int, name: str) -> FloatArray:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray, RandomState
-from causalrec._validation import check_confidence_level
+from causalrec._validation import check_confidence_level, check_vector
+from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
 from causalrec.nuisance.assignment import policy_shares
 from causalrec.nuisance.ratios import fieller_interval
@@ -51,6 +52,8 @@ def profit_curve(
     Its set is found by turning a test around: a share is left out when some other share's profit is higher by more
     than the largest of such differences would be by chance, by the joint normal distribution of all points
     (:func:`causalrec.nuisance.simultaneous.may_be_best`). A flat top gives a wide set, as it should.
+
+    A cost that depends on what people do, such as a coupon redeemed, belongs into the outcome: subtract it from y.
 
     Parameters
     ----------
@@ -198,7 +201,8 @@ def incremental_roi(
     policy: Any,
     treatment: Any,
     *,
-    cost: Any,
+    cost: Any = None,
+    spent: Any = None,
     value: Any = 1.0,
     baseline: Any = None,
     propensity: Any = None,
@@ -219,6 +223,9 @@ def incremental_roi(
         As for :func:`causalrec.evaluation.policy_value`; the baseline is control for everybody by default.
     cost : float, mapping of arms to floats or arrays, array of shape (k - 1,), (n,) or (n, k - 1)
         What an arm costs more than control, known when it is given; zero or more.
+    spent : array of shape (n,), in place of ``cost``
+        What each row did cost, where that depends on what people do (a coupon redeemed): the incremental cost is then
+        estimated from the test, as the value is, by inverse probability.
     value : float or array of shape (n,)
         Of a unit of outcome.
     y, treatment, propensity, nuisance, sample_weight, clusters, control
@@ -229,7 +236,8 @@ def incremental_roi(
     TreatmentError
         For unknown arms.
     CausalRecError
-        For values that are not above zero, negative costs, missing values, other shapes.
+        For values that are not above zero, negative costs, missing values, other shapes; both or neither of ``cost``
+        and ``spent``; and ``spent`` with nuisances whose propensity is fitted.
 
     Examples
     --------
@@ -243,13 +251,10 @@ def incremental_roi(
         clusters=clusters,
     )  # fmt: skip
     n, labels = len(scores.y), scores.labels
-    costs = cost_table(cost, labels[1:], n_rows=n, free=True)
     reference = policy_shares(labels[0] if baseline is None else baseline, labels, n_rows=n, name="baseline")
     more = policy_shares(policy, labels, n_rows=n) - reference
     gain, influence = scores.average(value_column(value, n_rows=n)[:, None] * more)
-    outlay = (more[:, 1:] * costs).sum(axis=1)
-    mean = float(scores.weight @ outlay) / scores.n_obs
-    spend = scores.weight * (outlay - mean)
+    mean, spend = _outlay(cost, spent, more, scores, nuisance)
     critical = float(stats.norm.isf((1 - level) / 2))
     low, high = fieller_interval(gain, mean, *_variances(scores, influence, spend), critical)
     ratio = gain / mean if mean else NAN
@@ -260,6 +265,31 @@ def incremental_roi(
         ratio, error, low, high, float(2 * stats.norm.sf(abs(gain - mean) / even)) if even > 0 else NAN, level,
         scores.n_obs, f"{scores.method}; Fieller's interval{by}; p-value of breaking even", "incremental_roi",
     )  # fmt: skip
+
+
+def _outlay(
+    cost: Any, spent: Any, more: FloatArray, scores: ArmScores, nuisance: Nuisances | None
+) -> tuple[float, FloatArray]:
+    """Incremental cost per unit of the population, and its influence function."""
+    n = len(scores.y)
+    if (cost is None) == (spent is None):
+        raise CausalRecError("pass one of cost (known when an arm is given) and spent (what each row did cost).")
+    if spent is None:
+        outlay = (more[:, 1:] * cost_table(cost, scores.labels[1:], n_rows=n, free=True)).sum(axis=1)
+        mean = float(scores.weight @ outlay) / scores.n_obs
+        return mean, scores.weight * (outlay - mean)
+    if nuisance is not None and not nuisance.propensity_known:
+        raise CausalRecError(
+            "spent needs the propensity of a test, but that of nuisance is fitted. Fit nuisances with a known "
+            "propensity, or pass cost."
+        )
+    treatment = np.array(scores.labels, dtype=object)[scores.codes]
+    known = None if scores.shares_estimated else scores.propensity
+    of_cost = arm_scores(
+        check_vector(spent, name="spent", n_rows=n), treatment, control=scores.labels[0],
+        propensity=known if known is None or known.shape[1] > 2 else known[:, 1], sample_weight=scores.weight,
+    )  # fmt: skip
+    return of_cost.average(more)
 
 
 def _variances(scores: ArmScores, one: FloatArray, other: FloatArray) -> tuple[float, float, float]:

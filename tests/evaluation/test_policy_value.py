@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 from causalrec.evaluation import policy_regret, policy_value
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
 from causalrec.nuisance import fit_nuisances
+from causalrec.policy import allocate
 from causalrec.results import EffectResult
 
 
@@ -213,3 +214,18 @@ def test_frames_as_policies():
     y, treatment, x = two_arms()
     table = pd.DataFrame({1: (x > 0).astype(float), 0: (x <= 0).astype(float)})
     assert policy_value(y, table, treatment).estimate == pytest.approx(0.5)
+
+
+def test_an_allocation_is_a_policy():
+    rng = np.random.default_rng(5)
+    treatment = rng.choice(["none", "mail", "call"], 200)
+    y, uplift = rng.normal(size=200), {"mail": rng.normal(size=200), "call": rng.normal(size=200)}
+    plan = allocate(uplift, cost={"mail": 1.0, "call": 2.0}, budget=0.33, control="none")
+    assert plan.split_row >= 0
+    table = pd.DataFrame(plan.probabilities(), columns=["none", "mail", "call"])
+    found, expected = (policy_value(y, p, treatment, control="none") for p in (plan, table))
+    assert found.estimate == expected.estimate
+    only = allocate({"mail": uplift["mail"]}, cost=1.0, budget=0.2, control="none")
+    assert policy_value(y, only, treatment, control="none").share[1] == 0.0
+    with pytest.raises(TreatmentError, match="allocate"):
+        policy_value(y, allocate(uplift["mail"], cost=1.0), treatment, control="none")

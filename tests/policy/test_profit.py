@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from causalrec.evaluation import policy_value, qini_curve
 from causalrec.exceptions import CausalRecError, OutcomeError, TreatmentError
-from causalrec.nuisance import arm_scores
+from causalrec.nuisance import arm_scores, fit_nuisances
 from causalrec.policy import incremental_roi, profit_curve
 
 
@@ -132,6 +133,42 @@ def test_return_on_spend():
     nobody = incremental_roi(y, 0, treatment, cost=0.5)
     assert np.isnan(nobody.estimate)
     assert (nobody.ci_low, nobody.ci_high) == (-np.inf, np.inf)
+
+
+def test_return_on_what_was_spent():
+    rng = np.random.default_rng(7)
+    y, uplift, treatment = rows(rng, 800)
+    spent = np.where(treatment, rng.integers(0, 2, 800) * 1.0, 0.1 * rng.uniform(size=800))
+    means = [[v[treatment == a].mean() for a in (0, 1)] for v in (y, spent)]
+    for options in ({}, {"propensity": 0.4}, {"clusters": np.arange(800) // 2}):
+        roi = incremental_roi(y, 1, treatment, value=2.0, spent=spent, **options)
+        ratio = 2 * (means[0][1] - means[0][0]) / (means[1][1] - means[1][0])
+        assert roi.estimate == pytest.approx(ratio, rel=0.05 if "propensity" in options else 1e-9)
+        assert roi.ci_low < roi.estimate < roi.ci_high
+        # The delta method: the error of the difference of means of y - ratio spent.
+        left = policy_value(2 * y - roi.estimate * spent, 1, treatment, **options)
+        assert roi.std_error == pytest.approx(left.difference_std_error / (means[1][1] - means[1][0]), rel=0.02)
+        broken = policy_value(2 * y - spent, 1, treatment, **options)
+        assert roi.pvalue == pytest.approx(broken.difference_pvalue, rel=0.02)
+    known = incremental_roi(y, uplift > 0.5, treatment, value=2.0, cost=0.5)
+    same = incremental_roi(y, uplift > 0.5, treatment, value=2.0, spent=0.5 * treatment)
+    assert same.estimate == pytest.approx(known.estimate)
+    for wrong in ({}, {"cost": 1.0, "spent": spent}, {"spent": spent[:5]}):
+        with pytest.raises(CausalRecError):
+            incremental_roi(y, 1, treatment, **wrong)
+
+
+def test_spent_needs_a_known_propensity():
+    rng = np.random.default_rng(8)
+    y, uplift, treatment = rows(rng, 300)
+    X = uplift[:, None]
+    models = {"outcome_model": LinearRegression(), "n_folds": 2}
+    fitted = fit_nuisances(X, y, treatment=treatment, propensity_model=LogisticRegression(), **models)
+    with pytest.raises(CausalRecError, match="known propensity"):
+        incremental_roi(y, 1, treatment, spent=treatment, nuisance=fitted)
+    known = fit_nuisances(X, y, treatment=treatment, propensity=0.4, **models)
+    roi = incremental_roi(y, 1, treatment, spent=1.0 * treatment, nuisance=known)
+    assert roi.estimate == pytest.approx(known.average_effect().estimate, rel=1e-9)
 
 
 @pytest.mark.parametrize(
