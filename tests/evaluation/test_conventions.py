@@ -366,15 +366,16 @@ def test_intervals_cover():
 @pytest.mark.slow
 def test_bands_of_curves_cover():
     rng = np.random.default_rng(2)
-    big = ranked(*simulated(rng, 2_000_000))
-    truth = {key: conventional_curve(*key, big, max_points=400) for key in _CURVES}
+    n_true = 500_000
+    big = ranked(*simulated(rng, n_true))
+    truth = {key: conventional_curve(*key, big, max_points=101) for key in _CURVES}
     n_runs, n, shares = 300, 2000, np.array([0.1, 0.4, 0.8])
     covered = {key: np.zeros(3) for key in _CURVES}
     for run in range(n_runs):
         units = ranked(*simulated(np.random.default_rng([3, run]), n), clusters=np.repeat(np.arange(n // 2), 2))
         for key, true in truth.items():
             curve = conventional_curve(*key, units, max_points=41)
-            unit = n / 2_000_000 if true.value.max() > 1 else 1.0  # counts grow with the rows
+            unit = n / n_true if true.value.max() > 1 else 1.0  # counts grow with the rows
             at = [int(np.argmin(np.abs(curve.fraction - q))) for q in shares]
             gap = curve.value[at] - unit * np.interp(curve.fraction[at], true.fraction, true.value)
             covered[key] += np.abs(gap) <= Z * curve.std_error[at]
