@@ -141,7 +141,8 @@ def uplift_calibration(
     the test weighs each gap by its precision, the error by the group's share.
     Where no outcome varies within the arms of a group there is no interval and no test; where a group lies in a single
     cluster there is no estimate either.
-    The test is Wald's with Hotelling's F: it counts that V is estimated from the clusters, if few.
+    The test is Wald's with Hotelling's F: it counts that V is estimated from the clusters, if few. The interval does
+    not: in simulations with 30 clusters 95% intervals covered 89%, with 60 92% and with 200 94%.
     For the slope and mean of the predictions see :func:`causalrec.uplift.calibration_test`.
 
     Examples
