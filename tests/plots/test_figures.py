@@ -45,6 +45,8 @@ from causalrec.results import (
 from . import abtest_results as found
 from . import boosting_results as boosted
 from . import heterogeneity_results as hetero
+from . import policy_results as policies
+from . import segment_results as segmented
 from . import sequel_results as later
 from . import uplift_results as ranking
 
@@ -165,6 +167,18 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_posterior", lambda ax=None: plots.plot_posterior(later.posterior(), ax=ax)),
     ("plot_prob_best", lambda ax=None: plots.plot_prob_best([(1, later.posterior()), (2, later.posterior())], ax=ax)),
     ("plot_segment_scan", lambda ax=None: plots.plot_segment_scan(later.scan(), ax=ax)),
+    ("plot_segments", lambda ax=None: plots.plot_segments(segmented.segments(), ax=ax)),
+    ("plot_segment_map", lambda ax=None: plots.plot_segment_map(segmented.segments(), ax=ax)),
+    ("plot_policy_tree", lambda ax=None: plots.plot_policy_tree(segmented.tree(), ax=ax)),
+    (
+        "plot_permutation_importance",
+        lambda ax=None: plots.plot_permutation_importance(segmented.permutation(), ax=ax),
+    ),
+    ("plot_shap_importance", lambda ax=None: plots.plot_shap_importance(segmented.shap(), ax=ax)),
+    ("plot_cost_curve", lambda ax=None: plots.plot_cost_curve(policies.cost(), ax=ax)),
+    ("plot_cost_difference", lambda ax=None: plots.plot_cost_difference(policies.difference(), ax=ax)),
+    ("plot_profit", lambda ax=None: plots.plot_profit(policies.profit(), ax=ax)),
+    ("plot_regret", lambda ax=None: plots.plot_regret(policies.regret(), ax=ax)),
     ("plot_impact", lambda ax=None: plots.plot_impact(later.impact(), ax=ax)),
     ("plot_shrinkage", lambda ax=None: plots.plot_shrinkage(later.shrinkage(), ax=ax)),
     ("plot_funnel_sankey", lambda ax=None: plots.plot_funnel_sankey(later.funnel(), ax=ax)),
