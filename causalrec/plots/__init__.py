@@ -23,9 +23,11 @@ from causalrec.plots.figures import (
 from causalrec.plots.funnel import plot_funnel_sankey
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.heterogeneity import plot_group_effects, plot_learners, plot_projection
+from causalrec.plots.importance import plot_permutation_importance, plot_shap_importance
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
 from causalrec.plots.segment_scan import plot_segment_scan
+from causalrec.plots.segments import plot_policy_tree, plot_segment_map, plot_segments
 from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
 from causalrec.plots.survival import plot_hazards, plot_retention, plot_survival
 from causalrec.plots.uplift import (
@@ -58,7 +60,9 @@ __all__ = [
     "plot_learners",
     "plot_overlap",
     "plot_peeking",
+    "plot_permutation_importance",
     "plot_placebo",
+    "plot_policy_tree",
     "plot_posterior",
     "plot_power_curve",
     "plot_prob_best",
@@ -71,7 +75,10 @@ __all__ = [
     "plot_retention",
     "plot_scorer_differences",
     "plot_scorers",
+    "plot_segment_map",
     "plot_segment_scan",
+    "plot_segments",
+    "plot_shap_importance",
     "plot_shrinkage",
     "plot_spending",
     "plot_stops",

@@ -205,8 +205,8 @@ def learn_segments(
     rule = SegmentRule("", "", tuple(judged.edges[1:-1].tolist()), tuple(judged.verdict.tolist()), cut)
     return _described(
         scores, code, rule.assign(effect, base), effect, base, X, level=level, critical=judged.critical,
-        threshold=worth, margin=room, cut=cut, method=f"{len(judged.verdict)} groups of predicted uplift, "
-        f"{_how(scores)}", judged=judged,
+        threshold=worth, margin=room, cut=cut, judged=judged,
+        method=f"{len(judged.verdict)} group{'s' * (len(judged.verdict) > 1)} of predicted uplift, {_how(scores)}",
     )  # fmt: skip
 
 

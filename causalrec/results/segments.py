@@ -20,6 +20,7 @@ UNDECIDED, NO_EFFECT = "undecided", "no effect shown"
 SEGMENTS = (PERSUADABLES, SURE_THINGS, LOST_CAUSES, SLEEPING_DOGS, UNDECIDED)
 VERDICTS = (PERSUADABLES, NO_EFFECT, UNDECIDED, SLEEPING_DOGS)
 _MOST_COVARIATES = 3
+_DIFFERENT = 0.1  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -292,23 +293,35 @@ class SegmentsResult(Result):
         lines += [self._line(k) for k in range(self.n_segments)]
         absent = [name for name in SEGMENTS[:4] if name not in self.segment.tolist()]
         everybody = written_interval(self.average, self.average_ci_low, self.average_ci_high)
-        lines.append(f"  everybody: effect {everybody}" + (f"; found no {', no '.join(absent)}" if absent else ""))
+        unbounded = np.isinf(self.lift_share_ci_low).any()
+        told = "; this total cannot be told from zero, so that it has no shares" if unbounded else ""
+        lines.append(
+            f"  everybody: effect {everybody}{told}" + (f"; found no {', no '.join(absent)}" if absent else "")
+        )
         return "\n".join(lines)
 
     def _line(self, k: int) -> str:
         effect = written_interval(self.effect[k], self.ci_low[k], self.ci_high[k])
-        lift = written_interval(
-            self.lift_share[k], self.lift_share_ci_low[k], self.lift_share_ci_high[k], percent=True
-        )  # fmt: skip
-        rows = np.flatnonzero(self.profile_segment == self.segment[k])[:_MOST_COVARIATES]
-        who = ", ".join(
+        line = (
+            f"  {self.segment[k]}: {self.share[k]:.1%} of the people (n = {self.n[k]:,}), effect {effect}, outcome "
+            f"without treatment {format_number(self.outcome[k])}{self._lift(k)}"
+        )
+        who = self._who(str(self.segment[k]))
+        return f"{line}\n    {who}" if who else line
+
+    def _lift(self, k: int) -> str:
+        low, high = self.lift_share_ci_low[k], self.lift_share_ci_high[k]
+        if np.isinf([low, high]).any():
+            return ""
+        return f", share of the lift {written_interval(self.lift_share[k], low, high, percent=True)}"
+
+    def _who(self, segment: str) -> str:
+        """The covariates in which a segment differs most, if they do."""
+        rows = np.flatnonzero((self.profile_segment == segment) & (np.abs(self.profile_difference) > _DIFFERENT))
+        return ", ".join(
             f"{self.profile_covariate[i]} {format_number(self.profile_mean[i])} (others "
             f"{format_number(self.profile_rest[i])})"
-            for i in rows
-        )
-        return (
-            f"  {self.segment[k]}: {self.share[k]:.1%} of the people (n = {self.n[k]:,}), effect {effect}, outcome "
-            f"without treatment {format_number(self.outcome[k])}, share of the lift {lift}{f'; {who}' if who else ''}"
+            for i in rows[:_MOST_COVARIATES]
         )
 
 
