@@ -146,6 +146,7 @@ def plot_uplift_calibration(result: UpliftCalibrationResult, *, ax: Any = None) 
     level = format_level(result.confidence_level)
     ax.plot(result.predicted, result.effect, "o", color=BLUE, label=f"observed, {level} interval")
     ax.set(xlabel=f"mean predicted effect of a group ({result.n_bins} groups)")
+    ax.locator_params(axis="x", nbins=6)
     compared = f"effect of {short(result.treatment, 20)} against {short(result.control, 20)}"
     ax.set_ylabel(wrapped(compared, ax, 0.6))
     error = f"calibration error {format_number(result.estimate)} {format_interval(result.ci_low, result.ci_high)}"
