@@ -86,8 +86,8 @@ def level_column(codes: IntArray, advantage: FloatArray) -> Column:
     seen = codes >= 0
     known, place = np.unique(codes[seen], return_inverse=True)
     counts = np.bincount(place, minlength=len(known)).astype(np.float64)
-    means = np.column_stack([np.bincount(place, weights=a, minlength=len(known)) for a in advantage[seen].T])
-    means /= np.maximum(counts, 1.0)[:, None]
+    sums = [np.bincount(place, weights=a, minlength=len(known)) for a in advantage[seen].T]
+    means: FloatArray = np.column_stack(sums).astype(np.float64) / np.maximum(counts, 1.0)[:, None]
     order = np.argsort(_along(means, counts), kind="stable")
     rank = np.empty(len(known), dtype=np.int64)
     rank[order] = np.arange(len(known))

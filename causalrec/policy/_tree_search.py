@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -148,9 +148,9 @@ def split_rewards(table: FloatArray, axis: int, column: Column, min_leaf: int) -
 def histogram(place: IntArray, shape: tuple[int, ...], advantage: FloatArray) -> FloatArray:
     """Sums of the advantages, and rows, by bin, shape (*shape, k)."""
     size = int(np.prod(shape))
-    channels = [np.bincount(place, weights=a, minlength=size) for a in advantage.T]
+    channels: list[Any] = [np.bincount(place, weights=a, minlength=size) for a in advantage.T]
     channels.append(np.bincount(place, minlength=size).astype(np.float64))
-    return np.stack(channels, axis=-1).reshape(*shape, -1)
+    return np.asarray(np.stack(channels, axis=-1).reshape(*shape, -1), dtype=np.float64)
 
 
 def _values_1(columns: list[Column], usable: list[int], advantage: FloatArray, min_leaf: int) -> dict[int, FloatArray]:

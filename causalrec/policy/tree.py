@@ -264,7 +264,7 @@ class PolicyTree(BaseEstimator):
         names = self._form.columns or [f"x{j}" for j in range(self._form.n_columns)]
         self._nodes = Nodes.of(self.tree_, tuple(map(str, names)), level_names(X))
         held = np.bincount(self._nodes.assign(X), weights=weight, minlength=len(self._nodes))
-        self._training_share = self._nodes.add_up(held) / weight.sum()
+        self._training_share = self._nodes.add_up(np.asarray(held, dtype=np.float64)) / weight.sum()
         self._seen = -1
         return self
 
@@ -301,7 +301,7 @@ class PolicyTree(BaseEstimator):
 
     def _net(self, scores: ArmScores) -> FloatArray:
         """Net value of every arm in every row, shape (n, k)."""
-        return scores.table() * self._worth() - self._costs(scores.labels)
+        return np.asarray(scores.table() * self._worth() - self._costs(scores.labels))
 
     def _worth(self) -> float:
         if not 0 < float(self.value) < np.inf:
@@ -312,7 +312,7 @@ class PolicyTree(BaseEstimator):
         """What each arm costs more than control, shape (k,)."""
         if self.cost is None:
             return np.zeros(len(labels))
-        return np.r_[0.0, cost_table(self.cost, labels[1:], n_rows=1, free=True)[0]]
+        return np.asarray(np.r_[0.0, cost_table(self.cost, labels[1:], n_rows=1, free=True)[0]])
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "tree_"):

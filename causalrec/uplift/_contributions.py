@@ -22,8 +22,9 @@ from causalrec._typing import FloatArray
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance.boosting import BoostedClassifier, BoostedRegressor
 from causalrec.nuisance.fitting import Constant, MeanModel
-from causalrec.nuisance.joined import ArmModel, join_arms
+from causalrec.nuisance.joined import ArmModel
 from causalrec.nuisance.linear_start import Slopes
+from causalrec.nuisance.tables import join_arms
 
 _OTHER_SIDE = 1e-12  # weight of a branch that no row takes, which must not be zero
 _IDENTITY = (

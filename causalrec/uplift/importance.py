@@ -259,7 +259,7 @@ def _shuffled(table: Any, places: list[int], order: IntArray) -> Any:
     """The same rows with some columns taken from others."""
     if not isinstance(table, pd.DataFrame):
         changed = table.copy()
-        changed[:, places] = table[np.ix_(order, places)]
+        changed[:, places] = table[order][:, places]
         return changed
     changed = table.copy(deep=False)
     for j in places:
