@@ -49,6 +49,7 @@ _PLAIN_WIDTH = 140
 _NARROW = 118
 _HEAD = 5
 _FIRST_COLUMNS = 3  # such as two keys and the time
+_KEYS = 1
 _LONG_NUMBER = 1e15  # beyond it a float is no longer sure of its unit
 # What the list of versions can do without, in that order.
 _LESS_NEEDED = ("kind", "size", "columns", "updated (UTC)", "rows")
@@ -294,7 +295,10 @@ def print_written(written: Written, console: Console) -> None:
 def print_inference(found: Inference, console: Console) -> None:
     """A first look at the scores and what they say to do, and where they are."""
     for name, (path, frame) in found.outputs.items():
-        _print_rows(f"{name}: the first of {len(frame):,} rows", frame, console)
+        columns = [str(column) for column in frame.columns]
+        own = columns.index(name) if name in columns else len(columns)  # what was scored by stands before the scores
+        less = columns[_KEYS:own] + [column for column in columns if column.startswith("outcome_if_")]
+        _print_rows(f"{name}: the first of {len(frame):,} rows", frame, console, less if own < len(columns) else None)
         if name == "uplift" and found.recommendations is not None:
             _print_recommendations(found.recommendations, console)
         console.print(f"written to {escape(str(path))}", soft_wrap=True)
@@ -333,10 +337,12 @@ def _broken(text: str, console: Console) -> str:
     return escape("\n".join(lines))
 
 
-def _print_rows(title: str, frame: pd.DataFrame, console: Console) -> None:
-    """The first rows; of more columns than fit, the first and the last."""
+def _print_rows(title: str, frame: pd.DataFrame, console: Console, less_needed: Sequence[str] | None = None) -> None:
+    """The first rows; of more columns than fit, the first and the last, or all but those that are less needed."""
     whole = {str(column): _cells(frame[column].head(_HEAD)) for column in frame.columns}
-    shown = _fitting(whole, list(whole)[_FIRST_COLUMNS:-1], console.width)
+    most = list(whole)[_FIRST_COLUMNS:-1]
+    least = most if less_needed is None else [*less_needed, *(column for column in most if column not in less_needed)]
+    shown = _fitting(whole, least, console.width)
     hidden = [column for column in whole if column not in shown]
     _print_title(f"{title}; {len(shown)} of {len(whole)} columns" if hidden else title, console)
     console.print(_table(shown, console, left=shown))

@@ -11,7 +11,7 @@ from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLA
 from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
 from causalrec.pipelines.uplift_page import uplift_sections
-from causalrec.pipelines.uplift_summary import PROFIT
+from causalrec.pipelines.uplift_summary import PROFIT, SEGMENT_MAP, SEGMENTS
 from causalrec.plots import (
     plot_ab,
     plot_balance,
@@ -24,6 +24,8 @@ from causalrec.plots import (
     plot_placebo,
     plot_profit,
     plot_ranking,
+    plot_segment_map,
+    plot_segments,
     plot_uplift_bins,
     plot_uplift_calibration,
 )
@@ -37,6 +39,7 @@ from causalrec.results import (
     RefutationResult,
     Result,
     SampleRatioResult,
+    SegmentsResult,
     format_number,
     format_pvalue,
 )
@@ -47,6 +50,7 @@ _PLOTS: dict[str, Callable[..., Any]] = {
     TOC_CURVE: plot_curve,
     BINS: plot_uplift_bins,
     CALIBRATION: plot_uplift_calibration,
+    SEGMENTS: plot_segments,
     PROFIT: plot_profit,
     GROUPS: plot_group_effects,
     IMPORTANCES: plot_importances,
@@ -60,6 +64,9 @@ _PLOTS: dict[str, Callable[..., Any]] = {
 def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str, Any]:
     """Every figure that the results allow, by name."""
     figures = {name: plot(results[name]) for name, plot in _PLOTS.items() if name in results}
+    segments = results.get(SEGMENTS)
+    if isinstance(segments, SegmentsResult) and len(segments.map_n):
+        figures[SEGMENT_MAP] = plot_segment_map(segments)
     scores = list(ranking(results, "ndcg").values())
     if scores:
         figures["ranking"] = plot_ranking(scores)

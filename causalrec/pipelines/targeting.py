@@ -173,6 +173,13 @@ def _by_cost(uplift: Any, segment: Any, targeting: TargetingConfig) -> tuple[Boo
         rest = f"one more spent would bring in {format_number(targeting.value * plan.shadow_price)}"
         end = f", which is spent: {rest}" if short else ", which is more than they cost"
         said[0] += f", the highest first, up to a budget of {format_number(targeting.budget)}{end}"
+    if segment is not None:
+        unsure = int((treated & (segment != PERSUADABLES)).sum())
+        if unsure:
+            said.append(
+                f"of the {int(treated.sum()):,} treated {unsure:,} are in segments whose effect is not shown to be "
+                "above zero: with them the prediction is all there is to go by"
+            )
     if harmed.any():
         said.append(f"not treated: {int(harmed.sum()):,} {SLEEPING_DOGS}, whom treatment was shown to harm")
     said.append("the expected gain is as predicted, and a little too high, since the highest predictions are chosen")

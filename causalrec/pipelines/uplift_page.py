@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalrec.pipelines.uplift import AIPW, BOOSTING, GROUPS, IMPORTANCES, LOSSES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
-from causalrec.pipelines.uplift_summary import PROFIT, SEGMENTS, profit_sentence, segments_sentence
+from causalrec.pipelines.uplift_summary import PROFIT, SEGMENT_MAP, SEGMENTS, profit_sentence, segments_sentence
 from causalrec.report import Section
 from causalrec.results import (
     BoostingCurveResult,
@@ -130,7 +130,7 @@ def _whom(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section 
         tables["Who they are"] = segments.profile().groupby("segment", sort=False).head(_PROFILE_ROWS)
     if isinstance(profit, ProfitCurveResult):
         text.append(f"{profit_sentence(profit)} The range of the best share counts that these data chose it.")
-    found = _shown(figures, SEGMENTS, f"{SEGMENTS}_map", PROFIT)
+    found = _shown(figures, SEGMENTS, SEGMENT_MAP, PROFIT)
     return Section("Whom to treat", tuple(text), found, tables, ("Who they are",)) if text else None
 
 

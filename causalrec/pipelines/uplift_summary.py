@@ -21,6 +21,7 @@ from causalrec.results.base import pvalue_text, written_interval
 from causalrec.results.segments import PERSUADABLES, SLEEPING_DOGS
 
 SEGMENTS, PROFIT = "uplift_segments", "uplift_profit"  # names of results
+SEGMENT_MAP = f"{SEGMENTS}_map"  # and of a figure
 
 
 def uplift_rows(results: Mapping[str, Result], truths: Mapping[str, float]) -> Iterator[SummaryRow]:
