@@ -199,8 +199,8 @@ def check_bins(bins: int | Sequence[float]) -> int | FloatArray:
 def group_effects(ranked: Ranked, group: IntArray) -> GroupEffects:
     """Effects of groups of ranked units: means of doubly robust scores, or differences of the arms' means.
 
-    The variance of a group is that of its own units: Welch's without weights, and with clusters of one row. A cluster
-    in several groups makes their gaps covary (Liang and Zeger 1986).
+    The variance of a group is that of its own units (Welch's without weights and clusters). A cluster in several
+    groups makes their gaps covary (Liang and Zeger 1986).
     """
     w, n_groups = ranked.weight, int(group[-1]) + 1
     count = np.bincount(group)
@@ -208,7 +208,8 @@ def group_effects(ranked: Ranked, group: IntArray) -> GroupEffects:
     predicted = np.bincount(group, weights=w * ranked.uplift) / total
     effect, moved = _score_means(ranked, group, total) if ranked.doubly_robust else _arm_differences(ranked, group)
     apart = w * (ranked.uplift - predicted[group]) / total[group]
-    apart *= _small_sample(group, n_groups, ranked.clusters)[group]
+    if ranked.clusters is None:
+        apart *= np.sqrt(count / np.maximum(count - 1, 1))[group]
     error = np.sqrt(np.diag(_covariance(moved, group, n_groups, ranked.clusters)))
     error = np.where(error > _ROUNDING * np.abs(ranked.y).max(), error, NAN)
     covariance = _covariance(moved - apart, group, n_groups, ranked.clusters)
@@ -220,7 +221,7 @@ def _score_means(ranked: Ranked, group: IntArray, total: FloatArray) -> tuple[Fl
     count = np.bincount(group)
     mean = np.bincount(group, weights=ranked.weight * ranked.gamma) / total
     mean = np.where(count > 1, mean, NAN)
-    scale = _small_sample(group, len(count), ranked.clusters)
+    scale = np.sqrt(count / np.maximum(count - 1, 1)) if ranked.clusters is None else np.ones(len(count))
     return mean, ranked.weight * (ranked.gamma - mean[group]) * (scale / total)[group]
 
 
@@ -237,7 +238,7 @@ def _arm_differences(ranked: Ranked, group: IntArray) -> tuple[FloatArray, Float
         enough = count > 1
         total = np.where(enough, total, NAN)
         mean = np.bincount(own, weights=weight * y, minlength=n_groups) / total
-        scale = _small_sample(own, n_groups, None if ranked.clusters is None else ranked.clusters[rows])
+        scale = np.sqrt(count / np.where(enough, count - 1, 1)) if ranked.clusters is None else np.ones(n_groups)
         effect += sign * mean
         moved[rows] = sign * weight * (y - mean[own]) * (scale / total)[own]
     return effect, np.where(np.isnan(effect)[group], NAN, moved)
@@ -247,18 +248,9 @@ def _covariance(moved: FloatArray, group: IntArray, n_groups: int, clusters: Int
     if clusters is None:
         return np.diag(np.bincount(group, weights=moved**2, minlength=n_groups))
     table = sparse.coo_array((moved, (clusters, group)), shape=(int(clusters.max()) + 1, n_groups)).tocsr()
-    return np.asarray((table.T @ table).toarray())
-
-
-def _small_sample(group: IntArray, n_groups: int, clusters: IntArray | None) -> FloatArray:
-    """The root of m / (m - 1) for m units (rows or clusters) in each group; NaN for fewer than two."""
-    if clusters is None:
-        units = np.bincount(group, minlength=n_groups)
-    else:
-        seen = np.zeros((int(clusters.max()) + 1) * n_groups, dtype=bool)
-        seen[clusters * n_groups + group] = True
-        units = seen.reshape(-1, n_groups).sum(axis=0)
-    return np.sqrt(units / np.where(units > 1, units - 1.0, NAN))
+    units = np.bincount(table.indices, minlength=n_groups).astype(np.float64)  # clusters in each group
+    factor = np.sqrt(units / np.where(units > 1, units - 1, NAN))
+    return np.asarray((table.T @ table).toarray() * np.outer(factor, factor))
 
 
 class CalibrationError(NamedTuple):
