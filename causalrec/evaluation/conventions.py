@@ -49,18 +49,19 @@ standard deviation fell by a quarter, that of a mean would fall to an eighth), s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import FloatArray
 from causalrec.evaluation import _peer_curves as curves
 from causalrec.evaluation import _peer_scores as scores
 from causalrec.evaluation._areas import area_score, toc_mean
-from causalrec.evaluation._peer_curves import N_C, N_T, Y_C, Y_T, Curve, Maker, Rows, X
-from causalrec.evaluation._peer_rows import Peer, centred, order_of_rows, share_slope, two_arms, with_estimated_share
+from causalrec.evaluation._peer_bands import std_errors
+from causalrec.evaluation._peer_curves import N_C, N_T, Maker, Rows, X
+from causalrec.evaluation._peer_rows import Peer, centred, order_of_rows, two_arms, with_estimated_share
 from causalrec.evaluation._ranked import Ranked
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.results import NAN
@@ -290,48 +291,18 @@ def conventional_curve(kind: str, convention: str, ranked: Ranked, *, max_points
         points = np.unique(np.linspace(0, m - 1, max_points).round().astype(int))
     size = sums[N_T] + sums[N_C] if peer.inverse_propensity else sums[X]
     share, value = np.r_[0.0, (size / size[-1])[points]], np.r_[0.0, curve.value[points]]
-    error = np.zeros(len(points) + 1)
-    for i, by_weight in enumerate(_by_weight(rows, sums, curve, points, peer, ranked.scores.shares_estimated)):
-        influence = np.zeros(ranked.n)
-        influence[at] = centred(rows.weight, by_weight) * ranked.n
-        error[i + 1] = ranked.error(influence)
+    clusters = ranked.clusters
+    error = std_errors(
+        rows, sums, curve, points, by_weights=peer.inverse_propensity, shares_estimated=ranked.scores.shares_estimated,
+        clusters=None if clusters is None else clusters[at],
+        n_units=ranked.n if clusters is None else len(np.unique(clusters)),
+    )  # fmt: skip
     straight = np.ones_like(share) if maker in _FLAT else share
-    return ConventionalCurve(share, value, error, curve.value[-1] * straight)
+    return ConventionalCurve(share, value, np.r_[0.0, error], curve.value[-1] * straight)
 
 
 # Curves of averages, not of sums: a random order gives the same everywhere.
 _FLAT = (curves.difference, curves.interpolated_lift, curves.toc)
-# Share of the units on either side of a point over which the slope of a curve is taken.
-_WINDOW = 0.05
-
-
-def _by_weight(
-    rows: Rows, sums: FloatArray, curve: Curve, points: IntArray, peer: Peer, shares_estimated: bool
-) -> Iterator[FloatArray]:
-    """The derivative by the rows' weights of a curve's value at each point, the share of units before it held fixed."""
-    size = sums[N_T] + sums[N_C] if peer.inverse_propensity else sums[X]
-    axis = np.array([0.0, 1.0, 1.0, 0.0, 0.0] if peer.inverse_propensity else [1.0, 0.0, 0.0, 0.0, 0.0]) / size[-1]
-    share, n = size / size[-1], len(rows.y)
-    w_t, w_c = rows.treated * rows.treated_factor, (1 - rows.treated) * rows.control_factor
-    parts = np.stack([np.ones(n), w_t, w_c, w_t * rows.y, w_c * rows.y])
-    reach = max(_WINDOW, 1 / n)
-    for j in points:
-        if j < curve.first:
-            yield np.full(n, NAN)
-            continue
-        low, high = max(share[j] - reach, 0.0), min(share[j] + reach, 1.0)
-        ends = np.interp([low, high], np.r_[0.0, share], np.r_[0.0, curve.value])
-        rise = (ends[1] - ends[0]) / (high - low)
-        here, total = curve.slope[:, j] - rise * axis, rise * share[j] * axis
-        if curve.total_slope is not None:
-            total = total + curve.total_slope[:, j]
-        by_weight = total @ parts
-        end = rows.group_end[j] + 1
-        by_weight[:end] += here @ parts[:, :end]
-        if peer.inverse_propensity and shares_estimated:
-            arms = here * sums[:, j] + total * sums[:, -1]
-            by_weight += share_slope(rows, arms[N_T] + arms[Y_T], arms[N_C] + arms[Y_C])
-        yield by_weight
 
 
 def _uplift_at_k(rows: Rows, k: float, strategy: str) -> tuple[float, FloatArray]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalrec.evaluation import policy_regret
 from causalrec.nuisance import fit_nuisances
-from causalrec.plots import plot_cost_curve, plot_regret
+from causalrec.plots import plot_cost_curve, plot_policy_tree, plot_regret
 from causalrec.policy import PolicyTree, allocate, compare_cost_curves, cost_curve
 from causalrec.results import (
     AllocationResult,
@@ -88,7 +88,11 @@ def tell_two_mails(study: Study, customers: Customers) -> TwoMails:
             "The tree of folds less one e-mail for everybody, $": tree.comparisons(),
             "The tree of all customers": leaves(tree),
         },
-        figures={"policies": plot_regret(found.regret), "budget": plot_cost_curve(*found.curves)},
+        figures={
+            "policies": plot_regret(found.regret),
+            "tree": plot_policy_tree(tree),
+            "budget": plot_cost_curve(*found.curves),
+        },
     )
     return found
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from causalrec.evaluation import auuc_score, compare_scorers, qini_curve, qini_score
 from causalrec.nuisance import Nuisances, fit_nuisances
-from causalrec.plots import plot_curve, plot_profit, plot_scorers
+from causalrec.plots import plot_curve, plot_profit, plot_scorers, plot_segment_map, plot_segments
 from causalrec.policy import incremental_roi, learn_segments, profit_curve
 from causalrec.report import SummaryRow
-from causalrec.results import ProfitCurveResult, ScorerComparisonResult, SegmentsResult
+from causalrec.results import ProfitCurveResult, ScorerComparisonResult, SegmentsResult, format_interval
 from experiments._study import Study, how_made, study_arguments
 from experiments.uplift_hillstrom.data import MAIL, NONE, VISIT, Customers, learners, read_customers, simple_scores
 from experiments.uplift_hillstrom.figures import plot_splits
@@ -104,7 +104,7 @@ def tell_comparison(study: Study, ranking: Ranking) -> tuple[ScorerComparisonRes
         tables={
             "Qini, visits per customer": found.scores(),
             "uplift@30%": top.scores(),
-            "Differences in Qini; Holm's p-value counts all pairs": found.to_frame(),
+            "Differences in Qini; Holm's p-value counts all pairs": found.to_frame().drop(columns="std_error"),
         },
         figures={"qini": plot_curve(*curves), "learners": plot_scorers(found)},
     )
@@ -116,16 +116,17 @@ def tell_conventions(study: Study, ranking: Ranking) -> pd.DataFrame:
     rows = []
     for name in (MODEL, RULE):
         for convention in CONVENTIONS:
-            for metric in (qini_score, auuc_score):
-                e = metric(y, ranking.scores[name], treatment, control=NONE, convention=convention)
-                rows.append({"scorer": name, "convention": convention, "metric": metric.__name__,
-                             "value": e.estimate, "low": e.ci_low, "high": e.ci_high})  # fmt: skip
+            row: dict[str, Any] = {"scorer": name, "convention": convention}
+            for metric, of in (("Qini", qini_score), ("AUUC", auuc_score)):
+                e = of(y, ranking.scores[name], treatment, control=NONE, convention=convention)
+                row |= {metric: e.estimate, f"{metric} interval": format_interval(e.ci_low, e.ci_high)}
+            rows.append(row)
     table = pd.DataFrame(rows)
     study.add(
         "One ranking, many Qinis",
         "The same scores by the definitions of other packages. Ours are visits per customer; the others divide by a "
         "best or a last value. They are not comparable with each other; each agrees with its package to the last "
-        "digit (`convention=`), and has an interval. causalml and pylift break ties by the order of rows, so that "
+        "digit, and has an interval. causalml and pylift break ties by the order of rows, so that "
         "their numbers for a score of two values are partly luck.",
         tables={"Qini and AUUC": table},
     )
@@ -156,6 +157,7 @@ def tell_segments(study: Study, ranking: Ranking) -> SegmentsResult:
             "Segments": found.to_frame().drop(columns=["std_error", "outcome_std_error"]),
             "Who they are: differences of a fifth of a standard deviation and more": wide,
         },
+        figures={"segments": plot_segments(found), "segment_map": plot_segment_map(found)},
     )
     return found
 

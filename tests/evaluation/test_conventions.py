@@ -276,6 +276,52 @@ class TestManners:
             assert curve.random[0] == (curve.value[-1] if level else 0.0)
 
 
+class TestBands:
+    def test_the_whole_effect_by_hand(self):
+        y, u, t = made("plain")
+        a, b = y[t == 1], y[t == 0]
+        error = math.sqrt((a.var() / len(a) + b.var() / len(b)) * 200 / 199)
+        for kind, convention, unit in (
+            ("uplift", "causalml", 1),
+            ("uplift", "sklift", 200),
+            ("qini", "causalml", len(a)),
+        ):
+            curve = conventional_curve(kind, convention, ranked(y, u, t))
+            # That of the Qini counts units: what varies is the mean of control, and the treated's sum.
+            expected = unit * error
+            if kind == "qini":
+                share = len(a) / 200
+                by_row = np.where(t == 1, y - y[t == 0].mean() - (a.mean() - b.mean()) * share, 0.0)
+                by_row = by_row - np.where(
+                    t == 0, (y - b.mean()) * len(a) / len(b) + (a.mean() - b.mean()) * share, 0.0
+                )
+                expected = math.sqrt((by_row @ by_row) * 200 / 199)
+            assert curve.std_error[-1] == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("key", _CURVES)
+    def test_everything_twice_by_user_is_everything_once(self, key):
+        y, u, t = made("ties")
+        once = conventional_curve(*key, ranked(y, u, t, clusters=np.arange(200)))
+        plain = conventional_curve(*key, ranked(y, u, t))
+        np.testing.assert_allclose(once.std_error, plain.std_error, rtol=1e-9)
+        if key[1] == "sklift":
+            users = np.r_[np.arange(200), np.arange(200)]
+            twice = conventional_curve(*key, ranked(*(np.r_[part, part] for part in (y, u, t)), clusters=users))
+            np.testing.assert_allclose(twice.std_error, 2 * once.std_error, rtol=1e-9)
+
+    def test_errors_do_not_depend_on_the_number_of_points(self):
+        units = ranked(*made("rare"), propensity=0.3)
+        for key in _CURVES:
+            every, few = (conventional_curve(*key, units, max_points=m) for m in (1000, 20))
+            at = np.flatnonzero(np.isin(every.fraction, few.fraction))
+            np.testing.assert_allclose(every.std_error[at], few.std_error, rtol=1e-9)
+
+    def test_no_error_where_a_package_interpolates(self):
+        curve = conventional_curve("cumulative_gain", "causalml", ranked(*made("late_treated")), max_points=100)
+        assert np.isnan(curve.std_error[1:9]).all()
+        assert not np.isnan(curve.std_error[10:]).any()
+
+
 class TestErrors:
     @pytest.mark.parametrize("convention", ["sklearn", "causal-ml", "Sklift"])
     def test_unknown_convention(self, convention):
