@@ -45,6 +45,13 @@ weights, and its derivatives are the influence function. They hold for a large s
 gain of treating everyone (causalml's, "sklift_no_negative") also needs that gain well away from zero. None is given for
 causalml's "autoc" rate: weights 1/q let the first few rows decide it (from 500 to 32,000 rows of a simulation its
 standard deviation fell by a quarter, that of a mean would fall to an eighth), so no normal interval is honest.
+
+Examples
+--------
+>>> from causalrec.evaluation import qini_score
+>>> y, uplift, treatment = [1, 0, 0, 1, 1, 0], [0.9, 0.8, 0.1, 0.2, 0.4, 0.3], [1, 0, 1, 0, 1, 0]
+>>> [round(float(qini_score(y, uplift, treatment, convention=c)), 4) for c in ("causalrec", "sklift", "causalml")]
+[0.2222, 0.7436, 0.619]
 """
 
 from __future__ import annotations
