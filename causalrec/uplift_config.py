@@ -100,7 +100,8 @@ class UpliftConfig(Section):
     which has a base of its own, those of the forest. ``members`` are the learners that ``learner: stacked`` weighs.
     ``champion_metric`` is what a new model must be shown to be better by; ``top_share`` is the share of effects at the
     top, of the lift share and of ``champion_metric: uplift_at_k``. With ``targeting`` the report has the profit by
-    share treated, and ``causalrec infer`` recommends by cost and budget.
+    share treated, and ``causalrec infer`` recommends by cost and budget. ``policy_tree_depth`` is how many questions
+    the report's policy tree asks of a unit; 0 for none.
     """
 
     enabled: bool = True
@@ -116,6 +117,7 @@ class UpliftConfig(Section):
     clip: Annotated[float, Field(gt=0, lt=0.5)] | None = None
     champion_metric: Literal["qini", "auuc", "autoc", "uplift_at_k"] = "qini"
     targeting: TargetingConfig | None = None
+    policy_tree_depth: Annotated[int, Field(strict=True, ge=0, le=3)] = 2
 
     @field_validator("params", mode="after")
     @classmethod

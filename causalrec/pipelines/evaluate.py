@@ -18,10 +18,10 @@ from causalrec.pipelines.ranking import Queries, score_ranking
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.session import Session, how_made, tracked
 from causalrec.pipelines.summary import RunSummary, findings, summarise
-from causalrec.pipelines.targeting import find_segments, profit
+from causalrec.pipelines.targeting import find_segments, policy_tree, profit
 from causalrec.pipelines.uplift import GROUPS, LOSSES, R_LOSS, Judged, Task, judge, named
 from causalrec.pipelines.uplift_metrics import JUDGED, true_scores
-from causalrec.pipelines.uplift_summary import PROFIT, SEGMENTS
+from causalrec.pipelines.uplift_summary import PROFIT, SEGMENTS, TREE
 from causalrec.report import SummaryRow, render_report, write_report
 from causalrec.tracking import Stage
 
@@ -140,6 +140,9 @@ def _target(
         session.run.write_segments(rule)
     if why:
         session.note(why)
+    tree = policy_tree(frame, task, judged, config)
+    if tree is not None:
+        session.record(stage, {TREE: tree})
     if config.uplift.targeting is not None:
         session.record(stage, {PROFIT: profit(frame, predicted, task, judged, config)})
 

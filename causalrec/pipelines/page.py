@@ -11,7 +11,7 @@ from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLA
 from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
 from causalrec.pipelines.uplift_page import uplift_sections
-from causalrec.pipelines.uplift_summary import PROFIT, SEGMENT_MAP, SEGMENTS
+from causalrec.pipelines.uplift_summary import PROFIT, SEGMENT_MAP, SEGMENTS, TREE
 from causalrec.plots import (
     plot_ab,
     plot_balance,
@@ -22,6 +22,7 @@ from causalrec.plots import (
     plot_importances,
     plot_overlap,
     plot_placebo,
+    plot_policy_tree,
     plot_profit,
     plot_ranking,
     plot_segment_map,
@@ -52,6 +53,7 @@ _PLOTS: dict[str, Callable[..., Any]] = {
     CALIBRATION: plot_uplift_calibration,
     SEGMENTS: plot_segments,
     PROFIT: plot_profit,
+    TREE: plot_policy_tree,
     GROUPS: plot_group_effects,
     IMPORTANCES: plot_importances,
     OVERLAP: plot_overlap,
@@ -113,7 +115,7 @@ def _ranking(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Secti
         "were no candidates count against every order. Equal scores are ordered by item.",
     )
     columns = ["estimand", "model", "estimate", "ci_low", "ci_high", "n_obs", "n_without_positives"]
-    return Section("Ranker", text, _shown(figures, "ranking"), {"Metrics": table[columns]})
+    return Section("Ranker", text, _shown(figures, "ranking"), {"Metrics": table[columns]}, folded=("Metrics",))
 
 
 def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:

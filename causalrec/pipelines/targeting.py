@@ -13,10 +13,19 @@ from causalrec._schema import validated
 from causalrec._typing import BoolArray
 from causalrec.config import RunConfig
 from causalrec.exceptions import CausalRecError, ConfigError
+from causalrec.nuisance import arm_scores
 from causalrec.pipelines.bases import learner_name
 from causalrec.pipelines.uplift import Judged, Task
-from causalrec.policy import allocate, learn_segments, profit_curve
-from causalrec.results import NAN, ProfitCurveResult, SegmentRule, SegmentsResult, format_level, format_number
+from causalrec.policy import PolicyTree, allocate, learn_segments, profit_curve
+from causalrec.results import (
+    NAN,
+    PolicyTreeResult,
+    ProfitCurveResult,
+    SegmentRule,
+    SegmentsResult,
+    format_level,
+    format_number,
+)
 from causalrec.results.segments import PERSUADABLES, SLEEPING_DOGS
 from causalrec.uplift_config import TargetingConfig
 
@@ -85,6 +94,26 @@ def profit(
         value=money.value, cost=money.cost, label=learner_name(config.uplift),
         confidence_level=config.confidence_level, **judged.weighing,
     )  # fmt: skip
+
+
+def policy_tree(frame: pd.DataFrame, task: Task, judged: Judged, config: RunConfig) -> PolicyTreeResult | None:
+    """Whom to treat in a few questions, with the value of such a tree; None where none is asked for or can be learned.
+
+    By doubly robust scores of the units held out, each scored by a tree that did not see it; at the value and cost of
+    the config, else as if treatment cost nothing.
+    """
+    depth, money = config.uplift.policy_tree_depth, config.uplift.targeting
+    if not depth or judged.nuisance is None:
+        return None
+    y, treatment = frame[task.outcome].to_numpy(), frame[task.treatment].to_numpy()
+    scores = replace(arm_scores(y, treatment, nuisance=judged.nuisance), labels=task.arms)
+    worth = {} if money is None else {"value": money.value, "cost": money.cost}
+    try:
+        return PolicyTree(depth, **worth).cross_evaluate(
+            frame[list(task.covariates)], scores, random_state=config.seed, confidence_level=config.confidence_level
+        )
+    except CausalRecError:  # too few units to split
+        return None
 
 
 def chosen_targeting(configured: TargetingConfig | None, given: Mapping[str, float]) -> TargetingConfig | None:

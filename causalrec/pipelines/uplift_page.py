@@ -10,7 +10,15 @@ import pandas as pd
 
 from causalrec.pipelines.uplift import AIPW, BOOSTING, GROUPS, IMPORTANCES, LOSSES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
-from causalrec.pipelines.uplift_summary import PROFIT, SEGMENT_MAP, SEGMENTS, profit_sentence, segments_sentence
+from causalrec.pipelines.uplift_summary import (
+    PROFIT,
+    SEGMENT_MAP,
+    SEGMENTS,
+    TREE,
+    profit_sentence,
+    segments_sentence,
+    tree_sentence,
+)
 from causalrec.report import Section
 from causalrec.results import (
     BoostingCurveResult,
@@ -18,6 +26,7 @@ from causalrec.results import (
     GroupEffectsResult,
     ImportanceResult,
     LearnerComparisonResult,
+    PolicyTreeResult,
     ProfitCurveResult,
     Result,
     SegmentsResult,
@@ -118,7 +127,7 @@ def _loss_text(losses: LearnerComparisonResult) -> str:
 
 
 def _whom(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:
-    segments, profit = results.get(SEGMENTS), results.get(PROFIT)
+    segments, profit, tree = (results.get(name) for name in (SEGMENTS, PROFIT, TREE))
     text, tables = [], {}
     if isinstance(segments, SegmentsResult):
         text += [
@@ -130,7 +139,9 @@ def _whom(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section 
         tables["Who they are"] = segments.profile().groupby("segment", sort=False).head(_PROFILE_ROWS)
     if isinstance(profit, ProfitCurveResult):
         text.append(f"{profit_sentence(profit)} The range of the best share counts that these data chose it.")
-    found = _shown(figures, SEGMENTS, SEGMENT_MAP, PROFIT)
+    if isinstance(tree, PolicyTreeResult):
+        text.append(tree_sentence(tree))
+    found = _shown(figures, SEGMENTS, SEGMENT_MAP, PROFIT, TREE)
     return Section("Whom to treat", tuple(text), found, tables, ("Who they are",)) if text else None
 
 

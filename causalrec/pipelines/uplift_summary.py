@@ -11,6 +11,7 @@ from causalrec.results import (
     NAN,
     ChampionResult,
     EffectResult,
+    PolicyTreeResult,
     ProfitCurveResult,
     Result,
     SegmentsResult,
@@ -20,7 +21,7 @@ from causalrec.results import (
 from causalrec.results.base import pvalue_text, written_interval
 from causalrec.results.segments import PERSUADABLES, SLEEPING_DOGS
 
-SEGMENTS, PROFIT = "uplift_segments", "uplift_profit"  # names of results
+SEGMENTS, PROFIT, TREE = "uplift_segments", "uplift_profit", "uplift_policy_tree"  # names of results
 SEGMENT_MAP = f"{SEGMENTS}_map"  # and of a figure
 
 
@@ -114,6 +115,17 @@ def profit_sentence(found: ProfitCurveResult) -> str:
     return (
         f"Profit per unit is highest with {best} treated; treating the {found.rule_share:.0%} whose predicted value is "
         f"above the cost earns {rule} ({pvalue_text(found.rule_profit_pvalue)}), treating everybody {everybody}."
+    )
+
+
+def tree_sentence(found: PolicyTreeResult) -> str:
+    """What a few questions are worth beside treating nobody and everybody."""
+    nobody, everybody = (
+        written_interval(found.gain[k], found.gain_ci_low[k], found.gain_ci_high[k]) for k in (0, -1)
+    )  # fmt: skip
+    return (
+        f"A policy tree of at most {found.depth} questions treats {found.arm_share[-1]:.0%} of people and earns "
+        f"{nobody} per unit more than treating nobody, {everybody} more than treating everybody ({found.evaluated})."
     )
 
 

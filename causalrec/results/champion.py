@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from causalrec.results.base import format_interval, format_level, format_number, pvalue_text
+from causalrec.results.base import format_interval, format_level, format_metric, format_number, pvalue_text
 from causalrec.results.effects import EffectResult
 
 ChampionVerdict = Literal["better", "worse", "cannot tell", "cannot score"]
@@ -71,7 +71,8 @@ class ChampionResult(EffectResult):
             return f"{pair}: no comparison, since the champion cannot score these rows ({self.reason})"
         word = {"better": "better", "worse": "worse", "cannot tell": "cannot tell which is better"}[self.verdict]
         level = f"{format_level(self.confidence_level)} interval of the paired difference"
-        scores = f"{self.metric} {format_number(self.own_score)} against {format_number(self.champion_score)}"
+        own, other = format_number(self.own_score), format_number(self.champion_score)
+        scores = f"{format_metric(self.metric)} {own} against {other}"
         return f"{pair}: {word} ({scores}; {level}: {self.difference}; n = {self.n_obs:,})"
 
     def _became(self) -> str:

@@ -32,7 +32,12 @@ def small_marketplace(place: Path, **changes: Any) -> RunConfig:
         "tracking": {"uri": f"sqlite:///{place / 'mlflow.db'}"},
         "average_effect": {"outcome": "spend", "n_placebo": 20},
         "ranker": {"k": 10, "horizon": "7d", "train_cutoffs": 2, "params": {"n_estimators": 20, "n_jobs": 1}},
-        "uplift": {"outcome": "converted", "n_folds": 2, "params": {"n_jobs": 1, "n_estimators": 40}},
+        "uplift": {
+            "outcome": "converted",
+            "n_folds": 2,
+            "params": {"n_jobs": 1, "n_estimators": 40},
+            "targeting": {"value": 25, "cost": 0.5},
+        },
     }
     return parse_config(raw | changes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,15 @@ from causalrec.pipelines.infer import infer
 from causalrec.pipelines.rundir import RunDirectory
 from causalrec.pipelines.summary import RunSummary
 from causalrec.pipelines.train import train
-from causalrec.results import ChampionResult, EffectResult, RankingResult
+from causalrec.policy import profit_curve
+from causalrec.results import (
+    ChampionResult,
+    EffectResult,
+    PolicyTreeResult,
+    ProfitCurveResult,
+    RankingResult,
+    SegmentsResult,
+)
 
 from .conftest import small_marketplace
 
@@ -84,10 +93,15 @@ def test_report_is_one_page_with_every_number_and_figure(evaluated: RunSummary) 
     for row in evaluated.rows:
         for cell in row.cells():
             assert cell in html.replace("&#43;", "+").replace("&lt;", "<"), cell
-    assert html.count("data:image/png;base64,") == 11
+    # One of the ranker, four of what the model is worth, four of whom to treat, two of what it is made of, and four of
+    # the average effect and one of the A/B test.
+    assert html.count("data:image/png;base64,") == 16
     for caption in ("Effects by group, doubly robust", "Losses that need no truth", "Sizes that the data chose"):
         assert caption in html
-    for title in ("Ranker", "Uplift", "Average effect", "A/B test", "How it was made"):
+    for title in (
+        "Ranker", "Uplift", "Are the predicted effects right?", "Whom to treat", "The uplift model", "Average effect",
+        "A/B test", "How it was made",
+    ):  # fmt: skip
         assert f"<h2>{title}</h2>" in html
 
 
@@ -125,14 +139,14 @@ def test_champion_changes_only_for_a_model_shown_to_be_better_or_when_asked(
         for learner in ("s", "x")
     )  # fmt: skip
     found: dict[str, RunSummary] = {}
-    for version, config, best in (("1", weak, "1"), ("2", strong, "2"), ("3", weak, "2")):
-        found[version] = evaluate(RunDirectory(train(config).path))
-        assert champion(config, "uplift") == best
+    for version, config, asked in (("1", weak, False), ("2", strong, False), ("3", weak, True)):
+        found[version] = evaluate(RunDirectory(train(config).path), promote=asked)
+        assert champion(config, "uplift") == version
     assert "uplift_over_champion" not in found["1"].results
     better, worse = (found[version].results["uplift_over_champion"] for version in ("2", "3"))
     assert isinstance(better, ChampionResult)
     assert isinstance(worse, ChampionResult)
-    assert (better.verdict, worse.verdict, better.promoted, worse.promoted) == ("better", "worse", True, False)
+    assert (better.verdict, worse.verdict, better.promoted, worse.promoted) == ("better", "worse", True, True)
     assert not better.favoured  # the same units were held out
     assert worse.estimate == pytest.approx(-better.estimate)
     qini = found["2"].results["qini"]
@@ -141,8 +155,6 @@ def test_champion_changes_only_for_a_model_shown_to_be_better_or_when_asked(
     assert better.estimate == pytest.approx(better.own_score - better.champion_score, abs=1e-12)
     assert any("better" in sentence and "version 1" in sentence for sentence in found["2"].findings)
     assert better.difference in found["2"].report.read_text(encoding="utf-8")  # type: ignore[union-attr]
-    evaluate(RunDirectory(found["3"].path), promote=True)
-    assert champion(weak, "uplift") == "3"
     client = mlflow.MlflowClient(weak.tracking.uri)
     assert "as was asked for" in client.get_model_version("test_uplift", "3").tags["verdict"]
     (run,) = client.search_runs(
@@ -181,10 +193,54 @@ def test_champion_of_other_data_is_scored_on_the_new_rows(tmp_path: Path) -> Non
     assert ranker.own_score - ranker.champion_score == pytest.approx(ranker.estimate, abs=1e-12)
 
 
-def test_infer_scores_what_was_held_out(trained: RunSummary) -> None:
+def test_segments_profit_and_a_policy_tree_are_those_of_the_units_held_out(
+    trained: RunSummary, evaluated: RunSummary, config: RunConfig
+) -> None:
     run = RunDirectory(trained.path)
-    found = infer(run)
+    holdout = run.frame("holdout/uplift")
+    assert holdout is not None
+    scores = run.model("uplift").predict(holdout)
+    segments, profit = evaluated.results["uplift_segments"], evaluated.results["uplift_profit"]
+    assert isinstance(segments, SegmentsResult)
+    assert isinstance(profit, ProfitCurveResult)
+    assert (segments.control, segments.treatment) == ("top_sellers", "personalised")
+    rule = RunDirectory(trained.path / "evaluation").segments()
+    assert rule == segments.rule
+    labels = rule.assign(scores["uplift"], scores["outcome_if_control"])
+    assert dict(zip(segments.segment, segments.n, strict=True)) == pd.Series(labels).value_counts().to_dict()
+    money = config.uplift.targeting
+    assert money is not None
+    expected = profit_curve(
+        holdout["converted"], scores["uplift"], holdout["variant"], value=money.value, cost=money.cost
+    )
+    assert profit.rule_profit == expected.rule_profit
+    np.testing.assert_array_equal(profit.profit, expected.profit)
+    tree = evaluated.results["uplift_policy_tree"]
+    assert isinstance(tree, PolicyTreeResult)
+    assert (tree.evaluated, tree.n_obs, list(tree.arm)) == (
+        "cross-validated",
+        len(holdout),
+        ["top_sellers", "personalised"],
+    )
+
+
+def test_infer_scores_what_was_held_out(trained: RunSummary, evaluated: RunSummary) -> None:
+    assert evaluated.path == trained.path
+    run = RunDirectory(trained.path)
+    found = infer(run, targeting={"value": 30, "cost": 0.5, "budget": 20})
     path, scores = found.outputs["uplift"]
+    advice = found.recommendations
+    assert advice is not None
+    assert list(scores.columns[3:]) == [
+        "uplift", "outcome_if_control", "uplift_segment", "action", "cost", "expected_gain",
+    ]  # fmt: skip
+    best = scores["uplift"].nlargest(40).index  # of those whom treatment is not shown to harm
+    allowed = scores["uplift_segment"] != "sleeping dogs"
+    assert set(scores.index[scores["action"] == "personalised"]) == set(best[allowed[best]])
+    assert advice.spend == scores["cost"].sum() <= 20
+    assert advice.gain == pytest.approx(scores["expected_gain"].sum())
+    assert advice.basis[-1] == json.loads((run.path / "evaluation" / "run.json").read_text())["uplift_verdict"]
+    assert advice.counts[["top_sellers", "personalised"]].to_numpy().sum() == len(scores)
     assert path == trained.path / "scores" / "uplift.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(path), scores)
     holdout = run.frame("holdout/uplift")
