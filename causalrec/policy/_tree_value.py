@@ -73,9 +73,13 @@ def tree_result(
     costs: FloatArray,
     level: float,
     evaluated: str,
+    raised: float,
     method: str,
 ) -> PolicyTreeResult:
-    """The value of giving rows the arms ``codes``, and what the tree does in the leaves ``place``."""
+    """The value of giving rows the arms ``codes``, with errors times ``raised``, and what the tree does in its leaves.
+
+    ``place`` is each row's leaf; ``codes`` may be the arms of other trees.
+    """
     z = float(stats.norm.isf((1 - level) / 2))
     k, flatters = len(scores.labels), evaluated == "training rows"
     arms = np.eye(k)
@@ -84,8 +88,8 @@ def tree_result(
     for code in range(k):
         other, of_other = net_value(scores, np.broadcast_to(arms[code], (len(codes), k)), worth, costs)
         gain[code] = value - other
-        errors[code] = NAN if flatters else scores.error(influence - of_other)
-    error = NAN if flatters else scores.error(influence)
+        errors[code] = NAN if flatters else raised * scores.error(influence - of_other)
+    error = NAN if flatters else raised * scores.error(influence)
     with np.errstate(divide="ignore", invalid="ignore"):
         pvalue = np.where(errors > 0, 2 * stats.norm.sf(np.abs(gain) / errors), NAN)
     return PolicyTreeResult(

@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression
 
 from causalrec.evaluation import policy_value
 from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError
-from causalrec.nuisance import arm_scores, fit_nuisances
+from causalrec.nuisance import arm_scores, fit_nuisances, make_folds
 from causalrec.policy import PolicyTree
 from causalrec.policy._tree_grid import level_column, number_column, spread_cuts
 
@@ -294,3 +294,24 @@ def _cover(held_out: bool, reps: int, effect: float) -> float:
 def test_held_out_values_cover_the_truth(effect):
     cover = _cover(True, 400, effect)
     assert stats.binom.ppf(0.001, 400, 0.95) / 400 <= cover <= stats.binom.ppf(0.999, 400, 0.95) / 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("effect", [0.0, 0.5])
+def test_cross_validated_values_cover_those_of_the_folds_trees(effect):
+    inside, reps, n = 0, 200, 400
+    for seed in range(reps):
+        rng = np.random.default_rng(seed)
+        X, t = rng.uniform(-1, 1, (n, 3)), rng.integers(0, 2, n)
+        y = X[:, 1] + effect * X[:, 0] * t + rng.normal(size=n)
+        table = arm_scores(y, t, propensity=0.5).table()
+        tree = PolicyTree(1, n_cuts=20)
+        found = tree.cross_evaluate(X, table)
+        fresh = np.random.default_rng(10**6 + seed).uniform(-1, 1, (20_000, 3))
+        folds = make_folds(np.zeros(n, dtype=np.int64), 5, labels=(0, 1))
+        truth = 0.0
+        for k in range(5):
+            part = PolicyTree(1, n_cuts=20).fit(X[folds != k], table[folds != k])
+            truth += (effect * fresh[:, 0] * part.predict(fresh)).mean() * (folds == k).mean()
+        inside += found.gain_ci_low[0] <= truth <= found.gain_ci_high[0]
+    assert inside / reps >= stats.binom.ppf(0.001, reps, 0.95) / reps
