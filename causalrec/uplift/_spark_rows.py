@@ -14,14 +14,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrec._validation import CovariateForm, check_columns, check_not_empty, check_treatment, list_some
-from causalrec.exceptions import CausalRecError, ColumnError, EngineError, OutcomeError, OverlapError, TreatmentError
+from causalrec._validation import CovariateForm, check_columns, list_some
+from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.nuisance.folds import check_arm_rows, check_training_rows
-from causalrec.nuisance.propensity import known_propensity
+from causalrec.nuisance.spark_rows import (
+    NUMBERS,
+    Propensity,
+    by_treatment,
+    check_numbers,
+    check_scan,
+    column_types,
+    plain_columns,
+    propensity_values,
+    quoted,
+    scan_columns,
+)
 
-_MOST_ARMS = 100
 _MOST_CATEGORIES = 10_000
-_NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean")
 
 
 @dataclass(frozen=True)
@@ -31,16 +40,14 @@ class Asked:
     outcome: str
     treatment: str
     covariates: tuple[str, ...]
-    propensity: float | str | Mapping[Any, float | str] | None = None
+    propensity: Propensity = None
     sample_weight: str | None = None
     groups: str | None = None
 
     @property
     def propensities(self) -> list[float | str]:
         """Known propensities: of the second of two arms, or one an arm."""
-        if isinstance(self.propensity, Mapping):
-            return list(self.propensity.values())
-        return [] if self.propensity is None else [self.propensity]
+        return propensity_values(self.propensity)
 
 
 @dataclass(frozen=True)
@@ -92,25 +99,6 @@ def check_fold_rows(rows: Rows, n_folds: int) -> None:
     for row in rows.frame.sparkSession.sql(query, rows=rows.frame).toArrow().to_pylist():
         table[row["arm"], row["fold"]] = row["n"]
     check_training_rows(table, rows.labels)
-
-
-def quoted(name: str) -> str:
-    """A column's name in Spark's SQL."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def check_spark_frame(frame: Any) -> None:
-    """Raise for a frame in memory."""
-    if not hasattr(frame, "sparkSession"):
-        raise CausalRecError(
-            f"found a {type(frame).__name__}; expected a Spark DataFrame. For rows in memory use the learners of "
-            "causalrec.uplift."
-        )
-    if type(frame).__module__.startswith("pyspark.sql.connect"):
-        raise EngineError(
-            "this frame is of Spark Connect, which gives no access to the tasks that XGBoost runs in. Open the session "
-            "without it (SparkSession.builder.master)."
-        )
 
 
 def read_rows(frame: Any, asked: Asked, *, control: Any, n_folds: int = 1, random_state: int = 0) -> Rows:
@@ -165,13 +153,9 @@ def _check_frame(frame: Any, asked: Asked) -> dict[str, str]:
             f"covariates hold {list_some(both)}, which is also the outcome, the treatment or the weight. Leave it out: "
             "a covariate is known before the treatment."
         )
-    types = {name: kind.split("(")[0] for name, kind in frame.dtypes}
-    for name in (asked.outcome, asked.sample_weight, *columns):
-        if name is not None and types[name] not in _NUMBERS:
-            raise OutcomeError(
-                f"column {name!r} is of type {types[name]}; expected numbers or booleans. Cast it first."
-            )
-    if strange := [name for name in asked.covariates if types[name] not in (*_NUMBERS, "string")]:
+    types = column_types(frame)
+    check_numbers(types, [asked.outcome, asked.sample_weight, *columns])
+    if strange := [name for name in asked.covariates if types[name] not in (*NUMBERS, "string")]:
         raise ColumnError(
             f"frame: column{'s' * (len(strange) > 1)} {list_some(strange)} of type {types[strange[0]]}; a base learner "
             "on Spark takes numbers, booleans and text, which are categories. Cast it, or leave it out."
@@ -181,136 +165,49 @@ def _check_frame(frame: Any, asked: Asked) -> dict[str, str]:
 
 def _plain(asked: Asked, types: Mapping[str, str]) -> list[str]:
     """The columns under our names; covariates in the 4 bytes a number that XGBoost keeps."""
-    columns = [f"{quoted(asked.treatment)} AS treatment", f"CAST({quoted(asked.outcome)} AS DOUBLE) AS outcome"]
-    if asked.sample_weight is not None:
-        columns.append(f"CAST({quoted(asked.sample_weight)} AS DOUBLE) AS weight")
-    if asked.groups is not None:
-        columns.append(f"{quoted(asked.groups)} AS groups")
-    for i, value in enumerate(asked.propensities):
-        columns.append(f"CAST({quoted(value) if isinstance(value, str) else repr(float(value))} AS DOUBLE) AS p{i}")
+    columns = plain_columns(
+        outcome=asked.outcome, treatment=asked.treatment, sample_weight=asked.sample_weight, groups=asked.groups,
+        propensity=asked.propensity,
+    )  # fmt: skip
     for i, name in enumerate(asked.covariates):
         columns.append(f"{quoted(name) if types[name] == 'string' else f'CAST({quoted(name)} AS FLOAT)'} AS x{i}")
     return columns
 
 
-def _infinite(column: str) -> str:
-    return f"COALESCE(NOT (abs({column}) < double('infinity')), true)"
-
-
 def _scan(plain: Any, asked: Asked, text: Sequence[int]) -> list[dict[str, Any]]:
     """A row of counts for every arm."""
-    weight = "weight" if asked.sample_weight is not None else "1"
-    columns = [
-        "treatment", "COUNT(*) AS n", f"COUNT_IF({_infinite('outcome')}) AS bad",
-        "COUNT_IF(outcome NOT IN (0, 1)) AS odd", "MIN_BY(outcome, outcome IN (0, 1)) AS example",
-        f"COUNT_IF({_infinite(weight)}) AS bad_weight", f"COUNT_IF({weight} < 0) AS negative",
-        f"COUNT_IF({weight} > 0) AS weighty",
-    ]  # fmt: skip
-    if asked.groups is not None:
-        columns.append("COUNT_IF(groups IS NULL) AS no_group")
-    shares = [f"p{i}" for i in range(len(asked.propensities))]
-    columns += [f"COUNT_IF(NOT COALESCE({p} > 0 AND {p} < 1, false)) AS bad_{p}" for p in shares]
-    if len(shares) > 1:
-        columns.append(f"COUNT_IF(abs({' + '.join(shares)} - 1) > 1e-6) AS off")
+    columns = scan_columns(
+        weighted=asked.sample_weight is not None, grouped=asked.groups is not None, n_shares=len(asked.propensities)
+    )
+    columns += ["COUNT_IF(outcome NOT IN (0, 1)) AS odd", "MIN_BY(outcome, outcome IN (0, 1)) AS example"]
     for i in range(len(asked.covariates)):
         # A float that is not missing and as far as infinity; NaN counts as the largest number in Spark.
         finite = f"COUNT_IF(abs(x{i}) = float('infinity')) AS infinite{i}"
         columns.append(f"approx_count_distinct(x{i}) AS distinct{i}" if i in text else finite)
-    query = f"SELECT {', '.join(columns)} FROM {{rows}} GROUP BY treatment ORDER BY n DESC LIMIT {_MOST_ARMS + 1}"
-    found: list[dict[str, Any]] = plain.sparkSession.sql(query, rows=plain).toArrow().to_pylist()
-    return found
+    return by_treatment(plain, columns)
 
 
 def _check_scan(found: list[dict[str, Any]], asked: Asked, text: Sequence[int], control: Any) -> tuple[Any, ...]:
     """The arms, control first, after all checks of values."""
-    total = (
-        {name: sum(row[name] for row in found) for name in found[0] if name not in ("treatment", "example")}
-        if found
-        else {}
-    )
-    n = total.get("n", 0)
-    check_not_empty(n, where="frame")
-    labels = _check_arms(found, n, asked.treatment, control)
-    if total["bad"]:
-        raise OutcomeError(
-            f"outcome {asked.outcome!r}: {total['bad']} of {n} values are missing or infinite. "
-            "Drop those rows or fill them in a way that you can defend; causalrec does not guess."
-        )
-    _check_weights(found, total, n, asked)
-    _check_shares(total, n, asked, labels)
-    if total.get("no_group"):
-        raise CausalRecError(
-            f"groups: {total['no_group']} of {n} values are missing. Every row belongs to a group, such as its user; "
-            "give rows without one a value of their own."
-        )
+    labels = check_scan(
+        found, outcome=asked.outcome, treatment=asked.treatment, sample_weight=asked.sample_weight,
+        propensity=asked.propensity, control=control,
+    )  # fmt: skip
+    check_arm_rows({row["treatment"]: row["n"] for row in found})
+    n = sum(row["n"] for row in found)
     for i, name in enumerate(asked.covariates):
         if i in text and max(row[f"distinct{i}"] for row in found) > _MOST_CATEGORIES:
             raise ColumnError(
                 f"covariate {name!r} holds text of more than {_MOST_CATEGORIES:,} values, too many for categories. "
                 "Leave it out if it is a name or a key; else group its rare values."
             )
-        if i not in text and total[f"infinite{i}"]:
+        bad = 0 if i in text else sum(row[f"infinite{i}"] for row in found)
+        if bad:
             raise CausalRecError(
-                f"covariate {name!r}: {total[f'infinite{i}']} of {n} values are infinite as 4-byte floats, which "
+                f"covariate {name!r}: {bad} of {n} values are infinite as 4-byte floats, which "
                 "XGBoost cannot split. Make them missing (null), or bound them."
             )
     return labels
-
-
-def _check_arms(found: list[dict[str, Any]], n: int, treatment: str, control: Any) -> tuple[Any, ...]:
-    arms = [row["treatment"] for row in found]
-    if missing := sum(row["n"] for row in found if pd.isna(row["treatment"])):
-        raise TreatmentError(f"treatment: {missing} of {n} values are missing. Drop those rows first.")
-    if len(arms) > _MOST_ARMS:
-        raise TreatmentError(
-            f"treatment: column {treatment!r} holds more than {_MOST_ARMS} values, such as {list_some(arms, 3)}; "
-            "expected 0/1 or a few arms. Check the column."
-        )
-    if len(arms) == 1:
-        raise TreatmentError(
-            f"treatment: found only {arms[0]!r} in {n} rows; an effect needs two arms. Check the filter or the split."
-        )
-    _, labels = check_treatment(arms, control=control)
-    check_arm_rows({row["treatment"]: row["n"] for row in found})
-    return labels
-
-
-def _check_weights(found: list[dict[str, Any]], total: Mapping[str, int], n: int, asked: Asked) -> None:
-    if total["bad_weight"]:
-        raise OutcomeError(
-            f"sample_weight {asked.sample_weight!r}: {total['bad_weight']} of {n} values are missing or infinite. Drop "
-            "those rows, or give them a weight."
-        )
-    if total["negative"]:
-        raise CausalRecError(f"sample_weight has {total['negative']} negative values; weights must be >= 0.")
-    for row in found:
-        if not row["weighty"]:
-            raise TreatmentError(
-                f"arm {row['treatment']!r} has no weight in any of its {row['n']} rows; check sample_weight."
-            )
-
-
-def _check_shares(total: Mapping[str, int], n: int, asked: Asked, labels: tuple[Any, ...]) -> None:
-    if asked.propensity is None:
-        return
-    # What is no number stands for itself as an even share, so that names and shapes are checked as on arrays.
-    if isinstance(asked.propensity, Mapping):
-        columns = any(isinstance(value, str) for value in asked.propensity.values())
-        share = {arm: 1 / len(labels) if columns else value for arm, value in asked.propensity.items()}
-        known_propensity(share, labels, n_rows=1)
-    else:
-        known_propensity(0.5 if isinstance(asked.propensity, str) else asked.propensity, labels, n_rows=1)
-    bad = max(total[f"bad_p{i}"] for i in range(len(asked.propensities)))
-    if bad:
-        raise OverlapError(
-            f"propensity: {bad} of {n} values are not strictly between 0 and 1. A unit that is certain to be "
-            "(un)treated has no comparison; drop those rows and say so, or pass the design's true probability."
-        )
-    if total.get("off"):
-        raise CausalRecError(
-            f"propensity: the probabilities of {total['off']} of {n} rows do not sum to 1 over the arms. Pass P(arm "
-            "given X) of every arm."
-        )
 
 
 def _categories(plain: Any, i: int) -> list[str]:
