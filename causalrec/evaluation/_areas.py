@@ -15,8 +15,16 @@ def area_value(ranked: Ranked, centre: float) -> float:
     """
     if centre == 0.5 and ranked.constant:
         return 0.0
-    value = ranked.gamma if ranked.unweighted else ranked.weight * ranked.gamma
-    return float((1 - centre) * value.sum() - value @ ranked.rank) / ranked.n
+    n = ranked.n
+    if ranked.unweighted and not ranked.tied:
+        total, by_rank = 0.0, 0.0
+        for start, gamma in ranked.gamma_blocks():
+            total += float(gamma.sum())
+            gamma *= np.arange(start + 0.5, start + len(gamma))
+            by_rank += float(gamma.sum())  # not a dot product: its threads cost more than they save
+        return ((1 - centre) * total - by_rank / n) / n
+    value = ranked.weight * ranked.gamma
+    return float((1 - centre) * value.sum() - value @ ranked.rank) / n
 
 
 def area_score(ranked: Ranked, centre: float) -> tuple[float, FloatArray]:
@@ -72,7 +80,7 @@ def toc_mean(ranked: Ranked) -> tuple[float, FloatArray]:
 def _finished(ranked: Ranked, influence: FloatArray, multiplier: FloatArray) -> FloatArray:
     """With the terms of the estimated shares, and brought to a sum of zero."""
     for slope, share in ranked.share_terms:
-        influence -= float(multiplier @ slope) / ranked.n * share
+        influence -= float((multiplier * slope).sum()) / ranked.n * share
     influence -= ranked.weight * (influence.sum() / ranked.n)
     return influence
 

@@ -8,6 +8,7 @@ may be subtracted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,13 +17,12 @@ import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_vector
-from causalrec.evaluation._sorting import falling_order
+from causalrec.evaluation._sorting import BLOCK, falling_order
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.nuisance.arm_scores import ArmScores, influence_error
 
 # Share of the units on either side of a cut over which the slope of the gain curve is taken.
 _WINDOW = 0.05
-_BLOCK = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,20 +108,30 @@ class Ranked:
     @cached_property
     def gamma(self) -> FloatArray:
         """Scores of the effect, shape (n,)."""
+        return self._effect()[self.order]
+
+    def gamma_blocks(self) -> Iterator[tuple[int, FloatArray]]:
+        """``gamma`` in pieces that stay in the processor's cache, each with its first place."""
+        effect = self._effect()
+        for start in range(0, self.n, BLOCK):
+            yield start, effect[self.order[start : start + BLOCK]]
+
+    def _effect(self) -> FloatArray:
+        """Scores of the effect in the order of the caller's rows."""
         scores = self.scores
         if self.doubly_robust or scores.propensity.strides[0] != 0:
-            return scores.effect(self.code)[self.order]
+            return scores.effect(self.code)
         # The same from tables of k numbers: no array of (n, k), and one pass.
         factor = np.zeros(len(scores.labels))
         factor[self.code], factor[0] = 1 / self.propensity(1), -1 / self.propensity(0)
         shift = self.mean(1) - self.mean(0) - factor * scores.means
-        gamma = np.empty(len(scores.y))
-        for start in range(0, len(gamma), _BLOCK):  # blocks stay in the processor's cache
-            rows = slice(start, start + _BLOCK)
-            codes, out = scores.codes[rows], gamma[rows]
+        effect = np.empty(len(scores.y))
+        for start in range(0, len(effect), BLOCK):
+            rows = slice(start, start + BLOCK)
+            codes, out = scores.codes[rows], effect[rows]
             np.multiply(factor[codes], scores.y[rows], out=out)
             out += shift[codes]
-        return gamma[self.order]
+        return effect
 
     @cached_property
     def group_end(self) -> IntArray:
@@ -210,10 +220,10 @@ def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None) -> Ranked:
     """
     code = scores.arm_code(arm)
     score = _finite(_column(uplift, code, len(scores.labels)), len(scores.y))
-    low = float(scores.y.min())
-    if low == scores.y.max():
+    first = float(scores.y[0])
+    if (scores.y[:BLOCK] == first).all() and (scores.y == first).all():
         raise OutcomeError(
-            f"y is {low:g} in all {len(scores.y)} rows, so no unit can gain more than another. Check that it is the "
+            f"y is {first:g} in all {len(scores.y)} rows, so no unit can gain more than another. Check that it is the "
             "outcome you mean."
         )
     order, tied = falling_order(score)

@@ -7,6 +7,7 @@ import numpy as np
 from causalrec._typing import FloatArray, IntArray
 
 _SMALL = 4096  # below it the plain sort is as fast
+BLOCK = 16_384
 _FEW = 100  # one in so many
 _MOST = np.int64(2**63 - 1)
 
@@ -37,31 +38,35 @@ def falling_order(score: FloatArray) -> tuple[IntArray, bool]:
     if n < _SMALL:
         return _indirect(score, np.argsort(-score, kind="stable"))
     bits = int(n - 1).bit_length()
-    key = _falling_integers(score)
-    key >>= bits
-    key <<= bits
-    order = np.arange(n)
-    key |= order
+    mask = np.int64(2**bits - 1)
+    key = np.empty(n, dtype=np.int64)
+    for start in range(0, n, BLOCK):  # blocks stay in the processor's cache
+        part = key[start : start + BLOCK]
+        part[:] = _falling_integers(score[start : start + BLOCK])
+        part &= ~mask
+        part |= np.arange(start, start + len(part))
     key.sort()
-    np.bitwise_and(key, np.int64(2**bits - 1), out=order)
-    key >>= bits
-    same = np.flatnonzero(key[1:] == key[:-1])
+    same = np.concatenate([
+        np.flatnonzero((key[at + 1 : at + BLOCK + 1] ^ key[at : at + BLOCK][: n - 1 - at]) <= mask) + at
+        for at in range(0, n - 1, BLOCK)
+    ])  # fmt: skip
+    key &= mask  # the rows
     if len(same) == 0:
-        return order, False
+        return key, False
     if len(same) > n // _FEW:
-        found = score[order]
+        found = score[key]
         wrong = bool((found[1:] > found[:-1]).any())
-        return _indirect(score, np.argsort(-score) if wrong else order)
-    return order, _put_right(key, order, score, same)
+        return _indirect(score, np.argsort(-score) if wrong else key)
+    return key, _put_right(key, score, same)
 
 
 def _falling_integers(score: FloatArray) -> IntArray:
     """Integers that rise as the scores fall."""
-    key = (score + 0.0).view(np.int64)  # not -0.0, whose bits are others
+    key = (0.0 - score).view(np.int64)  # never -0.0, whose bits are others
     rest = key >> 63
     rest &= _MOST
     key ^= rest  # negative floats rise where their bits fall
-    return np.invert(key, out=key)
+    return key
 
 
 def _indirect(score: FloatArray, order: IntArray) -> tuple[IntArray, bool]:
@@ -69,14 +74,13 @@ def _indirect(score: FloatArray, order: IntArray) -> tuple[IntArray, bool]:
     return order, bool((found[1:] == found[:-1]).any())
 
 
-def _put_right(lead: IntArray, order: IntArray, score: FloatArray, same: IntArray) -> bool:
-    """Sort, in place, the runs of equal leading bits; whether any scores in them are equal."""
-    runs = np.unique(lead[same])
-    first, last = np.searchsorted(lead, runs, "left"), np.searchsorted(lead, runs, "right")
-    size = last - first
+def _put_right(order: IntArray, score: FloatArray, same: IntArray) -> bool:
+    """Sort, in place, the runs of rows of the ``same`` leading bits as the next; whether any scores are equal."""
+    begins = np.diff(same, prepend=same[0] - 2) > 1
+    first, size = same[begins], np.diff(np.flatnonzero(np.append(begins, True))) + 1
+    run = np.repeat(np.arange(len(first)), size)
     places = np.repeat(first - np.append(0, np.cumsum(size)[:-1]), size) + np.arange(size.sum())
     rows = order[places]
-    run = np.repeat(np.arange(len(runs)), size)
     rows = rows[np.lexsort((-score[rows], run))]
     order[places] = rows
     found = score[rows]

@@ -140,7 +140,7 @@ def influence_error(influence: FloatArray, clusters: IntArray | None = None, *, 
     """
     n = len(influence) if counts is None else int(np.count_nonzero(counts))
     if clusters is None:
-        return float(np.sqrt(influence @ influence / (n - 1) / n)) if n > 1 else NAN
+        return float(np.sqrt(np.einsum("i,i", influence, influence) / (n - 1) / n)) if n > 1 else NAN
     rows = np.bincount(clusters if counts is None else clusters[counts])
     groups = int(np.count_nonzero(rows))
     sums = np.bincount(clusters, weights=influence)
@@ -198,8 +198,7 @@ def arm_scores(
     n = len(outcome)
     codes, labels = check_treatment(treatment, n_rows=n, control=control)
     weight = _mean_one(sample_weight, n)
-    unit = sample_weight is None
-    sums = np.bincount(codes, weights=None if unit else weight, minlength=len(labels))
+    sums = _arm_sums(codes, weight, len(labels))
     for label, total in zip(labels, sums, strict=True):
         if total == 0:
             raise TreatmentError(f"arm {label!r} has no weight, and an effect needs every arm. Check sample_weight.")
@@ -209,7 +208,7 @@ def arm_scores(
     units = check_groups(clusters, n_rows=n, name="clusters", least=1)
     return ArmScores(
         y=outcome, codes=codes, labels=labels, weight=weight, clusters=units, propensity=shares,
-        outcomes=None, means=_arm_means(outcome, codes, weight, shares), shares_estimated=not given,
+        outcomes=None, means=_arm_means(outcome, codes, weight, shares, sums), shares_estimated=not given,
         method="inverse-probability scores around the arm means, "
         + ("known propensity" if given else "estimated share treated"),
     )  # fmt: skip
@@ -251,11 +250,22 @@ def _mean_one(sample_weight: Any, n: int) -> FloatArray:
     return np.asarray(weight * (np.count_nonzero(weight) / weight.sum()))
 
 
-def _arm_means(y: FloatArray, codes: IntArray, weight: FloatArray, propensity: FloatArray) -> FloatArray:
-    """Mean outcome of each arm with weights 1 / propensity scaled to a sum of one (Hájek)."""
+def _arm_sums(codes: IntArray, weight: FloatArray, n_arms: int) -> FloatArray:
+    """Weight of each arm."""
+    plain = weight.strides[0] == 0  # a count then
+    return np.bincount(codes, weights=None if plain else weight, minlength=n_arms).astype(np.float64)
+
+
+def _arm_means(
+    y: FloatArray, codes: IntArray, weight: FloatArray, propensity: FloatArray, sums: FloatArray | None = None
+) -> FloatArray:
+    """Mean outcome of each arm with weights 1 / propensity scaled to a sum of one (Hájek).
+
+    A propensity that is the same for all cancels; ``sums`` are the arms' weights, if known already.
+    """
     k = propensity.shape[1]
-    constant = propensity.strides[0] == 0  # then the propensity cancels
-    if constant and weight.strides[0] == 0:
-        return np.bincount(codes, weights=y, minlength=k) / np.bincount(codes, minlength=k)
-    inverse = weight if constant else weight / propensity[np.arange(len(y)), codes]
+    if propensity.strides[0] == 0:
+        total = _arm_sums(codes, weight, k) if sums is None else sums
+        return np.bincount(codes, weights=y if weight.strides[0] == 0 else weight * y, minlength=k) / total
+    inverse = weight / propensity[np.arange(len(y)), codes]
     return np.bincount(codes, weights=inverse * y, minlength=k) / np.bincount(codes, weights=inverse, minlength=k)
