@@ -154,7 +154,7 @@ def tell_segments(study: Study, ranking: Ranking) -> SegmentsResult:
         *text,
         tables={
             "Groups": found.groups(),
-            "Segments": found.to_frame().drop(columns=["std_error", "outcome_std_error"]),
+            "Segments": _segments(found),
             "Who they are: differences of a fifth of a standard deviation and more": wide,
         },
         figures={"segments": plot_segments(found), "segment_map": plot_segment_map(found)},
@@ -169,8 +169,8 @@ def tell_profit(study: Study, ranking: Ranking) -> tuple[ProfitCurveResult, pd.D
     rows = []
     for cost in (0.02, 0.05, MAIL, 0.15, 0.2):
         at = profit_curve(y, score, treatment, value=VISIT, cost=cost, label=MODEL, **known)
-        rows.append({"cost of an e-mail": cost, "best share": at.best_share, "from": at.best_share_low,
-                     "to": at.best_share_high, "profit by rule": at.rule_profit, "low": at.rule_profit_ci_low,
+        rows.append({"cost of an e-mail": cost, "best share": round(at.best_share, 3), "from": round(at.best_share_low, 3),
+                     "to": round(at.best_share_high, 3), "profit by rule": at.rule_profit, "low": at.rule_profit_ci_low,
                      "high": at.rule_profit_ci_high, "profit of all": at.all_profit})  # fmt: skip
     roi = incremental_roi(y, VISIT * score > MAIL, treatment, value=VISIT, cost=MAIL, **known)
     study.add(
@@ -218,6 +218,12 @@ def conclusions(
         else f"For spend, {mails.regret.best} is shown to beat the men's e-mail for everybody.",
     ]
     return lines
+
+
+def _segments(found: SegmentsResult) -> pd.DataFrame:
+    frame = found.to_frame()
+    lift = [format_interval(*row) for row in frame[["lift_share_ci_low", "lift_share_ci_high"]].itertuples(index=False)]
+    return frame[["segment", "n", "share", "effect", "ci_low", "ci_high", "lift_share"]].assign(lift_interval=lift)
 
 
 def _of_lately(found: ScorerComparisonResult) -> str:
