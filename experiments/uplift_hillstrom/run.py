@@ -169,9 +169,10 @@ def tell_profit(study: Study, ranking: Ranking) -> tuple[ProfitCurveResult, pd.D
     rows = []
     for cost in (0.02, 0.05, MAIL, 0.15, 0.2):
         at = profit_curve(y, score, treatment, value=VISIT, cost=cost, label=MODEL, **known)
-        rows.append({"cost of an e-mail": cost, "best share": round(at.best_share, 3), "from": round(at.best_share_low, 3),
-                     "to": round(at.best_share_high, 3), "profit by rule": at.rule_profit, "low": at.rule_profit_ci_low,
-                     "high": at.rule_profit_ci_high, "profit of all": at.all_profit})  # fmt: skip
+        shares = {"best share": at.best_share, "from": at.best_share_low, "to": at.best_share_high}
+        rows.append({"cost of an e-mail": cost, **{name: round(share, 3) for name, share in shares.items()},
+                     "profit by rule": at.rule_profit, "low": at.rule_profit_ci_low, "high": at.rule_profit_ci_high,
+                     "profit of all": at.all_profit})  # fmt: skip
     roi = incremental_roi(y, VISIT * score > MAIL, treatment, value=VISIT, cost=MAIL, **known)
     study.add(
         "What share is worth an e-mail?",
