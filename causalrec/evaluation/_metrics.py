@@ -80,8 +80,8 @@ class Choice:
 
 def check_share(value: Any, *, name: str) -> float:
     """Return a share in (0, 1]."""
-    if not 0 < value <= 1:
-        raise CausalRecError(f"{name} is {value}; expected a share in (0, 1], such as 0.1 for the top tenth.")
+    if not isinstance(value, int | float | np.number) or not 0 < value <= 1:
+        raise CausalRecError(f"{name} is {value!r}; expected a share in (0, 1], such as 0.1 for the top tenth.")
     return float(value)
 
 

@@ -8,7 +8,7 @@ may be subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_vector
+from causalrec._validation import check_vector, list_some
 from causalrec.evaluation._sorting import BLOCK, falling_order
 from causalrec.exceptions import CausalRecError, OutcomeError
 from causalrec.nuisance.arm_scores import ArmScores, influence_error
@@ -204,8 +204,8 @@ def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None) -> Ranked:
     Parameters
     ----------
     scores : ArmScores
-    uplift : array of shape (n,) or (n, k - 1)
-        Predicted effects; of a table the column of the arm is taken.
+    uplift : array of shape (n,) or (n, k - 1), or frame or mapping with a column for each arm other than control
+        Predicted effects; of a table the column of the arm is taken, by name where it has names.
     arm : label, optional
         The arm that is compared with control; needed where there are more than two arms.
 
@@ -219,7 +219,7 @@ def rank_units(scores: ArmScores, uplift: Any, *, arm: Any = None) -> Ranked:
         For predictions of another shape.
     """
     code = scores.arm_code(arm)
-    score = _finite(_column(uplift, code, len(scores.labels)), len(scores.y))
+    score = _finite(_column(uplift, code, scores.labels), len(scores.y))
     first = float(scores.y[0])
     if (scores.y[:BLOCK] == first).all() and (scores.y == first).all():
         raise OutcomeError(
@@ -241,13 +241,24 @@ def _finite(uplift: Any, n_rows: int) -> FloatArray:
     return check_vector(uplift, name="uplift", n_rows=n_rows)
 
 
-def _column(uplift: Any, code: int, n_arms: int) -> Any:
+def _column(uplift: Any, code: int, labels: tuple[Any, ...]) -> Any:
+    """The predictions of an arm: a vector, or its column of a table, by name where the table has names."""
+    named = uplift if isinstance(uplift, Mapping) else getattr(uplift, "columns", None)
+    if named is not None and len(named) > 1:
+        names, arms = list(named), list(labels[1:])
+        if set(names) == set(arms):
+            return uplift[labels[code]]
+        if names != list(range(len(arms))):  # the columns of a frame that was given none have numbers
+            raise CausalRecError(
+                f"uplift has the columns {list_some(names)}; expected one for each arm other than control: "
+                f"{list_some(arms)}."
+            )
     shape = np.shape(uplift)
     if len(shape) != 2 or shape[1] == 1:
         return uplift
-    if shape[1] != n_arms - 1:
+    if shape[1] != len(labels) - 1:
         raise CausalRecError(
-            f"uplift has shape {shape}; expected one value per row, or a column for each of the {n_arms - 1} arms "
+            f"uplift has shape {shape}; expected one value per row, or a column for each of the {len(labels) - 1} arms "
             "other than control."
         )
     return np.asarray(uplift)[:, code - 1]

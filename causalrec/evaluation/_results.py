@@ -63,7 +63,7 @@ def honest_error(influence: FloatArray, scores: ArmScores, clusters: IntArray | 
 def method_words(choice: Choice, scores: ArmScores) -> str:
     """How a metric and its standard error are computed."""
     if choice.of_peer:
-        return describe(choice.metric, choice.convention)
+        return describe(choice.metric, choice.convention) + (", clustered" if scores.clusters is not None else "")
     return f"{_how(choice, scores)}; {error_words(scores)}"
 
 

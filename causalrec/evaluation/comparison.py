@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from causalrec._typing import FloatArray
 from causalrec._validation import check_confidence_level, list_some, nearest
@@ -112,12 +111,13 @@ class _Scored:
 
 
 def _named(uplift: Any, baseline: str | None) -> list[tuple[str, Any]]:
-    if not isinstance(uplift, Mapping | pd.DataFrame):
+    frame = getattr(uplift, "columns", None)  # of pandas or Polars
+    if frame is None and not isinstance(uplift, Mapping):
         raise CausalRecError(
             f"uplift is of type {type(uplift).__name__}; expected a mapping of names to predictions, such as "
             '{"new": ..., "old": ...}.'
         )
-    named = [(str(name), uplift[name]) for name in uplift]
+    named = [(str(name), uplift[name]) for name in (uplift if frame is None else frame)]
     if len(named) < 2 or len({name for name, _ in named}) < len(named):
         raise CausalRecError(
             f"found the scorers {list_some(name for name, _ in named) or 'none'}; expected two or more with names of "

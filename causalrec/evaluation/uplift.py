@@ -74,7 +74,8 @@ def qini_score(
     y : array of shape (n,)
         Outcomes, binary or continuous.
     uplift : array of shape (n,) or (n, k - 1)
-        Predicted effects from a model that has not seen these rows; of a table the column of ``arm`` is taken.
+        Predicted effects from a model that has not seen these rows; of a table the column of ``arm`` is taken,
+        by name where it is a frame or a mapping.
     treatment : array of shape (n,)
         0/1, or labels with ``control``.
     propensity : float, array of shape (n,) or (n, k), or mapping of arms to shares, optional

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression
@@ -129,6 +130,7 @@ def test_words():
     y, uplift, t, _ = example(8, n=900)
     found = compare_scorers(pd.Series(y), pd.DataFrame(uplift), t, metric="autoc")
     assert found.best == "new"
+    assert compare_scorers(y, pl.DataFrame(uplift), t, metric="autoc").to_dict() == found.to_dict()
     assert found.scores()["scorer"].iloc[0] == "new"
     assert found.score("old").estimate == found.estimate[1]
     with pytest.raises(CausalRecError, match="there is no scorer 'older'; expected one of 'new', 'old'"):

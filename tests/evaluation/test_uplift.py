@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -319,6 +320,17 @@ class TestDoublyRobustAndManyArms:
         y, uplift, t, _ = self.three_arms(53)
         with pytest.raises(TreatmentError, match="arm"):
             qini_score(y, uplift, t, control="none", arm=arm)
+
+    @pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, dict])
+    def test_columns_go_by_the_names_of_arms(self, table):
+        y, uplift, t, _ = self.three_arms(56)
+        options = {"control": "none", "arm": "mail"}
+        named = table({"mail": uplift[:, 1], "app": uplift[:, 0]})  # not in the order of the arms
+        expected = qini_score(y, uplift[:, 1], t, **options)
+        assert qini_score(y, named, t, **options).to_dict() == expected.to_dict()
+        assert qini_score(y, pd.DataFrame(uplift), t, **options).to_dict() == expected.to_dict()
+        with pytest.raises(CausalRecError, match=r"uplift has the columns 'mail', 'sms'; expected .* 'app', 'mail'"):
+            qini_score(y, table({"mail": uplift[:, 1], "sms": uplift[:, 0]}), t, **options)
 
     def test_a_table_of_another_width(self):
         y, uplift, t, _ = self.three_arms(54)
@@ -647,7 +659,7 @@ class TestRefusals:
             metric(**{**FOUR, **change})
         assert all(word in str(caught.value) for word in words), str(caught.value)
 
-    @pytest.mark.parametrize("k", [0, 10, -0.1, math.nan])
+    @pytest.mark.parametrize("k", [0, 10, -0.1, math.nan, "0.3", None])
     def test_a_k_that_is_no_share(self, k):
         with pytest.raises(CausalRecError, match="expected a share in"):
             uplift_at_k(**FOUR, k=k)
