@@ -18,27 +18,20 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from causalrec._typing import FloatArray
 from causalrec._validation import check_confidence_level, list_some, nearest
 from causalrec.evaluation._metrics import RANKING_METRICS, Choice, check_share
-from causalrec.evaluation._results import interval_result
-from causalrec.evaluation._spark_areas import area_columns, area_estimates, toc_columns
 from causalrec.evaluation._spark_curves import CURVES, group_effects
-from causalrec.evaluation._spark_rows import Asked, Propensity, Rows, read_rows
-from causalrec.evaluation._spark_tops import lift_sums, top_estimates
-from causalrec.evaluation._tops import fieller_interval
+from causalrec.evaluation._spark_results import error_of_difference, not_rounding, ranking_results, words
+from causalrec.evaluation._spark_rows import Asked, Propensity, read_rows
 from causalrec.evaluation.calibration import check_bins
 from causalrec.evaluation.comparison import compare_results
 from causalrec.exceptions import CausalRecError
-from causalrec.results import NAN, CurveResult, EffectResult, ScorerComparisonResult, UpliftBinsResult
+from causalrec.results import CurveResult, EffectResult, ScorerComparisonResult, UpliftBinsResult
 
 __all__ = [
     "auuc_score", "compare_scorers", "cumulative_gain_curve", "lift_share", "qini_curve", "qini_score", "rate",
     "toc_curve", "uplift_at_k", "uplift_by_bin", "uplift_curve",
 ]  # fmt: skip
-
-_ROUNDING = 1e-13  # relative to the largest outcome
-_SAME = 1e-6  # of a standard error: a difference with less than that of its own is none
 
 
 def qini_score(
@@ -290,8 +283,7 @@ def uplift_by_bin(
     asked = Asked(outcome, (uplift,), treatment, propensity, sample_weight, clusters, control, arm)
     rows = read_rows(frame, asked)
     n, predicted, effect, error = group_effects(rows, wanted)
-    error = np.where(error > _ROUNDING * rows.largest, error, NAN)
-    half = float(stats.norm.isf((1 - level) / 2)) * error
+    half = float(stats.norm.isf((1 - level) / 2)) * not_rounding(error, rows)
     return UpliftBinsResult(level, rows.n, np.arange(1, len(n) + 1), n, predicted, effect, effect - half, effect + half)
 
 
@@ -355,14 +347,13 @@ def compare_scorers(
     choice = Choice(metric, k=k)
     asked = Asked(outcome, tuple(named.values()), treatment, propensity, sample_weight, clusters, control, arm)
     rows = read_rows(frame, asked)
-    results, variance = _results(rows, choice, len(named), level)
+    results, variance = ranking_results(rows, choice, len(named), level)
 
     def error(i: int, j: int) -> float:
-        found = _root(variance[i, i] + variance[j, j] - 2 * variance[i, j])
-        return 0.0 if found <= _SAME * _root(max(variance[i, i], variance[j, j])) else found
+        return error_of_difference(variance, i, j)
 
     named_results = list(zip(named, results, strict=True))
-    return compare_results(named_results, error, baseline, level, rows.n, _how(choice, rows))
+    return compare_results(named_results, error, baseline, level, rows.n, words(choice, rows))
 
 
 def _sequence(uplift: Any) -> Sequence[str]:
@@ -376,73 +367,7 @@ def _sequence(uplift: Any) -> Sequence[str]:
 
 def _single(frame: Any, asked: Asked, choice: Choice, confidence_level: float) -> EffectResult:
     level = check_confidence_level(confidence_level)
-    return _results(read_rows(frame, asked), choice, 1, level)[0][0]
-
-
-def _results(rows: Rows, choice: Choice, n_scorers: int, level: float) -> tuple[list[EffectResult], FloatArray]:
-    """The result of every scorer, and the covariance of the estimates."""
-    if choice.metric == "lift_share":
-        return _lift_results(rows, choice, n_scorers, level)
-    used = np.full(n_scorers, rows.n)
-    if choice.metric == "uplift_at_k":
-        estimates, variance, used = top_estimates(rows, choice.k, n_scorers)
-    else:
-        columns = toc_columns if choice.metric == "autoc" else area_columns(0.5 if choice.metric == "qini" else 0.0)
-        estimates, variance = area_estimates(rows, n_scorers, columns, centred=choice.metric != "auuc")
-    results = []
-    for s in range(n_scorers):
-        how, name, n = _how(choice, rows), choice.estimand, int(used[s])
-        if rows.constant(s) and choice.metric in ("qini", "autoc"):
-            how += "; all predictions are equal, so the score is zero by definition"
-            results.append(EffectResult(0.0, 0.0, 0.0, 0.0, NAN, level, n, how, name))
-            continue
-        error = _honest(variance[s, s], rows)
-        if np.isnan(error):
-            how += "; none here: the outcome does not vary within the arms, or there is one cluster"
-        results.append(interval_result(float(estimates[s]), error, level, n, how, name))
-    return results, variance
-
-
-def _lift_results(rows: Rows, choice: Choice, n_scorers: int, level: float) -> tuple[list[EffectResult], FloatArray]:
-    """Ratios with Fieller's intervals, and the test of a random order; see ``evaluation._results``."""
-    share, name = choice.k, choice.estimand
-    found = lift_sums(rows, share, n_scorers)
-    ratio = found.gain / found.total if found.total else np.full(n_scorers, NAN)
-    slopes = np.column_stack([np.eye(n_scorers), -ratio]) / (found.total or NAN)
-    results = []
-    for s in range(n_scorers):
-        how = f"{_how(choice, rows)}, Fieller's interval; p-value of a share of {share:g}, that of a random order"
-        if rows.constant(s) or share == 1:
-            how += "; here the share is that by definition"
-            results.append(EffectResult(share, 0.0, share, share, NAN, level, rows.n, how, name))
-            slopes[s] = 0.0
-            continue
-        var_gain, var_total, both = found.covariance[s, s], found.covariance[-1, -1], found.covariance[s, -1]
-        low, high = fieller_interval(found.gain[s], found.total, var_gain, var_total, both, level)
-        if np.isinf(low):
-            how += "; the whole effect cannot be told from zero, so the share has no bounds"
-        error = _honest(var_gain + share**2 * var_total - 2 * share * both, rows)
-        test = interval_result(found.gain[s] - share * found.total, error, level, rows.n, how, name)
-        std_error = _root(float(slopes[s] @ found.covariance @ slopes[s]))
-        results.append(EffectResult(ratio[s], std_error, low, high, test.pvalue, level, rows.n, how, name))
-    return results, slopes @ found.covariance @ slopes.T
-
-
-def _how(choice: Choice, rows: Rows) -> str:
-    how = rows.method
-    if choice.metric == "uplift_at_k":
-        how = "difference of the arms' means" + (", known propensity" if rows.n_terms == 0 else "")
-    return f"{how}; influence-function standard error" + (", clustered" if rows.clustered else "")
-
-
-def _root(variance: float) -> float:
-    return float(np.sqrt(max(variance, 0.0))) if not np.isnan(variance) else NAN
-
-
-def _honest(variance: float, rows: Rows) -> float:
-    """The standard error, or NaN where nothing varies: a zero would look like certainty."""
-    error = _root(variance)
-    return error if error > _ROUNDING * rows.largest else NAN
+    return ranking_results(read_rows(frame, asked), choice, 1, level)[0][0]
 
 
 def _curve(kind: str, frame: Any, asked: Asked, confidence_level: float, label: str | None) -> CurveResult:
