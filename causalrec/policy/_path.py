@@ -104,7 +104,8 @@ def make_path(
         there = weight[unit] > 0
         unit, before, after, run, slope = (v[there] for v in (unit, before, after, run, slope))
     order = np.argsort(-slope, kind="stable")
-    unit, before, after, run, slope = (v[order] for v in (unit, before, after, run, slope))
+    slope = slope[order]
+    unit, before, after, run = unit[order], before[order], after[order], run[order]
     end = np.flatnonzero(np.r_[slope[1:] != slope[:-1], len(slope) > 0])
     spend = np.cumsum(weight[unit] * run)[end] / np.count_nonzero(weight)
     return Path(unit, before, after, run, slope, end, spend)

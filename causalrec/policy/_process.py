@@ -171,19 +171,30 @@ def _marginal(scores: ArmScores, walk: ScoredPath, at: FloatArray) -> FloatArray
 
 def _moments(scores: ArmScores, walks: Sequence[ScoredPath], atoms: Sequence[IntArray]) -> FloatArray:
     """Inner products, over rows or clusters, of every path's atoms' scores and spends, the weights and the shares."""
-    groups = np.arange(len(scores.y)) if scores.clusters is None else scores.clusters
-    n_groups = int(groups.max()) + 1
-    blocks = []
-    for walk, atom in zip(walks, atoms, strict=True):
-        unit, count = walk.path.unit[: len(atom)], (int(atom[-1]) + 1 if len(atom) else 0)
-        row, weight = groups[unit], scores.weight[unit]
-        for values in (walk.delta[: len(atom)], walk.path.run[: len(atom)]):
-            blocks.append(sparse.csr_array((weight * values, (row, atom)), shape=(n_groups, count)))
-    own = sparse.hstack(blocks, format="csr")
+    groups = None if scores.clusters is None else scores.clusters
+    n_groups = len(scores.y) if groups is None else int(groups.max()) + 1
     columns = [scores.weight]
     if scores.shares_estimated:
         columns += [scores.share_influence(code) for code in range(len(scores.labels))]
-    shared = np.column_stack([_sums(groups, column, n_groups) for column in columns])
-    corner = own.T @ own
-    edge = own.T @ shared
-    return np.block([[corner.toarray(), edge], [edge.T, shared.T @ shared]])
+    if groups is not None:
+        columns = [_sums(groups, column, n_groups) for column in columns]
+    shared = np.column_stack(columns)
+    blocks = []
+    for walk, atom in zip(walks, atoms, strict=True):
+        unit, count = walk.path.unit[: len(atom)], (int(atom[-1]) + 1 if len(atom) else 0)
+        row, weight = unit if groups is None else groups[unit], scores.weight[unit]
+        for values in (walk.delta[: len(atom)], walk.path.run[: len(atom)]):
+            blocks.append(sparse.csr_array((weight * values, (row, atom)), shape=(n_groups, count)))
+    ends = np.cumsum([0, *(block.shape[1] for block in blocks)])
+    found = np.empty((ends[-1] + shared.shape[1],) * 2)
+    found[ends[-1] :, ends[-1] :] = shared.T @ shared
+    for i, one in enumerate(blocks):  # one product at a time: side by side they would be copied
+        turned = one.T.tocsr()
+        mine = slice(ends[i], ends[i + 1])
+        found[mine, ends[-1] :] = turned @ shared
+        found[ends[-1] :, mine] = found[mine, ends[-1] :].T
+        for j in range(i + 1):
+            other = slice(ends[j], ends[j + 1])
+            found[mine, other] = (turned @ blocks[j]).toarray()
+            found[other, mine] = found[mine, other].T
+    return found

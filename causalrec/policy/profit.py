@@ -134,7 +134,8 @@ def _best_arm(
 def _net_walk(scores: ArmScores, code: IntArray, net: FloatArray, spent: FloatArray, worth: FloatArray) -> ScoredPath:
     """One step per row, to its best arm, that costs one unit of the share treated."""
     n = len(code)
-    path = make_path(np.arange(n), np.zeros(n, dtype=np.int64), code, np.ones(n), net, scores.weight)
+    nobody, one = np.broadcast_to(np.int64(0), n), np.broadcast_to(1.0, n)
+    path = make_path(np.arange(n), nobody, code, one, net, scores.weight)
     delta = worth[path.unit] * score_steps(path, scores.table()) - spent[path.unit]
     return ScoredPath(path, delta, worth)
 
