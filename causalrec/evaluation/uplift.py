@@ -14,6 +14,7 @@ With the units sorted by predicted uplift, best first, the gain of treating the 
 .. math:: C(q) = \frac{1}{N}\sum_{\mathrm{rank}(i) \le qN} \Gamma_i ,
 
 and straight between two units, or across units with equal predictions, so row order never matters.
+
 ==================== ===========================================================================================
 ``qini_score``       :math:`\int_0^1 (C(q) - q\,C(1))\,dq`, the area between the curve and that of a random order
 ``auuc_score``       :math:`\int_0^1 C(q)\,dq`
@@ -28,9 +29,9 @@ default.
 
 AUTOC and Qini are those of Yadlowsky, Fleming, Shah, Brunskill and Wager (2025, JASA, "Evaluating Treatment
 Prioritization Rules via Rank-Weighted Average Treatment Effects") as the R package grf computes them: with equal
-weights to the last digit, given the same scores. Effects 4, 3, 2, 1 in that order give an AUTOC of 0.75 and a Qini of
+weights to the last digit, given the same scores. Scores 4, 3, 2, 1 in that order give an AUTOC of 0.75 and a Qini of
 0.3125. AUTOC weights the very best most and is the better test where few gain; the Qini is the better one where many
-gain a little (section 3 there). causalml's rates are others: its "autoc" weights TOC by 1/q and its "qini" is twice
+gain a little. causalml's rates are others: its "autoc" weights TOC by 1/q and its "qini" is twice
 grf's. The Qini and AUUC of scikit-uplift and causalml divide by a perfect or a final gain. ``convention=`` gives each
 package's number (:mod:`causalrec.evaluation.conventions`).
 

@@ -143,12 +143,13 @@ def in_process(python: str, system: str, what: str, path: Path, repeats: int) ->
     return found
 
 
-def contest(path: Path, peer: str | None, rounds: int, repeats: int) -> Any:
+def contest(path: Path, peer: str | None, rounds: int, repeats: int, only: str) -> Any:
     """All measurements in turns; the least of each."""
     from rich.table import Table
 
     peers = [(SKLIFT, "Qini, value"), (CAUSALML, "Qini, value"), (SKLIFT, "uplift@10%, value")] if peer else []
     tasks = [*((OURS, what) for what in ours(dict.fromkeys(("y", "uplift", "treatment")))), *peers]
+    tasks = [(system, what) for system, what in tasks if only in what]
     best: dict[tuple[str, str], dict[str, Any]] = {}
     for _ in range(rounds):
         for system, what in tasks:
@@ -157,8 +158,9 @@ def contest(path: Path, peer: str | None, rounds: int, repeats: int) -> Any:
             for key in ("seconds", "cpu", "first", "gigabytes"):
                 found[key] = min(found[key], best.get((system, what), found)[key])
             best[system, what] = found
-    base = best[peers[0] if peers else (OURS, "Qini, value")]
-    table = Table(title=f"ratios to {peers[0][0] if peers else OURS}'s Qini: above 1 is faster")
+    first = next((task for task in peers if task in best), tasks[0])
+    base = best[first]
+    table = Table(title=f"ratio: to {first[1]} of {first[0]}, above 1 is faster")
     for column in ("", "", "seconds", "CPU s", "first call", "GiB above the rows", "ratio, CPU", "number"):
         table.add_column(column, justify="left" if not column else "right")
     for (system, what), found in best.items():
@@ -176,6 +178,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5, help="calls in a process")
     parser.add_argument("--peer", default=os.environ.get("CAUSALREC_UPLIFT_PEER_PYTHON"), help="a Python with both")
+    parser.add_argument("--only", default="", help="measurements with this in their name")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -188,7 +191,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         write_rows(options.rows, place / "rows")
-        console.print(contest(place / "rows", options.peer, options.rounds, options.repeats))
+        console.print(contest(place / "rows", options.peer, options.rounds, options.repeats, options.only))
         console.print(f"{options.rows:,} rows; load of the machine at the end {os.getloadavg()[0]:.1f}.")
         if options.large:
             write_criteo_shape(options.large, place / "large")
