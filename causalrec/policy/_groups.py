@@ -58,9 +58,13 @@ def group_means(scores: ArmScores, group: IntArray, n_groups: int, code: int) ->
     the difference of the arms' means within the group, weighted by inverse propensity (Hájek), which needs no error
     for an estimated share. Variances are those of means of clusters' sums, times u / (u - 1) for the u rows or clusters
     that a mean is made of; for two arms of plain rows it is Welch's.
+
+    Where the outcomes of an arm do not vary within a group, the effect's error is NaN: that nobody converted is no
+    certainty. Only an arm that has one outcome everywhere, such as control where it cannot convert, is taken at its
+    word.
     """
     w = scores.weight
-    present = w > 0
+    present, silent = w > 0, _silent(scores, group, n_groups, code)
     total = np.bincount(group, weights=w, minlength=n_groups)
     if scores.outcomes is None:
         control = _arm_mean(scores, group, n_groups, 0)
@@ -71,9 +75,25 @@ def group_means(scores: ArmScores, group: IntArray, n_groups: int, code: int) ->
         effect = _mean(scores.effect(code), w, group, n_groups, scores.clusters, present)
     return GroupMeans(
         np.bincount(group[present], minlength=n_groups), total / total.sum(),
-        effect.value, group_errors(effect.moved, group, n_groups, scores.clusters),
+        effect.value, np.where(silent, NAN, group_errors(effect.moved, group, n_groups, scores.clusters)),
         control.value, group_errors(control.moved, group, n_groups, scores.clusters), effect.moved,
     )  # fmt: skip
+
+
+def _silent(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> BoolArray:
+    """Groups whose rows do not tell how much the outcomes of an arm vary."""
+    varies, known = [], []
+    for each in (0, code):
+        rows = (scores.codes == each) & (scores.weight > 0)
+        if not rows.any():  # a table of scores, of outcomes that nobody knows here
+            return np.zeros(n_groups, dtype=bool)
+        low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
+        np.minimum.at(low, group[rows], scores.y[rows])
+        np.maximum.at(high, group[rows], scores.y[rows])
+        varies.append(high > low)
+        known.append(bool(low.min() == high.max()))
+    told = (varies[0] | known[0]) & (varies[1] | known[1]) & (varies[0] | varies[1])
+    return np.asarray(~told)
 
 
 def _arm_mean(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> Mean:
@@ -125,29 +145,31 @@ def lift_shares(scores: ArmScores, means: GroupMeans, group: IntArray, code: int
 
     With :math:`p_s` the share of people and :math:`\theta_s` the effect of group s, the part is
     :math:`N_s / A = p_s \theta_s / \sum_r p_r \theta_r`. Fieller (1954, JRSS B 16): the ratios r for which
-    :math:`N_s - r A` is within ``critical`` errors of zero. Where A may be zero there is no bound; where a group
-    lacks an arm, no shares.
+    :math:`N_s - r A` is within ``critical`` errors of zero. Where A may be zero there is no bound; a group without an
+    error has no share.
     """
     k, w = len(means.n), scores.weight
     product = means.share * means.effect
-    moves = np.outer(-w / w.sum(), product)
+    moves = np.outer(-w / w.sum(), np.nan_to_num(product))
     rows = np.arange(len(w))
-    moves[rows, group] += means.share[group] * means.moved + w / w.sum() * means.effect[group]
+    own = means.share[group] * means.moved + w / w.sum() * means.effect[group]
+    moves[rows, group] += np.nan_to_num(own)
     if scores.clusters is not None:
         moves = np.column_stack([np.bincount(scores.clusters, weights=column) for column in moves.T])
     covariance = moves.T @ moves
     average, variance = float(product.sum()), float(covariance.sum())
-    if np.isnan(average):  # a segment without rows of an arm, which everybody together has
+    error, silent = float(np.sqrt(variance)), np.isnan(means.std_error)
+    if silent.any():  # a segment that lacks an arm, or its variance, which everybody together may have
         everybody = group_means(scores, np.zeros_like(group), 1, code)
-        unknown = np.full(k, NAN)
-        return Lift(float(everybody.effect[0]), float(everybody.std_error[0]), unknown, unknown, unknown)
+        average, error = float(everybody.effect[0]), float(everybody.std_error[0])
+        variance = error**2
     shares, low, high = np.full(k, NAN), np.full(k, NAN), np.full(k, NAN)
-    for s in range(k):
+    for s in np.flatnonzero(~silent):
         shares[s] = product[s] / average if average else NAN
         low[s], high[s] = fieller_interval(
             float(product[s]), average, float(covariance[s, s]), variance, float(covariance[s].sum()), critical
         )  # fmt: skip
-    return Lift(average, float(np.sqrt(variance)), shares, low, high)
+    return Lift(average, error, shares, low, high)
 
 
 def simultaneous_critical(shares: FloatArray, side_share: FloatArray | None, confidence_level: float) -> float:

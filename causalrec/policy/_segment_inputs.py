@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_vector
+from causalrec._validation import check_vector, list_some
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.nuisance import ArmScores
 from causalrec.results import NAN, UpliftIntervalsResult
@@ -39,22 +41,45 @@ def interval_ends(intervals: Any, arm: Any) -> tuple[FloatArray, FloatArray]:
 
 def check_threshold(threshold: float) -> float:
     """Return a threshold of at least 0."""
-    if not 0 <= float(threshold) < np.inf:
-        raise CausalRecError(f"threshold is {threshold}; expected a number of at least 0: what treatment costs.")
-    return float(threshold)
+    return _amount(threshold, "threshold", "a number of at least 0: what treatment costs")
 
 
 def check_margin(margin: float | None) -> float:
     """Return a margin of at least 0; infinite for None."""
     if margin is None:
         return float("inf")
-    if not 0 <= float(margin) < np.inf:
-        raise CausalRecError(f"margin is {margin}; expected an effect of at least 0 that counts as none, or None.")
-    return float(margin)
+    return _amount(margin, "margin", "an effect of at least 0 that counts as none, or None")
+
+
+def _amount(value: Any, name: str, expected: str) -> float:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value < np.inf:
+        raise CausalRecError(f"{name} is {value!r}; expected {expected}.")
+    return float(value)
 
 
 def effect_column(uplift: Any, scores: ArmScores, code: int) -> FloatArray:
-    """Predicted effects of one arm, shape (n,)."""
+    """Predicted effects of one arm, shape (n,); a frame's or a mapping's columns go by the arms' names.
+
+    Raises
+    ------
+    TreatmentError
+        For several columns of which none has the arm's name.
+    CausalRecError
+        For another shape, or missing values.
+    """
+    arm, n = scores.labels[code], len(scores.y)
+    if not isinstance(uplift, pd.DataFrame | Mapping) and hasattr(uplift, "to_pandas") and hasattr(uplift, "columns"):
+        uplift = uplift.to_pandas()  # Polars
+    if isinstance(uplift, pd.DataFrame | Mapping):
+        names = list(uplift)
+        chosen = [name for name in names if name == arm] or [name for name in names if str(name) == str(arm)]
+        if not chosen and len(names) != 1:
+            raise TreatmentError(
+                f"uplift has the columns {list_some(names)}, none of which is the arm {arm!r}. Name the columns by the "
+                "arms, or pass an array."
+            )
+        return check_vector(uplift[(chosen or names)[0]], name="uplift", n_rows=n)
     table = np.asarray(uplift)
     if table.ndim == 2 and table.shape[1] > 1:
         if table.shape[1] != len(scores.labels) - 1:
@@ -63,7 +88,7 @@ def effect_column(uplift: Any, scores: ArmScores, code: int) -> FloatArray:
                 "control, or one of the arm alone."
             )
         table = table[:, code - 1]
-    return check_vector(table, name="uplift", n_rows=len(scores.y))
+    return check_vector(table, name="uplift", n_rows=n)
 
 
 def check_baseline(baseline: Any, scores: ArmScores) -> FloatArray | None:
@@ -81,8 +106,9 @@ def check_cut(baseline_cut: float | None, baseline: FloatArray | None, scores: A
         return NAN
     if baseline_cut is None:
         return float(scores.average(np.eye(len(scores.labels))[np.zeros(len(scores.y), dtype=np.int64)])[0])
-    if not np.isfinite(baseline_cut):
-        raise CausalRecError(f"baseline_cut is {baseline_cut}; expected a number, or None for the mean of control.")
+    number = isinstance(baseline_cut, int | float | np.integer | np.floating) and not isinstance(baseline_cut, bool)
+    if not number or not np.isfinite(baseline_cut):
+        raise CausalRecError(f"baseline_cut is {baseline_cut!r}; expected a number, or None for the mean of control.")
     return float(baseline_cut)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray
@@ -18,7 +19,7 @@ from causalrec.results import NAN, PolicyTreeResult
 
 
 def as_arm_scores(scores: Any, sample_weight: Any, clusters: Any) -> ArmScores:
-    """Scores of arms from nuisances, or from a table of shape (n, k), control first.
+    """Scores of arms from nuisances, or from a table of shape (n, k), control first; a frame's columns name the arms.
 
     Raises
     ------
@@ -36,6 +37,8 @@ def as_arm_scores(scores: Any, sample_weight: Any, clusters: Any) -> ArmScores:
         labels = np.empty(len(scores.labels), dtype=object)
         labels[:] = scores.labels
         return arm_scores(scores.y, labels[scores.codes], nuisance=scores)
+    if not isinstance(scores, pd.DataFrame) and hasattr(scores, "to_pandas"):
+        scores = scores.to_pandas()  # Polars
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] < 2:
         raise CausalRecError(
@@ -47,8 +50,9 @@ def as_arm_scores(scores: Any, sample_weight: Any, clusters: Any) -> ArmScores:
     if bad:
         raise CausalRecError(f"scores are missing or infinite in {bad} of {n} rows; every row needs those of all arms.")
     weight = check_weights(sample_weight, n_rows=n)
+    labels = tuple(scores.columns) if isinstance(scores, pd.DataFrame) else tuple(range(k))
     return ArmScores(
-        y=np.zeros(n), codes=np.full(n, -1), labels=tuple(range(k)),
+        y=np.zeros(n), codes=np.full(n, -1), labels=labels,
         weight=weight * (np.count_nonzero(weight) / weight.sum()), propensity=np.ones((n, k)), outcomes=table,
         clusters=check_groups(clusters, n_rows=n, name="clusters", least=1), means=table.mean(axis=0),
         shares_estimated=False, method="scores as given",

@@ -136,7 +136,7 @@ def learn_segments(
     ----------
     y : array of shape (n,)
         Outcomes; larger is better.
-    uplift : array of shape (n,) or (n, k - 1)
+    uplift : array of shape (n,) or (n, k - 1), or frame with columns named by the arms
         Effects predicted for these rows **by a model that has not seen them**.
     treatment : array of shape (n,)
         0/1, or labels with ``control``.
@@ -163,7 +163,7 @@ def learn_segments(
     Raises
     ------
     TreatmentError
-        For an unknown arm, or a group in which an arm has fewer than 10 rows.
+        For an unknown arm, a group in which an arm has fewer than 10 rows, or a frame without the arm.
     CausalRecError
         For predictions that are missing or of another shape, or settings out of range.
 
@@ -329,9 +329,10 @@ def _interval(
     low, high = means.effect - half, means.effect + half
     if judged is not None:
         ends = np.array([judged.whole(name) for name in names.tolist()])
-        low = np.minimum(np.maximum(low, ends[:, 0]), means.effect)
-        high = np.maximum(np.minimum(high, ends[:, 1]), means.effect)
-    return low, high
+        low = np.minimum(np.fmax(low, ends[:, 0]), means.effect)
+        high = np.maximum(np.fmin(high, ends[:, 1]), means.effect)
+    unknown = np.isnan(means.std_error)
+    return np.where(unknown, NAN, low), np.where(unknown, NAN, high)
 
 
 def _map(

@@ -126,7 +126,8 @@ class PolicyTree(BaseEstimator):
         X : frame or array of shape (n, p)
             Numbers, booleans and categories, with or without missing values; best few, and known before treatment.
         scores : Nuisances, ArmScores, or array of shape (n, k)
-            Of these rows; a table of each arm's scores, control first, such as ``nuisance.scores``.
+            Of these rows; a table of each arm's scores, control first, such as ``nuisance.scores``. The columns of a
+            frame name the arms.
         sample_weight : array of shape (n,), optional
             With a table; the others bring theirs.
 

@@ -295,7 +295,11 @@ class SegmentsResult(Result):
         absent = [name for name in SEGMENTS[:4] if name not in self.segment.tolist()]
         everybody = written_interval(self.average, self.average_ci_low, self.average_ci_high)
         unbounded = np.isinf(self.lift_share_ci_low).any()
-        told = "; this total cannot be told from zero, so that it has no shares" if unbounded else ""
+        told = (
+            "; at the level of all segments at once it cannot be told from zero, so that it has no shares"
+            if unbounded
+            else ""
+        )
         lines.append(
             f"  everybody: effect {everybody}{told}" + (f"; found no {', no '.join(absent)}" if absent else "")
         )

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from scipy import integrate, stats
 from sklearn.linear_model import LinearRegression
@@ -277,8 +278,48 @@ def test_describing_given_segments():
     lacking = np.where(np.arange(2000) == np.flatnonzero(t == 1)[0], "lost causes", labels)
     one = describe_segments(lacking, data["y"], data["treatment"], propensity=0.5)
     assert np.isnan(one.effect[1])
-    assert np.isnan(one.lift_share).all()
+    assert np.isnan(one.lift_share).tolist() == [False, True, False]
+    assert np.isnan(one.ci_low).tolist() == [False, True, False]
     assert one.average == pytest.approx(y[t == 1].mean() - y[t == 0].mean())
+
+
+@pytest.mark.parametrize("road", ["inverse probability", "doubly robust"])
+def test_outcomes_that_do_not_vary_are_no_certainty(road):
+    data = trial(800)
+    high = data["uplift"] > np.quantile(data["uplift"], 0.5)
+    data["y"] = np.where(high, data["y"], 0.0)  # nobody of the lower half converted
+    options = {"propensity": 0.5}
+    if road == "doubly robust":
+        model = LinearRegression()
+        X = data["uplift"][:, None]
+        options = {"nuisance": fit_nuisances(X, data["y"], treatment=data["treatment"], propensity=0.5,
+                                             outcome_model=model)}  # fmt: skip
+    found = learn(data, n_groups=2, margin=0.5, **options)
+    assert np.isnan(found.group_ci_low).tolist() == [False, True]
+    assert found.group_verdict[1] == "undecided"
+    assert np.isfinite(found.average_ci_low)
+    assert str(found)
+    silent = learn(data | {"y": np.zeros(800)}, n_groups=2, propensity=0.5)
+    assert silent.segment.tolist() == ["undecided"]
+    assert np.isnan(silent.average_ci_low)
+    assert "undecided" in str(silent)
+    redeemed = learn(data | {"y": trial(800)["y"] * data["treatment"]}, n_groups=2, propensity=0.5)
+    assert redeemed.group_verdict.tolist() == ["persuadables"] * 2  # control never can
+    assert np.isfinite(redeemed.group_ci_low).all()
+
+
+def test_columns_of_a_frame_go_by_the_arms_names():
+    data = trial(3000)
+    arms = np.array(["none", "mail", "call"])[np.random.default_rng(0).integers(0, 3, 3000)]
+    named = {"mail": data["uplift"], "call": -data["uplift"]}
+    expected = learn_segments(data["y"], data["uplift"], arms, control="none", arm="mail", n_groups=3)
+    for uplift in (named, pd.DataFrame(named), polars.DataFrame(named), pd.DataFrame({"uplift": data["uplift"]})):
+        found = learn_segments(data["y"], uplift, arms, control="none", arm="mail", n_groups=3)
+        np.testing.assert_array_equal(found.group_effect, expected.group_effect)
+    with pytest.raises(TreatmentError, match="Name the columns"):
+        learn_segments(
+            data["y"], pd.DataFrame({"a": data["uplift"], "b": data["uplift"]}), arms, control="none", arm="mail"
+        )
 
 
 @pytest.mark.parametrize(
@@ -290,6 +331,7 @@ def test_describing_given_segments():
         ({"n_groups": True}, CausalRecError, "n_groups is True"),
         ({"n_groups": 10, "uplift": np.r_[np.ones(12), np.zeros(388)]}, TreatmentError, "fewer groups"),
         ({"threshold": -1}, CausalRecError, "threshold"),
+        ({"threshold": "a"}, CausalRecError, "threshold is 'a'"),
         ({"margin": NAN}, CausalRecError, "margin"),
         ({"baseline": None, "baseline_cut": 0.2}, CausalRecError, "pass baseline"),
         ({"baseline_cut": np.inf}, CausalRecError, "baseline_cut is inf"),
@@ -328,7 +370,7 @@ def test_bad_intervals_rules_and_labels():
 @pytest.mark.parametrize("clusters", [False, True])
 @pytest.mark.parametrize("nuisance", [False, True])
 def test_all_claims_hold_at_once(effect, clusters, nuisance):
-    reps = 200
+    reps = 150
     kept = _kept(reps, 1500, effect, clusters=clusters, nuisance=nuisance)
     assert kept >= stats.binom.ppf(0.001, reps, 0.95) / reps
 

@@ -171,6 +171,8 @@ def test_labels_nuisances_and_scikit_learns_manners():
     assert "clustered by 300" in crossed.method
     assert crossed.gain_pvalue[0] < 1e-6
     assert np.isnan(crossed.node_ci_low).all()
+    named = pd.DataFrame(nuisance.scores, columns=["none", "mail"])
+    assert PolicyTree(1).fit(X, named).labels_ == ("none", "mail")
     with pytest.raises(NotFittedError):
         PolicyTree().predict(X)
     with pytest.raises(NotFittedError):
