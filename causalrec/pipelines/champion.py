@@ -57,11 +57,10 @@ def crown(
     that the new model is better. The comparison is recorded, and tagged on the run and on the model's version.
     """
     tracker = session.tracker
-    if registered is None or not tracker.active:
+    tracked = tracker.active
+    if registered is None or not tracked:
         if promote:
-            session.note(
-                f"--promote: the run's {contest.kind} model is in no registry, since tracking is off or failed"
-            )
+            session.note(f"--promote: the {contest.kind} model is in no registry, since tracking is off or failed")
         return
     name, version = registered["name"], registered["version"]
     champion = tracker.champion(name)

@@ -39,7 +39,7 @@ def uplift_contest(
     def compare(theirs: FloatArray) -> tuple[EffectResult, float]:
         found = compare_scorers(
             y, {_OWN: uplift, _CHAMPION: theirs}, treatment, metric=metric, k=settings.top_share,
-            confidence_level=config.confidence_level, **judged.weighing,
+            confidence_level=config.confidence_level, nuisance=judged.scored_by,
         )  # fmt: skip
         theirs_at = list(found.scorer).index(_CHAMPION)
         return found.pair(_OWN, _CHAMPION), float(found.estimate[theirs_at])

@@ -92,7 +92,7 @@ def profit(
     return profit_curve(
         frame[task.outcome].to_numpy(), predicted["uplift"].to_numpy(), frame[task.treatment].to_numpy(),
         value=money.value, cost=money.cost, label=learner_name(config.uplift),
-        confidence_level=config.confidence_level, **judged.weighing,
+        confidence_level=config.confidence_level, nuisance=judged.scored_by,
     )  # fmt: skip
 
 
@@ -107,9 +107,9 @@ def policy_tree(frame: pd.DataFrame, task: Task, judged: Judged, config: RunConf
         return None
     y, treatment = frame[task.outcome].to_numpy(), frame[task.treatment].to_numpy()
     scores = replace(arm_scores(y, treatment, nuisance=judged.nuisance), labels=task.arms)
-    worth = {} if money is None else {"value": money.value, "cost": money.cost}
+    worth, cost = (1.0, None) if money is None else (money.value, money.cost)
     try:
-        return PolicyTree(depth, **worth).cross_evaluate(
+        return PolicyTree(depth, value=worth, cost=cost).cross_evaluate(
             frame[list(task.covariates)], scores, random_state=config.seed, confidence_level=config.confidence_level
         )
     except CausalRecError:  # too few units to split

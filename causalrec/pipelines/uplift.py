@@ -155,9 +155,9 @@ class Judged:
     doubly_robust: bool = False
 
     @property
-    def weighing(self) -> dict[str, Nuisances | None]:
-        """What the metrics of these rows take, so that others rest on the same scores."""
-        return {"nuisance": self.nuisance if self.doubly_robust else None}
+    def scored_by(self) -> Nuisances | None:
+        """What the metrics of these rows take as ``nuisance``, so that others rest on the same scores."""
+        return self.nuisance if self.doubly_robust else None
 
 
 def judge(frame: pd.DataFrame, uplift: FloatArray, scorer: UpliftScorer, task: Task, config: RunConfig) -> Judged:
