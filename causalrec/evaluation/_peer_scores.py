@@ -62,7 +62,7 @@ def _over_best(rows: Rows, maker: Maker, best: tuple[Rows, IntArray]) -> Derived
     found, by_found = area(steps, maker(np.cumsum(steps, axis=1)))
     most, by_most = area(ideal_steps, perfect)
     room = most - diagonal
-    if room == 0:
+    if _nothing(room, most, diagonal):
         raise _no_room("the best possible order has no area above the diagonal")
     score = (found - diagonal) / room
     by_cell = ideal.by_weight(-(by_diagonal + score * (by_most - by_diagonal)) / room)
@@ -74,7 +74,7 @@ def sklift_kinked_score(rows: Rows) -> Derived:
     steps = rows.steps()
     curve = curves.qini(np.cumsum(steps, axis=1))
     n, gain = float(steps[X].sum()), float(curve.value[-1])
-    if gain <= 0:
+    if gain <= 0 or _nothing(gain, n):
         raise _no_room(f"the whole gain is {gain:g}, and a best curve without negative effects needs one above zero")
     found, by_steps = area(steps, curve)
     room = (n * gain - gain**2) / 2
@@ -93,7 +93,7 @@ def causalml_score(rows: Rows, maker: Maker, *, above_diagonal: bool, normalized
     n, last = steps.shape[1], float(curve.value[-1])
     mean = float(steps[X] @ curve.value) / (n + 1)
     unit = abs(last) if normalized else 1.0
-    if unit == 0:
+    if normalized and _nothing(last, float(np.abs(curve.value).max())):
         raise _no_room("the effect of treating everyone is zero")
     half = last / 2 if above_diagonal else 0.0
     by_last = (-0.5 if above_diagonal else 0.0) - ((mean - half) / last if normalized else 0.0)
@@ -137,7 +137,7 @@ def pylift_score(rows: Rows, maker: Maker, maximum: str | None) -> Derived:
     if maximum is None:
         return found, rows.by_weight(by_steps)
     most, by_totals = _maximum(sums[:, -1], maximum)
-    if most == 0:
+    if _nothing(most, 1.0):
         raise _no_room(f"pylift's {maximum} maximum is zero")
     return found / most, rows.by_weight((by_steps - found / most * by_totals[:, None]) / most)
 
@@ -210,6 +210,11 @@ def _last(curve: Curve) -> FloatArray:
     one = np.zeros_like(curve.value)
     one[-1] = 1.0
     return one
+
+
+def _nothing(value: float, *sizes: float) -> bool:
+    """Whether a value is zero but for the rounding of numbers of these sizes."""
+    return abs(value) <= 1e-12 * max(map(abs, sizes))
 
 
 def _no_room(found: str) -> OutcomeError:

@@ -365,6 +365,14 @@ class TestErrors:
     def test_no_room_above_the_diagonal(self):
         with pytest.raises(OutcomeError, match="best curve without negative effects needs one above zero"):
             qini_score([1, 0, 0, 1], [4, 3, 2, 1], [0, 1, 1, 0], convention="sklift_no_negative")
+        # 7 of 14 treated and 9 of 18 others respond, so the whole gain is zero, or what rounding leaves of it.
+        y, t = np.r_[np.ones(7), np.zeros(7), np.ones(9), np.zeros(9)], np.r_[np.ones(14), np.zeros(18)]
+        for seed in range(5):
+            u = np.random.default_rng(seed).normal(size=32)
+            with pytest.raises(OutcomeError, match="needs one above zero"):
+                qini_score(y, u, t, convention="sklift_no_negative")
+            with pytest.raises(OutcomeError, match="effect of treating everyone is zero"):
+                qini_score(y, u, t, convention="causalml")
         with pytest.raises(OutcomeError, match="effect of treating everyone is zero"):
             auuc_score([1, 0, 0, 1], [4, 3, 2, 1], [1, 1, 0, 0], convention="causalml")
 
