@@ -39,6 +39,8 @@ def policy_value(
 ) -> PolicyValueResult:
     """The mean outcome if ``policy`` decided who gets which arm, and what that gains on ``baseline``.
 
+    Errors are NaN where nothing varies, and where all rows are of one cluster.
+
     Parameters
     ----------
     y : array of shape (n,)
@@ -118,7 +120,7 @@ def policy_regret(
     Raises
     ------
     CausalRecError
-        As :func:`policy_value`; and without a policy.
+        As :func:`policy_value`; without a policy, for a name like ``"all <arm>"``, and for a single cluster.
 
     Examples
     --------
@@ -135,6 +137,11 @@ def policy_regret(
         y, treatment, control=control, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters,
     )  # fmt: skip
+    if np.isnan(scores.error(scores.weight)):
+        raise CausalRecError("all rows are of one cluster, so nothing can be told of errors. Check clusters.")
+    everybody = [name for name in policies if name in {f"all {label}" for label in scores.labels}]
+    if everybody:
+        raise CausalRecError(f"policies has the name {everybody[0]!r}, which is that of giving everybody one arm.")
     named = {f"all {label}": label for label in scores.labels} | {str(k): p for k, p in policies.items()}
     pairs = [
         scores.average(policy_shares(p, scores.labels, n_rows=len(scores.y), name=name)) for name, p in named.items()

@@ -53,8 +53,10 @@ def policy_shares(policy: Any, labels: tuple[Any, ...], *, n_rows: int, name: st
         shares = np.zeros((1, k))
         shares[0, labels.index(policy)] = 1.0
         return np.broadcast_to(shares, (n_rows, k))
-    if isinstance(policy, pd.DataFrame) and set(labels) <= set(policy.columns):
-        policy = policy[list(labels)].to_numpy()
+    if hasattr(policy, "to_pandas"):
+        policy = policy.to_pandas()
+    if isinstance(policy, pd.DataFrame) and policy.shape[1] > 1:
+        policy = _of_frame(policy, labels, name)
     if np.ndim(policy) == 2 and np.shape(policy)[1] > 1:
         return _probabilities(policy, labels, n_rows, name)
     if np.ndim(policy) == 0:
@@ -68,6 +70,15 @@ def policy_shares(policy: Any, labels: tuple[Any, ...], *, n_rows: int, name: st
             f"{name}: {int(values.isna().sum())} of {n_rows} values are missing. Give everyone an arm."
         )
     return _of_column(values, labels, name)
+
+
+def _of_frame(policy: pd.DataFrame, labels: tuple[Any, ...], name: str) -> FloatArray:
+    if len(set(policy.columns)) < policy.shape[1] or set(policy.columns) != set(labels):
+        raise TreatmentError(
+            f"{name} is a frame with the columns {list_some(policy.columns)}; expected one for each of the arms "
+            f"{list_some(labels)}, by name. Pass an array to go by position."
+        )
+    return policy[list(labels)].to_numpy()
 
 
 def _of_plan(plan: AllocationResult, labels: tuple[Any, ...], name: str) -> FloatArray:
@@ -84,7 +95,10 @@ def _of_plan(plan: AllocationResult, labels: tuple[Any, ...], name: str) -> Floa
 
 
 def _probabilities(policy: Any, labels: tuple[Any, ...], n_rows: int, name: str) -> FloatArray:
-    table = np.asarray(policy, dtype=np.float64)
+    try:
+        table = np.asarray(policy, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CausalRecError(f"{name} has two dimensions, but not of numbers; expected probabilities.") from error
     if table.shape[1] != len(labels):
         raise CausalRecError(
             f"{name} has shape {table.shape}; expected ({n_rows}, {len(labels)}), a probability for each of the arms "

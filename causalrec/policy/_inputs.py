@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray
-from causalrec._validation import check_length, check_vector, list_some
+from causalrec._validation import check_length, check_not_empty, check_vector, list_some
 from causalrec.exceptions import CausalRecError, TreatmentError
 
 
@@ -33,6 +34,7 @@ def effect_table(
     CausalRecError
         For another shape, and missing or infinite values.
     """
+    uplift = as_pandas(uplift)
     if isinstance(uplift, pd.DataFrame | Mapping):
         arms = list(uplift)
         strange = [] if known is None else [arm for arm in arms if arm not in known]
@@ -40,9 +42,10 @@ def effect_table(
             raise TreatmentError(
                 f"uplift has columns {list_some(arms)}; expected arms other than control: {list_some(known or [])}."
             )
-        table = np.column_stack([check_vector(uplift[arm], name=f"uplift of {arm!r}") for arm in arms])
+        n = len(np.ravel(uplift[arms[0]])) if n_rows is None else n_rows
+        table = np.column_stack([check_vector(uplift[arm], name=f"uplift of {arm!r}", n_rows=n) for arm in arms])
     else:
-        table = np.asarray(uplift, dtype=np.float64)
+        table = _numbers(uplift, "uplift")
         table = table[:, None] if table.ndim == 1 else table
         arms = list(range(1, table.shape[-1] + 1)) if known is None else list(known)
         if table.ndim != 2 or table.shape[1] != len(arms):
@@ -50,6 +53,7 @@ def effect_table(
                 f"uplift has shape {np.shape(uplift)}; expected a column for each of the {len(arms)} arms "
                 f"{list_some(arms)}, or a frame with columns named by arms."
             )
+    check_not_empty(len(table), where="uplift")
     if n_rows is not None:
         check_length(len(table), n_rows, name="uplift")
     bad = int((~np.isfinite(table)).any(axis=1).sum())
@@ -74,14 +78,14 @@ def cost_table(cost: Any, arms: Sequence[Any], *, n_rows: int, free: bool = Fals
     CausalRecError
         For missing arms, another shape, missing values, and costs that are not above zero.
     """
-    m = len(arms)
+    m, cost = len(arms), as_pandas(cost)
     if isinstance(cost, pd.DataFrame | Mapping):
         missing = [arm for arm in arms if arm not in cost]
         if missing:
             raise CausalRecError(f"{name} names {list_some(cost)}; expected one for each of {list_some(arms)}.")
         table = np.column_stack([_column(cost[arm], n_rows, name) for arm in arms])
     else:
-        values = np.asarray(cost, dtype=np.float64)
+        values = _numbers(cost, name)
         if m == 1 and values.shape == (n_rows,):
             values = values[:, None]
         if values.shape not in ((), (m,), (n_rows, m)):
@@ -117,12 +121,31 @@ def value_column(value: Any, *, n_rows: int) -> FloatArray:
 
 def check_amount(amount: Any, *, name: str) -> float:
     """Return a number of 0 or more."""
-    if not 0 <= float(amount) < np.inf:
-        raise CausalRecError(f"{name} is {amount}; expected a number of 0 or more, per unit of the population.")
-    return float(amount)
+    if not isinstance(amount, Number) or not 0 <= float(amount) < np.inf:  # type: ignore[arg-type]
+        raise CausalRecError(f"{name} is {amount!r}; expected a number of 0 or more.")
+    return float(amount)  # type: ignore[arg-type]
+
+
+def check_worth(value: Any) -> float:
+    """Return what a unit of outcome is worth, a number above 0."""
+    if not isinstance(value, Number) or not 0 < float(value) < np.inf:  # type: ignore[arg-type]
+        raise CausalRecError(f"value is {value!r}; expected a number above 0, what a unit of outcome is worth.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def as_pandas(frame: Any) -> Any:
+    """Frames of Polars as those of pandas, so that columns go by name."""
+    return frame.to_pandas() if hasattr(frame, "to_pandas") else frame
+
+
+def _numbers(values: Any, name: str) -> FloatArray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CausalRecError(f"{name} does not hold numbers in rows and columns ({error}).") from error
 
 
 def _column(values: Any, n_rows: int, name: str) -> FloatArray:
     if np.ndim(values) == 0:
-        return np.full(n_rows, float(values))
+        return np.full(n_rows, float(_numbers(values, name)))
     return check_vector(values, name=name, n_rows=n_rows)

@@ -102,7 +102,8 @@ def make_path(
     """
     if (weight == 0).any():
         there = weight[unit] > 0
-        unit, before, after, run, slope = (v[there] for v in (unit, before, after, run, slope))
+        unit, before, after = unit[there], before[there], after[there]
+        run, slope = run[there], slope[there]
     order = np.argsort(-slope, kind="stable")
     slope = slope[order]
     unit, before, after, run = unit[order], before[order], after[order], run[order]

@@ -26,6 +26,7 @@ from scipy import sparse
 from causalrec._typing import FloatArray, IntArray
 from causalrec.nuisance import ArmScores
 from causalrec.policy._path import Path
+from causalrec.results import NAN
 
 # Share of all spend on either side of a point over which the slope of the curve is taken.
 _WINDOW = 0.05
@@ -73,15 +74,15 @@ class Gains:
     @property
     def error(self) -> FloatArray:
         """Standard errors, shape (p, m)."""
-        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0)).reshape(self.gain.shape)
+        return np.asarray(np.sqrt(np.maximum(np.diag(self.covariance), 0.0)).reshape(self.gain.shape))
 
 
 def grid(path: Path, points: int) -> FloatArray:
     """Zero and where groups of equal slopes end: all of them, or ``points`` that are even over the path."""
     if len(path.spend) <= points:
-        return np.r_[0.0, path.spend]
+        return np.asarray(np.r_[0.0, path.spend])
     near = np.searchsorted(path.spend, np.linspace(0, path.total, points + 1)[1:] * (1 - _ROUNDING))
-    return np.r_[0.0, path.spend[np.unique(near)]]
+    return np.asarray(np.r_[0.0, path.spend[np.unique(near)]])
 
 
 def score_steps(path: Path, table: FloatArray) -> FloatArray:
@@ -112,7 +113,7 @@ def _scale(scores: ArmScores) -> float:
     there = scores.weight > 0
     n = int(np.count_nonzero(there))
     units = n if scores.clusters is None else int(np.count_nonzero(np.bincount(scores.clusters[there])))
-    return units / (units - 1) / n**2
+    return units / (units - 1) / n**2 if units > 1 else NAN
 
 
 def _atoms(path: Path, at: FloatArray) -> tuple[IntArray, FloatArray]:

@@ -9,7 +9,7 @@ import numpy as np
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_weights
 from causalrec.exceptions import CausalRecError
-from causalrec.policy._inputs import check_amount, cost_table, effect_table
+from causalrec.policy._inputs import check_amount, check_worth, cost_table, effect_table
 from causalrec.policy._path import Path, hull_steps, make_path
 from causalrec.results import NAN, AllocationResult
 
@@ -68,7 +68,7 @@ def allocate(
     raw = check_weights(sample_weight, n_rows=n)
     weight = raw * (np.count_nonzero(raw) / raw.sum())
     limit = _budget(budget, total_budget, float(raw.sum()))
-    worth = NAN if value is None else _worth(value)
+    worth = NAN if value is None else check_worth(value)
     path = make_path(*hull_steps(table, costs, 0.0 if value is None else 1 / worth), weight)
     labels = np.empty(len(names) + 1, dtype=object)
     labels[:] = [control, *names]
@@ -81,12 +81,6 @@ def _budget(budget: float | None, total: float | None, units: float) -> float:
     if total is not None:
         return check_amount(total, name="total_budget") / units
     return np.inf if budget is None else check_amount(budget, name="budget")
-
-
-def _worth(value: float) -> float:
-    if not 0 < float(value) < np.inf:
-        raise CausalRecError(f"value is {value}; expected a number above 0, what a unit of outcome is worth.")
-    return float(value)
 
 
 def _spent(

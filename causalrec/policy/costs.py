@@ -12,10 +12,9 @@ from causalrec._typing import FloatArray
 from causalrec._validation import check_confidence_level, check_vector
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
-from causalrec.policy._inputs import cost_table, effect_table
+from causalrec.policy._inputs import check_worth, cost_table, effect_table
 from causalrec.policy._path import Path, hull_steps, make_path
 from causalrec.policy._process import ScoredPath, gains_at, grid, score_steps
-from causalrec.policy.allocation import _worth
 from causalrec.results import NAN, CostCurveComparisonResult, CostCurveResult
 
 _POINTS = 100
@@ -71,6 +70,8 @@ def cost_curve(
     CausalRecError
         For costs that are not above zero, negative budgets, missing values, other shapes.
 
+    Errors are NaN where nothing varies, and where all rows are of one cluster.
+
     Examples
     --------
     >>> curve = cost_curve([3, 0, 2, 1], {"mail": [2.0, 2.0, 1.0, -1.0]}, ["mail", "none", "mail", "none"],
@@ -83,7 +84,7 @@ def cost_curve(
         y, treatment, control=control, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters,
     )  # fmt: skip
-    floor = 0.0 if value is None else 1 / _worth(value)
+    floor = 0.0 if value is None else 1 / check_worth(value)
     rule = _Rule.of(uplift, cost, scores, floor)
     at = grid(rule.path, _POINTS) if budgets is None else _budgets(budgets)
     table = scores.table()
@@ -149,7 +150,7 @@ def compare_cost_curves(
         y, treatment, control=control, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters,
     )  # fmt: skip
-    floor = 0.0 if value is None else 1 / _worth(value)
+    floor = 0.0 if value is None else 1 / check_worth(value)
     paths = [_Rule.of(uplift, cost, scores, floor).path for uplift in rules.values()]
     top = _top(up_to, paths)
     at = np.unique(np.concatenate([grid(path, _POINTS) for path in paths])) if budgets is None else _budgets(budgets)
@@ -169,7 +170,7 @@ def _compared(
     v = found.covariance
     variance = np.diag(v)[:m] + np.diag(v)[m:] - 2 * np.diag(v[:m, m:])
     noise = 1e-13 * float(np.diag(v).max(initial=0.0))
-    error = np.sqrt(np.where(variance > noise, variance, 0.0))
+    error = np.sqrt(np.where(variance <= noise, 0.0, variance))
     steps = np.diff(at)
     trapezoid = (np.r_[steps, 0.0] + np.r_[0.0, steps]) / 2
     area, area_error = found.contrast(np.vstack([trapezoid, -trapezoid]))

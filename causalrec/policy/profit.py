@@ -15,7 +15,7 @@ from causalrec.nuisance.assignment import policy_shares
 from causalrec.nuisance.ratios import fieller_interval
 from causalrec.nuisance.scores import arm_code
 from causalrec.nuisance.simultaneous import largest_quantile, may_be_best, normal_draws
-from causalrec.policy._inputs import check_amount, cost_table, effect_table, value_column
+from causalrec.policy._inputs import as_pandas, check_amount, cost_table, effect_table, value_column
 from causalrec.policy._path import make_path
 from causalrec.policy._process import ScoredPath, gains_at, grid, score_steps
 from causalrec.results import NAN, EffectResult, ProfitCurveResult
@@ -79,7 +79,7 @@ def profit_curve(
     TreatmentError
         For unknown arms.
     CausalRecError
-        For values that are not above zero, negative costs, missing values, other shapes.
+        For values that are not above zero, negative costs, missing values, other shapes, and a single cluster.
 
     Examples
     --------
@@ -98,6 +98,8 @@ def profit_curve(
         y, treatment, control=control, propensity=propensity, nuisance=nuisance, sample_weight=sample_weight,
         clusters=clusters,
     )  # fmt: skip
+    if np.isnan(scores.error(scores.weight)):
+        raise CausalRecError("all rows are of one cluster, so nothing can be told of errors. Check clusters.")
     fixed = check_amount(fixed_cost, name="fixed_cost")
     worth = value_column(value, n_rows=len(scores.y))
     code, net, spent = _best_arm(uplift, cost, worth, scores, arm)
@@ -117,6 +119,7 @@ def _best_arm(
     rows = np.arange(n)
     if arm is not None:
         others = (scores.labels[arm_code(arm, scores.labels)],)
+        uplift, cost = as_pandas(uplift), as_pandas(cost)
         if np.ndim(uplift) == 2 and not hasattr(uplift, "columns"):
             uplift = effect_table(uplift, scores.labels[1:], n_rows=n)[0][:, scores.labels.index(arm) - 1]
         elif hasattr(uplift, "keys") and arm in uplift:

@@ -207,7 +207,7 @@ class CostCurveResult(Result):
     total_spend : float
         Where the rule has nothing left to spend on; more money changes nothing.
     spend : array of shape (m,)
-        From 0.
+        From 0; beyond ``total_spend`` it is a budget that is not used up.
     gain, std_error, ci_low, ci_high : arrays of shape (m,)
         In the outcome's unit, with pointwise intervals.
     untargeted : array of shape (m,)
@@ -250,8 +250,11 @@ class CostCurveResult(Result):
     def __str__(self) -> str:
         last = written_interval(self.gain[-1], self.ci_low[-1], self.ci_high[-1])
         middle = self.at(self.spend[-1] / 2)
+        end = f"spending {format_number(self.spend[-1])}"
+        if self.spend[-1] > self.total_spend * (1 + 1e-9):
+            end = f"a budget of {format_number(self.spend[-1])}, {format_number(self.total_spend)} of it spent,"
         return (
-            f"{self.label}: spending {format_number(self.spend[-1])} per unit gains {last}; half of it gains "
+            f"{self.label}: {end} per unit gains {last}; half of it gains "
             f"{written_interval(middle.estimate, middle.ci_low, middle.ci_high)} "
             f"({format_level(self.confidence_level)} CI), n = {self.n_obs:,} ({self.method})"
         )

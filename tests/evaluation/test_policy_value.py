@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression
@@ -164,6 +165,16 @@ def test_bad_input_is_named(change, kind, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_regret_refuses_taken_names_and_one_cluster():
+    args = ([3.0, 1.0, 2.0, 0.0], {"all 0": [0, 1, 0, 1]}, [1, 0, 1, 0])
+    with pytest.raises(CausalRecError, match="'all 0'"):
+        policy_regret(*args)
+    with pytest.raises(CausalRecError, match="one cluster"):
+        policy_regret(args[0], {"rule": [0, 1, 0, 1]}, args[2], clusters=[3, 3, 3, 3])
+    alone = policy_value(args[0], [0, 1, 0, 1], args[2], clusters=[3, 3, 3, 3])
+    assert np.isnan([alone.std_error, alone.difference_std_error, alone.pvalue]).all()
+
+
 @pytest.mark.parametrize("policies", [{}, [0, 1, 0, 1]])
 def test_regret_needs_named_policies(policies):
     with pytest.raises(CausalRecError, match="mapping"):
@@ -214,6 +225,12 @@ def test_frames_as_policies():
     y, treatment, x = two_arms()
     table = pd.DataFrame({1: (x > 0).astype(float), 0: (x <= 0).astype(float)})
     assert policy_value(y, table, treatment).estimate == pytest.approx(0.5)
+    named = np.where(treatment, "mail", "none")
+    shares = pl.DataFrame({"none": (x <= 0) * 1.0, "mail": (x > 0) * 1.0})
+    for frame in (shares, shares.select("mail", "none"), shares.to_pandas()):
+        assert policy_value(y, frame, named, control="none").estimate == pytest.approx(0.5)
+    with pytest.raises(TreatmentError, match="by name"):
+        policy_value(y, shares.rename({"mail": "post"}), named, control="none")
 
 
 def test_an_allocation_is_a_policy():

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,6 +132,17 @@ def test_frames_labels_and_the_split_row():
     assert rows.arms.tolist() == ["mail", "none", "none"]
 
 
+def test_frames_of_polars_go_by_name():
+    columns = {"mail": [1.0, 3.0, -1.0], "call": [1.5, 4.0, 2.0]}
+    cost = {"call": [2.0, 2.0, 2.0], "mail": [1.0, 1.0, 1.0]}
+    plans = [
+        allocate(kind(columns), cost=kind(cost), budget=0.7, control="none").to_frame()
+        for kind in (pd.DataFrame, pl.DataFrame, dict)
+    ]
+    pd.testing.assert_frame_equal(plans[0], plans[1])
+    pd.testing.assert_frame_equal(plans[0], plans[2])
+
+
 def test_rows_of_weight_zero_get_control():
     plan = allocate([5.0, 1.0, 2.0], cost=1.0, sample_weight=[0, 1, 1])
     assert plan.assigned.tolist() == [0, 1, 1]
@@ -154,6 +166,12 @@ def test_rows_of_weight_zero_get_control():
         ({"uplift": np.zeros((2, 2, 2))}, ["(2, 2, 2)"]),
         ({"uplift": {}}, ["uplift"]),
         ({"control": 1}, ["control is 1"]),
+        ({"uplift": []}, ["uplift", "0 rows"]),
+        ({"uplift": ["a"] * 5}, ["uplift", "numbers"]),
+        ({"uplift": {"mail": [1.0, 2.0], "call": [1.0]}}, ["'call'", "1 values", "2 rows"]),
+        ({"budget": "all"}, ["budget is 'all'"]),
+        ({"value": "a"}, ["value is 'a'"]),
+        ({"cost": "a"}, ["cost", "numbers"]),
         ({"sample_weight": [1, 1]}, ["2 values", "3 rows"]),
     ],
 )

@@ -173,6 +173,20 @@ def test_an_outcome_that_never_varies_has_no_error():
     assert np.isnan(curve.at(0.5).pvalue)
 
 
+def test_one_cluster_has_no_error():
+    args = ([3.0, 1.0, 2.0, 0.0], [1, 0, 1, 0])
+    options = {"cost": 1.0, "clusters": [7, 7, 7, 7]}
+    curve = cost_curve(args[0], [1.0, 2.0, 3.0, 4.0], args[1], **options)
+    assert np.isnan(curve.std_error).all()
+    gap = compare_cost_curves(args[0], {"a": [1.0, 2.0, 3.0, 4.0], "b": [4.0, 3.0, 2.0, 1.0]}, args[1], **options)
+    assert np.isnan([*gap.std_error, gap.area_std_error, gap.area_pvalue]).all()
+
+
+def test_a_budget_that_is_not_used_up_says_so():
+    curve = cost_curve([3.0, 1.0, 2.0, 0.0], [1.0, 2.0, -1.0, -1.0], [1, 0, 1, 0], cost=1.0, budgets=[5.0])
+    assert "a budget of 5, 0.5 of it spent" in str(curve)
+
+
 def test_a_value_ends_the_curve_where_nothing_is_worth_its_cost():
     y, uplift, treatment, cost, _ = rows(np.random.default_rng(10))
     whole = cost_curve(y, uplift, treatment, cost=cost, control=0)

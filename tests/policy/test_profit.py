@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -72,7 +73,11 @@ def test_several_arms_each_their_best_or_one_alone():
     value = policy_value(y, best, treatment, control="none")
     assert curve.all_profit == pytest.approx(2 * value.difference - np.where(mail, 0.1, 0.5).mean())
     alone = profit_curve(y, frame, treatment, value=2.0, cost=cost, control="none", arm="mail")
-    for given in ({"uplift": uplift[:, 0], "cost": 0.1}, {"uplift": uplift[:, ::-1], "cost": [0.5, 0.1]}):
+    every = pl.DataFrame({"mail": uplift[:, 0], "call": uplift[:, 1]})
+    for given in (
+        {"uplift": uplift[:, 0], "cost": 0.1}, {"uplift": uplift[:, ::-1], "cost": [0.5, 0.1]},
+        {"uplift": every, "cost": cost},
+    ):  # fmt: skip
         same = profit_curve(y, given["uplift"], treatment, value=2.0, cost=given["cost"], control="none", arm="mail")
         np.testing.assert_allclose(same.profit, alone.profit, atol=1e-12)
     everybody = policy_value(y, "mail", treatment, control="none")
@@ -181,6 +186,7 @@ def test_spent_needs_a_known_propensity():
         ({"uplift": [1.0, np.nan, 1.0, 1.0]}, CausalRecError, ["uplift", "1 of 4"]),
         ({"arm": "mail"}, TreatmentError, ["'mail'"]),
         ({"y": [1.0, np.inf, 0.0, 1.0]}, OutcomeError, ["y"]),
+        ({"clusters": [1, 1, 1, 1]}, CausalRecError, ["one cluster"]),
         ({"treatment": [1, 1, 1, 1]}, TreatmentError, ["only 1"]),
     ],
 )
