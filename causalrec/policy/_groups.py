@@ -80,6 +80,55 @@ def group_means(scores: ArmScores, group: IntArray, n_groups: int, code: int) ->
     )  # fmt: skip
 
 
+def cautious_means(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> GroupMeans:
+    """:func:`group_means` with errors that few events do not make too small.
+
+    A small arm that shows few events by chance has a low mean and a low variance at once, so that its effect looks
+    certain: with 2% events and 15% treated, false sleeping dogs come up in 13% instead of 2.5%. The error is therefore
+    at least that of outcomes which vary alike in both arms (the variance of the two together, as in Student's test and
+    in the score test of two shares); with clusters it is raised by as much as without.
+    """
+    means = group_means(scores, group, n_groups, code)
+    own, alike = _variances(scores, group, n_groups, code)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.sqrt(np.fmax(1.0, alike / own))
+    factor = np.where(np.isfinite(factor), factor, 1.0)
+    return means._replace(std_error=means.std_error * factor, moved=means.moved * factor[group])
+
+
+def _variances(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> tuple[FloatArray, FloatArray]:
+    """Variances of the groups' effects for plain rows: with the arms' own spreads, and with that of both together."""
+
+    def sums(values: FloatArray) -> FloatArray:
+        return np.bincount(group, weights=values, minlength=n_groups)
+
+    w, both = scores.weight, (scores.codes == 0) | (scores.codes == code)
+    share = scores.propensity[:, 0] + scores.propensity[:, code]
+    inverse = (1 / scores.propensity[:, 0] + 1 / scores.propensity[:, code]) / share
+    if scores.outcomes is not None:
+        if not both.any():
+            return np.ones(n_groups), np.zeros(n_groups)
+        rows = np.flatnonzero(both)
+        gap = np.zeros(len(w))
+        gap[rows] = scores.y[rows] - scores.outcomes[rows, scores.codes[rows]]
+        model = scores.outcomes[:, code] - scores.outcomes[:, 0]
+        effect = scores.effect(code)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            centre, middle = (sums(w * values) / sums(w) for values in (effect, model))
+        own = sums(w**2 * (effect - centre[group]) ** 2)
+        return own, sums(w**2 * ((model - middle[group]) ** 2 + np.where(both, gap**2 * inverse, 0.0)))
+    own, size, spread = np.zeros(n_groups), np.zeros(n_groups), np.zeros(n_groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for each in (0, code):
+            part = np.where(scores.codes == each, w / scores.propensity[:, each], 0.0)
+            total = sums(part)
+            squares = (scores.y - (sums(part * scores.y) / total)[group]) ** 2
+            own += sums(part**2 * squares) / total**2
+            size += sums(part**2) / total**2
+            spread += sums(np.where(scores.codes == each, w, 0.0) * squares)
+        return own, size * spread / sums(np.where(both, w, 0.0))
+
+
 def _silent(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> BoolArray:
     """Groups whose rows do not tell how much the outcomes of an arm vary."""
     varies, known = [], []

@@ -9,7 +9,7 @@ from scipy import stats
 
 from causalrec._typing import AnyArray, FloatArray
 from causalrec.nuisance import ArmScores
-from causalrec.policy._groups import GroupMeans, group_means, quantile_groups, simultaneous_critical
+from causalrec.policy._groups import GroupMeans, cautious_means, quantile_groups, simultaneous_critical
 from causalrec.policy._segment_inputs import check_group_rows, group_edges, group_mean, share_above
 from causalrec.results.segments import NO_EFFECT, PERSUADABLES, SLEEPING_DOGS, UNDECIDED
 
@@ -82,7 +82,7 @@ def judge_groups(
     edges = group_edges(uplift[counts], group, k)
     group = np.searchsorted(-edges[1:-1], -uplift, side="left")  # rows without weight too
     check_group_rows(scores, group, k, code)
-    means = group_means(scores, group, k, code)
+    means = cautious_means(scores, group, k, code)
     half = float(stats.norm.isf(_VERDICTS_SHARE * error / 2 / k)) * means.std_error
     low, high = means.effect - half, means.effect + half
     above = share_above(baseline, cut, group, k, scores.weight)

@@ -17,7 +17,7 @@ from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_confidence_level, check_vector
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
-from causalrec.policy._groups import GroupMeans, group_means, lift_shares
+from causalrec.policy._groups import GroupMeans, cautious_means, lift_shares
 from causalrec.policy._profile import Profile, segment_profile
 from causalrec.policy._segment_inputs import (
     check_baseline,
@@ -177,8 +177,9 @@ def learn_segments(
     A group's average says nothing of the differences within it: finer groups do. Verdicts need not fall with the
     predictions; where they do not, the model's order is wrong there.
 
-    Without nuisances a group's effect is the difference of its arms' means, weighted by inverse propensity; with them
-    the mean of doubly robust scores.
+    Errors are at least those of outcomes that vary alike in both arms, so that a small arm with few events by chance
+    does not look certain. Without nuisances a group's effect is the difference of its arms' means, weighted by inverse
+    propensity; with them the mean of doubly robust scores.
 
     Examples
     --------
@@ -293,7 +294,7 @@ def _described(
     place = {name: i for i, name in enumerate(names.tolist())}
     group = np.array([place.get(label, 0) for label in labels.tolist()], dtype=np.int64)
     k = len(names)
-    means = group_means(scores, group, k, code)
+    means = cautious_means(scores, group, k, code)
     lift = lift_shares(scores, means, group, code, float(stats.norm.isf((1 - level) / 2 / k)))
     low, high = _interval(means, names, critical, judged)
     alone = float(stats.norm.isf((1 - level) / 2)) * lift.std_error
