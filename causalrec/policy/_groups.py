@@ -100,7 +100,7 @@ def _variances(scores: ArmScores, group: IntArray, n_groups: int, code: int) -> 
     """Variances of the groups' effects for plain rows: with the arms' own spreads, and with that of both together."""
 
     def sums(values: FloatArray) -> FloatArray:
-        return np.bincount(group, weights=values, minlength=n_groups)
+        return np.asarray(np.bincount(group, weights=values, minlength=n_groups), dtype=np.float64)
 
     w, both = scores.weight, (scores.codes == 0) | (scores.codes == code)
     share = scores.propensity[:, 0] + scores.propensity[:, code]

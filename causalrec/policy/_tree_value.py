@@ -34,9 +34,9 @@ def as_arm_scores(scores: Any, sample_weight: Any, clusters: Any) -> ArmScores:
             )
         if isinstance(scores, ArmScores):
             return scores
-        labels = np.empty(len(scores.labels), dtype=object)
-        labels[:] = scores.labels
-        return arm_scores(scores.y, labels[scores.codes], nuisance=scores)
+        arms = np.empty(len(scores.labels), dtype=object)
+        arms[:] = scores.labels
+        return arm_scores(scores.y, arms[scores.codes], nuisance=scores)
     if not isinstance(scores, pd.DataFrame) and hasattr(scores, "to_pandas"):
         scores = scores.to_pandas()  # Polars
     table = np.asarray(scores, dtype=np.float64)
@@ -50,7 +50,7 @@ def as_arm_scores(scores: Any, sample_weight: Any, clusters: Any) -> ArmScores:
     if bad:
         raise CausalRecError(f"scores are missing or infinite in {bad} of {n} rows; every row needs those of all arms.")
     weight = check_weights(sample_weight, n_rows=n)
-    labels = tuple(scores.columns) if isinstance(scores, pd.DataFrame) else tuple(range(k))
+    labels: tuple[Any, ...] = tuple(scores.columns) if isinstance(scores, pd.DataFrame) else tuple(range(k))
     return ArmScores(
         y=np.zeros(n), codes=np.full(n, -1), labels=labels,
         weight=weight * (np.count_nonzero(weight) / weight.sum()), propensity=np.ones((n, k)), outcomes=table,
