@@ -95,16 +95,16 @@ def test_the_best_share_and_its_set():
     assert (curve.band_low <= curve.ci_low).all()
     inside = (curve.band_low <= 0.36 - (curve.share - 0.6) ** 2) & (0.36 - (curve.share - 0.6) ** 2 <= curve.band_high)
     assert inside.all()  # value 2 (q - q^2 / 2) - .8 q = .36 - (q - .6)^2
-    again = profit_curve(y, uplift, treatment, value=2.0, cost=0.8)
-    assert again.best_share_low == curve.best_share_low
 
 
 def test_what_is_worth_nothing_is_best_left():
-    y, uplift, treatment = rows(np.random.default_rng(4), 5000, tau=lambda u: -0.3 + 0 * u)
+    y, uplift, treatment = rows(np.random.default_rng(4), 2000, tau=lambda u: -0.3 + 0 * u)
     curve = profit_curve(y, uplift, treatment, value=1.0, cost=0.5, fixed_cost=0.1)
     assert (curve.best_share, curve.best_share_low, curve.best_profit) == (0.0, 0.0, 0.0)
     assert curve.best_share_high < 0.1
     assert curve.all_profit < 0
+    again = profit_curve(y, uplift, treatment, value=1.0, cost=0.5, fixed_cost=0.1)
+    assert again.to_frame().equals(curve.to_frame())
     free = profit_curve(y, uplift, treatment, value=1.0, cost=0.0)
     assert free.all_profit == pytest.approx(y[treatment == 1].mean() - y[treatment == 0].mean())
 
