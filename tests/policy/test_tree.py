@@ -63,9 +63,9 @@ def test_the_default_grid_of_few_rows_is_every_cut():
 @pytest.mark.parametrize("depth", [2, 3])
 def test_a_planted_tree_is_found_where_no_single_split_helps(depth):
     rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, (3000, 4))
+    X = rng.uniform(-1, 1, (1500, 3))
     signs = np.prod(np.sign(X[:, :depth]), axis=1)  # an exclusive or: greedy splits see nothing
-    scores = np.column_stack([np.zeros(3000), signs + rng.normal(size=3000)])
+    scores = np.column_stack([np.zeros(1500), signs + 0.5 * rng.normal(size=1500)])
     tree = PolicyTree(depth).fit(X, scores)
     truth = signs > 0
     assert (tree.predict(X) == truth).mean() > 0.94

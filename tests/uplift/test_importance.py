@@ -57,7 +57,7 @@ BASE = xgboost.XGBRegressor(n_estimators=8, max_depth=3, enable_categorical=True
 @pytest.mark.parametrize(
     "learner",
     [
-        TLearner(), SLearner(), XLearner(), DRLearner(BASE), TLearner(BASE), SLearner(BASE), RLearner(BASE),
+        TLearner(), SLearner(), XLearner(BASE), DRLearner(BASE), TLearner(BASE), SLearner(BASE), RLearner(BASE),
         StackedLearner({"S": SLearner(BASE), "T": TLearner(BASE)}, outcome_model=BASE),
     ],
     ids=lambda each: f"{type(each).__name__}{'' if getattr(each, 'base_learner', BASE) is None else ' XGB'}",
