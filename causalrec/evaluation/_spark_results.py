@@ -85,13 +85,12 @@ def _root(variance: float) -> float:
 
 def _honest_error(variance: float, rows: Rows) -> float:
     """The standard error, or NaN where nothing varies: a zero would look like certainty."""
-    return not_rounding(_root(variance), rows)
+    return float(not_rounding(_root(variance), rows))
 
 
 def not_rounding(error: Any, rows: Rows) -> Any:
     """Errors, with NaN for those that are rounding beside the largest outcome."""
-    found = np.where(np.asarray(error) > _ROUNDING * rows.largest, error, NAN)
-    return float(found) if found.ndim == 0 else found
+    return np.where(np.asarray(error) > _ROUNDING * rows.largest, error, NAN)
 
 
 def error_of_difference(variance: FloatArray, i: int, j: int) -> float:

@@ -22,10 +22,11 @@ from causalrec._validation import check_confidence_level, list_some, nearest
 from causalrec.evaluation._metrics import RANKING_METRICS, Choice, check_share
 from causalrec.evaluation._spark_curves import CURVES, group_effects
 from causalrec.evaluation._spark_results import error_of_difference, not_rounding, ranking_results, words
-from causalrec.evaluation._spark_rows import Asked, Propensity, read_rows
+from causalrec.evaluation._spark_rows import Asked, read_rows
 from causalrec.evaluation.calibration import check_bins
 from causalrec.evaluation.comparison import compare_results
 from causalrec.exceptions import CausalRecError
+from causalrec.nuisance.spark_rows import Propensity
 from causalrec.results import CurveResult, EffectResult, ScorerComparisonResult, UpliftBinsResult
 
 __all__ = [
