@@ -66,7 +66,7 @@ def test_a_planted_tree_is_found_where_no_single_split_helps(depth):
     X = rng.uniform(-1, 1, (1500, 3))
     signs = np.prod(np.sign(X[:, :depth]), axis=1)  # an exclusive or: greedy splits see nothing
     scores = np.column_stack([np.zeros(1500), signs + 0.5 * rng.normal(size=1500)])
-    tree = PolicyTree(depth).fit(X, scores)
+    tree = PolicyTree(depth, n_cuts=31).fit(X, scores)
     truth = signs > 0
     assert (tree.predict(X) == truth).mean() > 0.94
     assert tree.evaluate(X, scores).n_leaves == 2**depth
