@@ -138,6 +138,7 @@ def _target(
     if segments is not None and rule is not None:
         session.record(stage, {SEGMENTS: segments})
         session.run.write_segments(rule)
+        stage.log_text(str(rule), "segments.txt")
     if why:
         session.note(why)
     tree = policy_tree(frame, task, judged, config)

@@ -105,7 +105,7 @@ def true_scores(
     found = {
         "qini": float(np.mean((0.5 - rank) * tau)),
         "auuc": float(np.mean((1.0 - rank) * tau)),
-        "autoc": float(np.mean(gain / treated) - gain[-1]),
+        "autoc": float(np.mean(gain / treated) - gain[-1]) if level.any() else 0.0,
         top_name(config): float(tau[rank <= max(share, rank.min())].mean()),
     }
     if gain[-1] != 0:
