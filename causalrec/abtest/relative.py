@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, TypeAlias
 
+from causalrec._ratios import fieller_interval
 from causalrec.abtest.estimation.estimates import Estimate, welch_df
 from causalrec.results import NAN
 
@@ -83,12 +84,5 @@ def fieller_ratio(
     >>> print(f"{low:.3f} {high:.3f} {note!r}")
     1.057 1.366 ''
     """
-    z2 = quantile**2
-    a = m0**2 - z2 * v0
-    if a <= 0:
-        return -math.inf, math.inf, UNBOUNDED
-    middle = m0 * m1 - z2 * covariance
-    # middle^2 - a (m1^2 - z2 v1), multiplied out: the difference of squares loses all digits when z2 v << m^2.
-    spread = v0 * m1**2 - 2 * covariance * m0 * m1 + z2 * covariance**2 + v1 * a
-    root = math.copysign(math.sqrt(z2 * max(spread, 0.0)), quantile)
-    return (middle - root) / a, (middle + root) / a, ""
+    low, high = fieller_interval(m1, m0, v1, v0, covariance, quantile)
+    return low, high, UNBOUNDED if math.isinf(low) else ""

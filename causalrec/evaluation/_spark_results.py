@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from causalrec._ratios import fieller_interval
 from causalrec._typing import FloatArray
 from causalrec.evaluation._metrics import Choice
 from causalrec.evaluation._results import interval_result
 from causalrec.evaluation._spark_areas import area_columns, area_estimates, toc_columns
 from causalrec.evaluation._spark_rows import Rows
 from causalrec.evaluation._spark_tops import lift_sums, top_estimates
-from causalrec.nuisance.ratios import fieller_interval
 from causalrec.results import NAN, EffectResult
 
 _ROUNDING = 1e-13  # relative to the largest outcome

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
+from causalrec import _ratios
 from causalrec._typing import BoolArray, FloatArray
 from causalrec.evaluation._ranked import Ranked, effect_at_cut, gain_path, group_ends, mid_ranks, slope_at
 from causalrec.exceptions import CausalRecError, TreatmentError
-from causalrec.nuisance import ratios
 
 
 def subset_effect(ranked: Ranked, inside: BoolArray) -> tuple[float, FloatArray]:
@@ -156,9 +156,9 @@ class LiftShare:
 def fieller_interval(
     gain: float, total: float, var_gain: float, var_total: float, covariance: float, level: float
 ) -> tuple[float, float]:
-    """:func:`causalrec.nuisance.ratios.fieller_interval` of gain / total at a confidence level."""
+    """Fieller's interval of gain / total at a confidence level."""
     critical = float(stats.norm.isf((1 - level) / 2))
-    return ratios.fieller_interval(gain, total, var_gain, var_total, covariance, critical)
+    return _ratios.fieller_interval(gain, total, var_gain, var_total, covariance, critical)
 
 
 def lift_shares(ranked: Ranked, share: float) -> LiftShare:

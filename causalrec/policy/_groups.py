@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse, stats
 
+from causalrec._ratios import fieller_interval
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.nuisance.arm_scores import ArmScores
-from causalrec.nuisance.ratios import fieller_interval
 from causalrec.results import NAN
 
 _FEW_UNIONS = 200

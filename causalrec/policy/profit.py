@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from causalrec._ratios import fieller_interval
 from causalrec._typing import FloatArray, IntArray, RandomState
 from causalrec._validation import check_confidence_level, check_vector
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import ArmScores, Nuisances, arm_scores
 from causalrec.nuisance.assignment import policy_shares
-from causalrec.nuisance.ratios import fieller_interval
 from causalrec.nuisance.scores import arm_code
 from causalrec.nuisance.simultaneous import largest_quantile, may_be_best, normal_draws
 from causalrec.policy._inputs import as_pandas, check_amount, cost_table, effect_table, value_column

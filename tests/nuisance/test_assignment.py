@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from causalrec._ratios import fieller_interval
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance.assignment import policy_shares
-from causalrec.nuisance.ratios import fieller_interval
 from causalrec.nuisance.simultaneous import largest_quantile, may_be_best, normal_draws, shortfall
 
 ARMS = ("none", "call", "mail")

@@ -11,9 +11,9 @@ import pytest
 from scipy import integrate, stats
 from sklearn.linear_model import LinearRegression
 
+from causalrec._ratios import fieller_interval
 from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, TreatmentError
 from causalrec.nuisance import arm_scores, fit_nuisances
-from causalrec.nuisance.ratios import fieller_interval
 from causalrec.policy import SegmentRule, describe_segments, learn_segments, segment_units
 from causalrec.policy._groups import group_means, quantile_groups, simultaneous_critical
 from causalrec.results import UpliftIntervalsResult, dump_results, load_results

@@ -19,7 +19,7 @@ def fieller_interval(
     top, bottom : float
         Estimates, with their variances and covariance.
     critical : float
-        Errors on either side, such as 1.96.
+        Errors on either side, such as 1.96; negative to exchange the ends.
 
     Returns
     -------
@@ -34,13 +34,14 @@ def fieller_interval(
     >>> fieller_interval(2.0, 1.0, 0.01, 1.0, 0.0, 1.96)
     (-inf, inf)
     """
-    z = critical**2
-    a = bottom**2 - z * var_bottom
-    b = top * bottom - z * covariance
-    c = top**2 - z * var_top
-    if math.isnan(a + b + c):
+    z2 = critical**2
+    a = bottom**2 - z2 * var_bottom
+    middle = top * bottom - z2 * covariance
+    # middle^2 - a (top^2 - z2 var_top), multiplied out: the difference of squares loses all digits when z2 v << m^2.
+    spread = var_bottom * top**2 - 2 * covariance * top * bottom + z2 * covariance**2 + var_top * a
+    if math.isnan(a + middle + spread):
         return math.nan, math.nan
     if not a > 0:
         return -math.inf, math.inf
-    root = math.sqrt(max(b**2 - a * c, 0.0))
-    return (b - root) / a, (b + root) / a
+    root = math.copysign(math.sqrt(z2 * max(spread, 0.0)), critical)
+    return (middle - root) / a, (middle + root) / a
