@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, sparse, special, stats
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec._validation import check_confidence_level, check_vector
+from causalrec.evaluation._pooled import pooled_covariance, silent_groups
 from causalrec.evaluation._ranked import Ranked, rank_units
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.nuisance.arm_scores import arm_scores
@@ -36,7 +37,11 @@ _ROUNDING = 1e-13  # share of the largest outcome, below which an error is zero
 
 
 class GroupEffects(NamedTuple):
-    """Of G groups: sizes, shares, mean predictions, effects and their errors, and the covariance of the gaps."""
+    """Of G groups: sizes, shares, mean predictions, effects and their errors, and the covariance of the gaps.
+
+    ``silent`` groups have one arm whose outcomes do not vary there, though elsewhere they do: no error.
+    ``test_covariance``, of the test, has variances of outcomes that are pooled over groups and arms.
+    """
 
     n: IntArray
     share: FloatArray
@@ -44,6 +49,8 @@ class GroupEffects(NamedTuple):
     effect: FloatArray
     std_error: FloatArray
     gap_covariance: FloatArray
+    test_covariance: FloatArray
+    silent: BoolArray
     units: float
 
 
@@ -64,8 +71,8 @@ def uplift_by_bin(
     """Predicted and observed effect in equal groups, bin 1 the highest predictions.
 
     Ties stay together, so there may be fewer bins than asked for. The intervals take the cut-offs as given. An
-    effect is NaN where a bin holds fewer than two units of an arm, and its interval also where no outcome in the bin
-    varies within its arm. Parameters as for :func:`uplift_calibration`.
+    effect is NaN where a bin holds fewer than two units of an arm, and its interval also where the outcomes of an arm
+    do not vary in the bin: that nobody converted is no certainty. Parameters as for :func:`uplift_calibration`.
 
     Examples
     --------
@@ -139,6 +146,9 @@ def uplift_calibration(
     Analysis 53). It includes zero where such gaps are no surprise. Where the estimate falls below zero, the upper end
     is that of an estimate of zero: luck is no evidence of a perfect score. It may include zero where the test rejects:
     the test weighs each gap by its precision, the error by the group's share.
+    Rare outcomes: a group where the outcomes of an arm do not vary has no interval of its own, and the test pools the
+    variances of outcomes: with 3,000 rows in 10 groups, an arm of 15% and conversions of 2% a 5% test rejects 10% of
+    scores without any gap, with each group's own variances 70%; with 10,000 rows 4%, and 33%.
     Where no outcome varies within the arms of a group there is no interval and no test; where a group lies in a single
     cluster there is no estimate either.
     The test is Wald's with Hotelling's F: it counts that V is estimated from the clusters, if few. The interval does
@@ -166,7 +176,7 @@ def uplift_calibration(
     found = group_effects(ranked, group)
     _check_effects_known(ranked, group, found)
     error = calibration_error(found.effect - found.predicted, found.gap_covariance, found.share, level)
-    statistic, df_error, pvalue = wald_test(found.effect - found.predicted, found.gap_covariance, found.units)
+    statistic, df_error, pvalue = wald_test(found.effect - found.predicted, found.test_covariance, found.units)
     return _calibration_result(ranked, found, error, (statistic, df_error, pvalue), level)
 
 
@@ -211,10 +221,15 @@ def group_effects(ranked: Ranked, group: IntArray) -> GroupEffects:
     if ranked.clusters is None:
         apart *= np.sqrt(count / np.maximum(count - 1, 1))[group]
     error = np.sqrt(np.diag(_covariance(moved, group, n_groups, ranked.clusters)))
-    error = np.where(error > _ROUNDING * np.abs(ranked.y).max(), error, NAN)
+    varies = error > _ROUNDING * np.abs(ranked.y).max()
+    silent = silent_groups(ranked, group, n_groups) & varies
+    error = np.where(varies & ~silent, error, NAN)
     covariance = _covariance(moved - apart, group, n_groups, ranked.clusters)
+    steadied = covariance if ranked.clusters is not None else pooled_covariance(ranked, group, moved, covariance)
     units = len(w) if ranked.clusters is None else np.count_nonzero(np.bincount(ranked.clusters))
-    return GroupEffects(count, total / total.sum(), predicted, effect, error, covariance, float(units))
+    return GroupEffects(
+        count, total / total.sum(), predicted, effect, error, covariance, steadied, silent, float(units)
+    )
 
 
 def _score_means(ranked: Ranked, group: IntArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -353,8 +368,9 @@ def _check_effects_known(ranked: Ranked, group: IntArray, found: GroupEffects) -
     labels = ranked.scores.labels
     sizes = [int(((group == first) & (ranked.arm == a)).sum()) for a in (0, 1)]
     raise TreatmentError(
-        f"group {first + 1} of {len(found.n)}, counted from the highest predictions, holds {sizes[1]} units of "
-        f"{labels[ranked.code]!r} and {sizes[0]} of {labels[0]!r}; at least two of each are needed. Take fewer bins."
+        f"group {first + 1} of {len(found.n)}, counted from the highest predictions, holds {sizes[1]} units of arm "
+        f"{labels[ranked.code]!r} and {sizes[0]} of arm {labels[0]!r}; at least two of each are needed. "
+        "Take fewer bins."
     )
 
 
@@ -365,13 +381,17 @@ def _calibration_result(
     how = f"{len(found.n)} groups, {'means of ' if ranked.doubly_robust else 'differences of means, '}"
     how += ranked.scores.method if ranked.doubly_robust else ranked.scores.method.rsplit(", ", 1)[-1]
     how += "" if ranked.clusters is None else f", clustered by {found.units:,.0f} groups"
-    unknown = np.flatnonzero(np.isnan(found.std_error))
+    unknown = np.flatnonzero(np.isnan(found.std_error) & ~found.silent)
     if len(unknown):
         how += f"; no interval and test: group {unknown[0] + 1} has one cluster, or no outcome varies within its arms"
         error = CalibrationError(error.squared, NAN, NAN, NAN, error.raw)
-        test, gap_error = (NAN, NAN, NAN), np.where(np.isnan(found.std_error), NAN, gap_error)
+        test = (NAN, NAN, NAN)
+    elif found.silent.any() and ranked.clusters is not None:
+        how += "; no test: the outcomes of an arm do not vary in some group"
+        test = (NAN, NAN, NAN)
     elif np.isnan(test[2]):
         how += "; no test: there are too few clusters for so many groups"
+    gap_error = np.where(np.isnan(found.std_error), NAN, gap_error)
     root, low, high = (math.sqrt(max(v, 0.0)) if not math.isnan(v) else NAN
                        for v in (error.squared, error.ci_low, error.ci_high))  # fmt: skip
     quantile = float(stats.norm.isf((1 - level) / 2))

@@ -254,7 +254,7 @@ class TestInvariants:
 class TestRefusals:
     def test_a_group_without_an_arm(self):
         y, t = np.arange(20.0), np.r_[np.ones(10), np.tile([0, 1], 5)]
-        with pytest.raises(TreatmentError, match=r"group 2 of 2.*holds 10 units of 1 and 0 of 0.*fewer bins"):
+        with pytest.raises(TreatmentError, match=r"group 2 of 2.*holds 10 units of arm 1 and 0 of arm 0.*fewer bins"):
             uplift_calibration(y, np.arange(20.0), t, bins=2)
 
     def test_a_group_where_nothing_happens_has_no_interval(self):
@@ -341,3 +341,46 @@ class TestClaims:
     @pytest.mark.slow
     def test_coverage_with_doubly_robust_scores(self):
         self.run("doubled", 1500, 1, 300, nuisance=True)
+
+
+class TestRareOutcomes:
+    """An arm of which nobody converts in a group shows no variance, and that is no certainty."""
+
+    @staticmethod
+    def rows(n, seed):
+        rng = np.random.default_rng(seed)
+        treatment = (rng.random(n) < 0.15).astype(np.int64)
+        return (rng.random(n) < 0.02).astype(np.float64), 1e-9 * rng.normal(size=n), treatment
+
+    def test_a_silent_arm_has_no_interval_but_the_test_goes_on(self):
+        y, uplift, treatment = self.rows(3000, 0)
+        found = uplift_calibration(y, uplift, treatment)
+        order = np.argsort(-uplift)
+        silent = [y[rows][treatment[rows] == 1].max() == 0 for rows in np.array_split(order, 10)]
+        assert 0 < sum(silent) < 10
+        np.testing.assert_array_equal(np.isnan(found.effect_ci_low), silent)
+        assert 0 <= found.pvalue <= 1
+        bins = uplift_by_bin(y, uplift, treatment)
+        np.testing.assert_array_equal(np.isnan(bins.ci_low), silent)
+
+    def test_by_cluster_there_is_no_test(self):
+        y, uplift, treatment = self.rows(3000, 0)
+        found = uplift_calibration(y, uplift, treatment, clusters=np.arange(3000))
+        assert np.isnan(found.pvalue)
+        assert "no test" in found.method
+
+    def test_an_arm_that_never_varies_is_taken_at_its_word(self):
+        y, uplift, treatment = self.rows(3000, 0)
+        assert np.isfinite(uplift_by_bin(y * (treatment == 0), uplift, treatment, bins=2).ci_low).all()
+
+    def test_size_of_the_test(self):
+        """150 tests of scores without a gap: with each group's own variances about 0.43 reject, pooled about 0.05."""
+        pvalue = [uplift_calibration(*self.rows(3000, seed), bins=5).pvalue for seed in range(150)]
+        assert stats.binom.sf(np.sum(np.array(pvalue) < 0.05) - 1, 150, 0.07) > 1e-3
+
+    def test_pooled_variances_are_each_groups_own_where_these_agree(self):
+        rng = np.random.default_rng(3)
+        y, uplift, treatment = rng.normal(size=20_000), rng.normal(size=20_000), rng.integers(0, 2, 20_000)
+        ranked = rank_units(arm_scores(y * (1 + treatment), treatment, propensity=0.5), uplift)
+        found = group_effects(ranked, np.arange(20_000) // 4000)
+        np.testing.assert_allclose(np.diag(found.test_covariance), np.diag(found.gap_covariance), rtol=0.08)
