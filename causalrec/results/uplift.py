@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.results.base import Result, format_level, format_number
+from causalrec.results.base import Result, format_interval, format_level, format_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,19 @@ class UpliftBinsResult(Result):
         """A row per group."""
         names = ("bin", "n", "predicted", "effect", "ci_low", "ci_high")
         return pd.DataFrame({name: getattr(self, name) for name in names})
+
+    def __str__(self) -> str:
+        lines = [
+            f"Effect by group of predicted uplift, the highest first, n = {self.n_obs:,} "
+            f"({format_level(self.confidence_level)} intervals)"
+        ]
+        columns = (self.bin, self.n, self.predicted, self.effect, self.ci_low, self.ci_high)
+        for number, n, predicted, effect, low, high in zip(*columns, strict=False):
+            lines.append(
+                f"  group {number} (n = {n:,}): predicted {format_number(predicted)}, observed {format_number(effect)} "
+                f"{format_interval(low, high)}"
+            )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)

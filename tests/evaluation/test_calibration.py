@@ -384,3 +384,11 @@ class TestRareOutcomes:
         ranked = rank_units(arm_scores(y * (1 + treatment), treatment, propensity=0.5), uplift)
         found = group_effects(ranked, np.arange(20_000) // 4000)
         np.testing.assert_allclose(np.diag(found.test_covariance), np.diag(found.gap_covariance), rtol=0.08)
+
+
+def test_bins_as_text():
+    y, uplift, treatment = [3, 1, 2, 0, 1, 1, 0, 1], [9, 8, 7, 6, 4, 3, 2, 1], [1, 0, 1, 0, 1, 0, 1, 0]
+    lines = str(uplift_by_bin(y, uplift, treatment, bins=2)).splitlines()
+    assert lines[0] == "Effect by group of predicted uplift, the highest first, n = 8 (95% intervals)"
+    assert lines[1].startswith("  group 1 (n = 4): predicted 7.5, observed 2 [")
+    assert len(lines) == 3
