@@ -37,6 +37,11 @@ def check_spark_frame(frame: Any, *, local: str = "the learners of causalrec.upl
         raise CausalRecError(
             f"found a {type(frame).__name__}; expected a Spark DataFrame. For rows in memory use {local}."
         )
+
+
+def check_frame_of_learners(frame: Any) -> None:
+    """Raise for a frame in memory, or one whose tasks cannot be reached."""
+    check_spark_frame(frame)
     if type(frame).__module__.startswith("pyspark.sql.connect"):
         raise EngineError(
             "this frame is of Spark Connect, which gives no access to the tasks that XGBoost runs in. Open the session "

@@ -22,7 +22,7 @@ from causalrec.nuisance.fitting import effect_base, outcome_base
 from causalrec.nuisance.folds import check_n_folds
 from causalrec.nuisance.nuisances import FoldModels
 from causalrec.nuisance.propensity import check_clip, propensity_base
-from causalrec.nuisance.spark_rows import check_spark_frame, quoted
+from causalrec.nuisance.spark_rows import check_frame_of_learners, quoted
 from causalrec.uplift._spark_batches import (
     BatchFunction,
     Stage,
@@ -70,7 +70,7 @@ def score_spark(learner: Any, frame: Any, *, covariates: Sequence[str] | None = 
     """
     if not hasattr(learner, "labels_"):
         raise NotFittedError(f"this {type(learner).__name__} is not fitted yet; call fit first.")
-    check_spark_frame(frame)
+    check_frame_of_learners(frame)
     columns = _covariates_of(learner, covariates)
     check_columns(frame.columns, columns, where="frame")
     arms = learner.labels_[1:]
@@ -173,7 +173,7 @@ class _SparkLearner(BaseEstimator):
             When Spark fails, or cannot run ``n_workers`` tasks at once.
         """
         asked = Asked(outcome, treatment, tuple(covariates), propensity, sample_weight, groups)
-        check_spark_frame(frame)
+        check_frame_of_learners(frame)
         self._check_settings()
         with running(frame.sparkSession, "the frame cannot be read"):
             rows = read_rows(frame, asked, control=self.control, n_folds=self._folds(), random_state=self.random_state)
