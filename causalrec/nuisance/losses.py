@@ -9,6 +9,7 @@ import numpy as np
 
 from causalrec._typing import FloatArray
 from causalrec._validation import check_confidence_level
+from causalrec.exceptions import CausalRecError
 from causalrec.nuisance.folds import check_groups
 from causalrec.nuisance.nuisances import Nuisances
 from causalrec.nuisance.scores import average_of_scores, check_effects, dr_losses, effect_result, r_losses
@@ -41,7 +42,7 @@ def r_loss(uplift: Any, nuisance: Nuisances, *, clusters: Any = None, confidence
     Raises
     ------
     CausalRecError
-        For effects of another shape, or that are missing or infinite; a confidence level outside (0, 1).
+        For effects of another shape, or that are missing or infinite; no Nuisances; a confidence level outside (0, 1).
 
     Examples
     --------
@@ -53,7 +54,7 @@ def r_loss(uplift: Any, nuisance: Nuisances, *, clusters: Any = None, confidence
     >>> float(r_loss(X[:, 0], nuisances)) < float(r_loss(0 * X[:, 0], nuisances))
     True
     """
-    table = check_effects(uplift, nuisance.n_obs, len(nuisance.labels))
+    table = _table(uplift, nuisance)
     rows = r_losses(table, nuisance.y, nuisance.codes, nuisance.mean_outcome, nuisance.propensity)
     return _mean_loss(rows, nuisance, clusters, confidence_level, "r_loss")
 
@@ -75,8 +76,17 @@ def dr_loss(uplift: Any, nuisance: Nuisances, *, clusters: Any = None, confidenc
     >>> loss.estimate < 0.01, loss.n_obs
     (True, 300)
     """
-    table = check_effects(uplift, nuisance.n_obs, len(nuisance.labels))
+    table = _table(uplift, nuisance)
     return _mean_loss(dr_losses(table, nuisance.effect_scores()), nuisance, clusters, confidence_level, "dr_loss")
+
+
+def _table(uplift: Any, nuisance: Nuisances) -> FloatArray:
+    if not isinstance(nuisance, Nuisances):
+        raise CausalRecError(
+            f"nuisance is of type {type(nuisance).__name__}; expected the Nuisances of these rows. See "
+            "causalrec.nuisance.fit_nuisances."
+        )
+    return check_effects(uplift, nuisance.n_obs, len(nuisance.labels))
 
 
 def _mean_loss(

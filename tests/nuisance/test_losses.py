@@ -99,3 +99,9 @@ def test_what_is_refused(name):
         LOSSES[name](UPLIFT, FOUND, confidence_level=1.0)
     with pytest.raises(CausalRecError, match="clusters"):
         LOSSES[name](UPLIFT, FOUND, clusters=np.zeros(N))
+
+
+@pytest.mark.parametrize("loss", [r_loss, dr_loss])
+def test_something_else_for_nuisances(loss):
+    with pytest.raises(CausalRecError, match="nuisance is of type NoneType.*fit_nuisances"):
+        loss(np.ones(3), None)
