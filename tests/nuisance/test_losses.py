@@ -103,5 +103,5 @@ def test_what_is_refused(name):
 
 @pytest.mark.parametrize("loss", [r_loss, dr_loss])
 def test_something_else_for_nuisances(loss):
-    with pytest.raises(CausalRecError, match="nuisance is of type NoneType.*fit_nuisances"):
+    with pytest.raises(CausalRecError, match=r"nuisance is of type NoneType.*fit_nuisances"):
         loss(np.ones(3), None)
