@@ -147,7 +147,7 @@ def uplift_calibration(
     is that of an estimate of zero: luck is no evidence of a perfect score. It may include zero where the test rejects:
     the test weighs each gap by its precision, the error by the group's share.
     Rare outcomes: a group where the outcomes of an arm do not vary has no interval of its own, and the test pools the
-    variances of outcomes: with 3,000 rows in 10 groups, an arm of 15% and conversions of 2% a 5% test rejects 10% of
+    variances of outcomes: with 3,000 rows in 10 groups, an arm of 15% and conversions of 2% a 5% test rejects 7% of
     scores without any gap, with each group's own variances 70%; with 10,000 rows 4%, and 33%.
     Where no outcome varies within the arms of a group there is no interval and no test; where a group lies in a single
     cluster there is no estimate either.
