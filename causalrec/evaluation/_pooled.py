@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalrec._typing import BoolArray, FloatArray, IntArray
+from causalrec._typing import FloatArray, IntArray
 from causalrec.evaluation._ranked import Ranked
-
-
-def silent_groups(ranked: Ranked, group: IntArray, n_groups: int) -> BoolArray:
-    """Groups in which the outcomes of an arm do not vary, though in others they do, shape (g,)."""
-    silent = np.zeros(n_groups, dtype=bool)
-    for arm in (0, 1):
-        rows = np.flatnonzero(ranked.arm == arm)
-        low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
-        np.minimum.at(low, group[rows], ranked.y[rows])
-        np.maximum.at(high, group[rows], ranked.y[rows])
-        if np.ptp(ranked.y[rows]) > 0:
-            silent |= low >= high
-    return silent
 
 
 def pooled_covariance(ranked: Ranked, group: IntArray, moved: FloatArray, covariance: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from causalrec.results import NAN, EffectResult
 
 # Relative to the largest outcome: an error below it is rounding, not certainty.
 _ROUNDING = 1e-13
+SILENT_TOP = "the outcomes of an arm do not vary in the top, which is no certainty"
 
 
 def metric_result(choice: Choice, ranked: Ranked, confidence_level: float | None) -> EffectResult:
@@ -41,6 +42,8 @@ def result_and_influence(choice: Choice, ranked: Ranked, level: float) -> tuple[
     error = honest_error(influence, ranked.scores, ranked.clusters)
     if np.isnan(error) and not np.isnan(influence).any():
         how += "; none here: the outcome does not vary within the arms, or there is one cluster"
+    elif np.isnan(error) and choice.metric == "uplift_at_k":
+        how += f"; none here: {SILENT_TOP}"
     return interval_result(estimate, error, level, n, how, name), influence
 
 

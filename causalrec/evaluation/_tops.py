@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from causalrec import _ratios
-from causalrec._typing import BoolArray, FloatArray
+from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.evaluation._ranked import Ranked, effect_at_cut, gain_path, group_ends, mid_ranks, slope_at
 from causalrec.exceptions import CausalRecError, TreatmentError
 
@@ -51,12 +51,15 @@ def _welch(ranked: Ranked, m: int) -> float:
 def top_effect(ranked: Ranked, top: BoolArray) -> tuple[float, FloatArray]:
     """The effect in a top of the order, and its influence function, counting that the cut-off is estimated.
 
-    A unit above the cut pushes the cut up: (effect in the top - effect at the cut) / q each, centred.
+    A unit above the cut pushes the cut up: (effect in the top - effect at the cut) / q each, centred. The function is
+    NaN where the outcomes of an arm do not vary in the top, though elsewhere they do.
     """
     estimate, influence = subset_effect(ranked, top)
     q = float(ranked.weight @ top) / ranked.n
     push = (estimate - float(effect_at_cut(ranked, np.array([q]))[0])) / q
     influence += push * ranked.weight * (top - q)
+    if silent_groups(ranked, np.where(top, 0, -1), 1)[0]:
+        influence[:] = np.nan
     return estimate, influence
 
 
@@ -73,6 +76,23 @@ def check_top(ranked: Ranked, top: BoolArray, k: float) -> None:
             f"the top {100 * k:g}% holds {sizes[1]} treated and {sizes[0]} control units; at least two of each are "
             "needed. Take a larger k."
         )
+
+
+def silent_groups(ranked: Ranked, group: IntArray, n_groups: int) -> BoolArray:
+    """Groups in which the outcomes of an arm do not vary, though in others they do, shape (g,); of -1 no group.
+
+    Their variance there is zero, which is no certainty: nobody of a few converted.
+    """
+    silent = np.zeros(n_groups, dtype=bool)
+    for arm in (0, 1):
+        of_arm = ranked.arm == arm
+        rows = np.flatnonzero(of_arm & (group >= 0))
+        low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
+        np.minimum.at(low, group[rows], ranked.y[rows])
+        np.maximum.at(high, group[rows], ranked.y[rows])
+        if np.ptp(ranked.y[of_arm]) > 0:
+            silent |= low >= high
+    return silent
 
 
 def top_by_arm(ranked: Ranked, k: float) -> tuple[float, FloatArray]:
@@ -121,6 +141,8 @@ def _top_of_arm(
     share, path = (np.append(0.0, v[ends]) / total for v in (running, np.cumsum(weight * y)))
     cut = float(slope_at(share, path, np.array([q]), len(y))[0])
     part = _welch(ranked, m) * (y - mean) * top / q + (mean - cut) * (top / q - 1)
+    if np.ptp(y[top]) == 0 < np.ptp(y):
+        part[:] = np.nan
     return mean, weight / total * part
 
 

@@ -25,8 +25,9 @@ from scipy import optimize, sparse, special, stats
 
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec._validation import check_confidence_level, check_vector
-from causalrec.evaluation._pooled import pooled_covariance, silent_groups
+from causalrec.evaluation._pooled import pooled_covariance
 from causalrec.evaluation._ranked import Ranked, rank_units
+from causalrec.evaluation._tops import silent_groups
 from causalrec.exceptions import CausalRecError, TreatmentError
 from causalrec.nuisance.arm_scores import arm_scores
 from causalrec.nuisance.nuisances import Nuisances

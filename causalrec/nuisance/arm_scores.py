@@ -217,6 +217,8 @@ def arm_scores(
 def _of_nuisances(
     nuisance: Nuisances, y: Any, treatment: Any, control: Any, propensity: Any, sample_weight: Any, clusters: Any
 ) -> ArmScores:
+    if not isinstance(nuisance, Nuisances):
+        raise CausalRecError(f"nuisance is a {type(nuisance).__name__}; expected what fit_nuisances returns.")
     n = nuisance.n_obs
     if propensity is not None:
         raise CausalRecError(

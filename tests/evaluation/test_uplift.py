@@ -586,12 +586,23 @@ class TestUpliftAtK:
         uplift = np.repeat([3.0, 2.0, 1.0], [40, 20, 40])
         assert uplift_at_k(y, uplift, t, k=k).n_obs == n_top
 
+    @pytest.mark.parametrize("strategy", ["overall", "by_group"])
+    def test_a_top_where_one_arm_does_not_vary_has_no_interval(self, strategy):
+        y = np.tile([1, 0, 0, 0, 1, 0, 0, 1], 3).astype(float)  # nobody untreated converts in the first half
+        y[1:12:2] = 0
+        result = uplift_at_k(y, -np.arange(24.0), np.tile([1, 0], 12), k=0.5, strategy=strategy)
+        assert result.estimate == pytest.approx(3 / 6)
+        assert np.isnan(numbers(result)[1:]).all()
+        assert "do not vary in the top" in result.method
+        always = uplift_at_k(np.where(np.arange(24) % 2, 0, y), -np.arange(24.0), np.tile([1, 0], 12), k=0.5)
+        assert always.std_error > 0  # an arm that never varies is taken at its word
+
     def test_a_top_where_nothing_varies_has_no_interval(self):
         y = np.r_[np.zeros(10), 1, 0, 1, 0.0]
         result = uplift_at_k(y, -np.arange(14.0), np.tile([0, 1], 7), k=0.5)
         assert result.estimate == 0.0
         assert np.isnan(numbers(result)[1:]).all()
-        assert "does not vary" in result.method
+        assert "do not vary in the top" in result.method
 
 
 class TestBins:

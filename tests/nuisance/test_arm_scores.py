@@ -142,5 +142,7 @@ class TestBadInput:
             arm_scores(y + 1, t, nuisance=nuisance)
         with pytest.raises(CausalRecError, match="Leave propensity out"):
             arm_scores(y, t, nuisance=nuisance, propensity=0.5)
+        with pytest.raises(CausalRecError, match="fit_nuisances returns"):
+            arm_scores(y, t, nuisance=0.5)
         with pytest.raises(TreatmentError, match="no arm other than control"):
             arm_scores(y, t, nuisance=nuisance).arm_code("three")
