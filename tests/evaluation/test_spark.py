@@ -162,6 +162,19 @@ class TestSameNumbers:
         assert "there is one cluster" in one.method
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("clusters", [None, "user"])
+    def test_a_group_with_a_silent_arm_has_no_interval(self, spark_session, rows, clusters):
+        # Nothing happens to the untreated in the best group.
+        changed = rows.assign(y=np.where((rows["t"] == 0) & (rows["fine"] > 0.5), 3.0, rows["y"]))
+        found = spark.uplift_by_bin(
+            on_spark(spark_session, changed), outcome="y", uplift="fine", treatment="t", bins=[-0.5, 0.5],
+            clusters=clusters,
+        )  # fmt: skip
+        design = {"treatment": "t"} if clusters is None else {"treatment": "t", "clusters": clusters}
+        assert_same(found, on_arrays("uplift_by_bin", changed, changed["fine"], design, bins=[-0.5, 0.5]))
+        assert np.isnan(found.ci_low).tolist() == [True, False, False]
+
+    @pytest.mark.slow
     def test_negative_zero_is_zero(self, frame, rows):
         found = spark.qini_score(
             frame.selectExpr("*", "IF(id % 2 = 0, -0D, 0D) AS z"), outcome="y", uplift="z", treatment="t"
