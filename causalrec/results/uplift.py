@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.results.base import Result, format_interval, format_level, format_number
+from causalrec.results.base import Result, format_interval, format_level, format_number, written_interval
+
+_ROUND_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,15 @@ class CurveResult(Result):
         """A row per point of the curve."""
         names = ("fraction", "value", "ci_low", "ci_high", "random")
         return pd.DataFrame({name: getattr(self, name) for name in names})
+
+    def __str__(self) -> str:
+        """A few of the points, those nearest to round shares."""
+        near = np.abs(self.fraction[:, None] - np.array(_ROUND_SHARES)).argmin(axis=0)
+        lines = [f"{self.kind.replace('_', ' ')} curve of {self.label}, n = {self.n_obs:,}"]
+        for at in dict.fromkeys(near.tolist()):
+            interval = written_interval(self.value[at], self.ci_low[at], self.ci_high[at])
+            lines.append(f"  best {self.fraction[at]:.1%}: {interval}, random order {format_number(self.random[at])}")
+        return "\n".join([*lines, f"{self.band} {format_level(self.confidence_level)} intervals"])
 
 
 @dataclass(frozen=True, eq=False)
