@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from causalrec._typing import BoolArray, FloatArray, IntArray
+from causalrec._typing import FloatArray, IntArray
 from causalrec.evaluation._curve_errors import curve_errors, gain_coefficients, toc_coefficients, top_coefficients
 from causalrec.evaluation._spark_order import Order, Ties, open_order
 from causalrec.evaluation._spark_ranks import placed
 from causalrec.evaluation._spark_rows import Rows, number
 from causalrec.evaluation._spark_sums import running_moments, sums_by_group
-from causalrec.evaluation._spark_tops import arm_columns
+from causalrec.evaluation._spark_tops import arm_columns, silent_groups
 from causalrec.exceptions import TreatmentError
 
 POINTS = 200
@@ -138,21 +138,7 @@ def group_effects(rows: Rows, bins: int | FloatArray) -> tuple[IntArray, FloatAr
     if rows.clustered:
         squares = squares * units / np.where(units > 1, units - 1, np.nan)
     error = np.sqrt(np.maximum(squares, 0.0))
-    return found.n[there], score / weight, effect, np.where(_silent(frame, place, m + 1)[there], np.nan, error)
-
-
-def _silent(frame: Any, place: str, m: int) -> BoolArray:
-    """Groups in which the outcomes of an arm do not vary, though in others they do, shape (m,)."""
-    ends = [f"{end}(CASE WHEN arm = {arm} THEN y END)" for arm in (0, 1) for end in ("MIN", "MAX")]
-    columns = ", ".join(f"{end} AS y{i}" for i, end in enumerate(ends))
-    query = f"SELECT {place} AS j, {columns} FROM {{rows}} GROUP BY 1"
-    low, high = np.full((m, 2), np.inf), np.full((m, 2), -np.inf)
-    for row in frame.sparkSession.sql(query, rows=frame).toArrow().to_pylist():
-        for arm in (0, 1):
-            if row[f"y{2 * arm}"] is not None:
-                low[row["j"], arm], high[row["j"], arm] = row[f"y{2 * arm}"], row[f"y{2 * arm + 1}"]
-    elsewhere = low.min(axis=0) < high.max(axis=0)
-    return np.asarray(((low >= high) & elsewhere).any(axis=1))
+    return found.n[there], score / weight, effect, np.where(silent_groups(frame, place, m + 1)[there], np.nan, error)
 
 
 def _bin_scores(order: Order, bins: int) -> FloatArray:

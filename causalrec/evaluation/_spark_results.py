@@ -10,7 +10,7 @@ from scipy import stats
 from causalrec._ratios import fieller_interval
 from causalrec._typing import FloatArray
 from causalrec.evaluation._metrics import Choice
-from causalrec.evaluation._results import interval_result
+from causalrec.evaluation._results import SILENT_TOP, interval_result
 from causalrec.evaluation._spark_areas import area_columns, area_estimates, toc_columns
 from causalrec.evaluation._spark_rows import Rows
 from causalrec.evaluation._spark_tops import lift_sums, top_estimates
@@ -24,9 +24,9 @@ def ranking_results(rows: Rows, choice: Choice, n_scorers: int, level: float) ->
     """The result of every scorer, and the covariance of the estimates."""
     if choice.metric == "lift_share":
         return _lift_results(rows, choice, n_scorers, level)
-    used = np.full(n_scorers, rows.n)
+    used, silent = np.full(n_scorers, rows.n), np.zeros(n_scorers, dtype=bool)
     if choice.metric == "uplift_at_k":
-        estimates, variance, used = top_estimates(rows, choice.k, n_scorers)
+        estimates, variance, used, silent = top_estimates(rows, choice.k, n_scorers)
     else:
         columns = toc_columns if choice.metric == "autoc" else area_columns(0.5 if choice.metric == "qini" else 0.0)
         estimates, variance = area_estimates(rows, n_scorers, columns, centred=choice.metric != "auuc")
@@ -38,7 +38,9 @@ def ranking_results(rows: Rows, choice: Choice, n_scorers: int, level: float) ->
             results.append(EffectResult(0.0, 0.0, 0.0, 0.0, NAN, level, n, how, name))
             continue
         error = _honest_error(variance[s, s], rows)
-        if np.isnan(error):
+        if silent[s]:
+            how += f"; none here: {SILENT_TOP}"
+        elif np.isnan(error):
             how += "; none here: the outcome does not vary within the arms, or there is one cluster"
         results.append(interval_result(float(estimates[s]), error, level, n, how, name))
     return results, variance

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.evaluation._curve_errors import top_coefficients
 from causalrec.evaluation._spark_order import Order, open_order, top_score
 from causalrec.evaluation._spark_ranks import check_same_rows
@@ -26,8 +27,11 @@ def arm_columns(rows: Rows) -> list[str]:
     return columns
 
 
-def top_estimates(rows: Rows, k: float, n_scorers: int) -> tuple[FloatArray, FloatArray, IntArray]:
+def top_estimates(rows: Rows, k: float, n_scorers: int) -> tuple[FloatArray, FloatArray, IntArray, BoolArray]:
     """Effects in the best share k of every scorer, shape (s,), their covariance, and the units in each top.
+
+    Last, whether the top is one where the outcomes of an arm do not vary, though elsewhere they do: it has a variance
+    of NaN.
 
     Raises
     ------
@@ -42,6 +46,7 @@ def top_estimates(rows: Rows, k: float, n_scorers: int) -> tuple[FloatArray, Flo
     sums = sums_of_products(rows, rows.frame, [*features, "w"], counts)
     check_same_rows(sums.n, rows.n)
     effects, coefficients = np.empty(n_scorers), np.zeros((n_scorers, len(features) + 1))
+    silent = np.zeros(n_scorers, dtype=bool)
     for s, (order, (_, share)) in enumerate(zip(orders, tops, strict=True)):
         own = slice(_PARTS * s, _PARTS * (s + 1))
         sizes = sums.others[2 * s : 2 * s + 2]
@@ -56,8 +61,24 @@ def top_estimates(rows: Rows, k: float, n_scorers: int) -> tuple[FloatArray, Flo
             residual[:, None], size[:, None], sizes[:, None], rows.n, clustered=rows.clustered,
         )  # fmt: skip
         effects[s], coefficients[s, own], coefficients[s, -1] = effect[0], found[0, :-1], found[0, -1]
+        silent[s] = silent_groups(rows.frame, f"IF({order.score} >= {number(tops[s][0])}, 0, 1)", 2)[0]
+    coefficients[silent] = np.nan
     together = covariance(coefficients, sums.products, rows.n, sums.units)
-    return effects, together, sums.others[2 * n_scorers :].astype(np.int64)
+    return effects, together, sums.others[2 * n_scorers :].astype(np.int64), silent
+
+
+def silent_groups(frame: Any, place: str, m: int) -> BoolArray:
+    """Groups in which the outcomes of an arm do not vary, though in others they do, shape (m,)."""
+    ends = [f"{end}(CASE WHEN arm = {arm} THEN y END)" for arm in (0, 1) for end in ("MIN", "MAX")]
+    columns = ", ".join(f"{end} AS y{i}" for i, end in enumerate(ends))
+    query = f"SELECT {place} AS j, {columns} FROM {{rows}} GROUP BY 1"
+    low, high = np.full((m, 2), np.inf), np.full((m, 2), -np.inf)
+    for row in frame.sparkSession.sql(query, rows=frame).toArrow().to_pylist():
+        for arm in (0, 1):
+            if row[f"y{2 * arm}"] is not None:
+                low[row["j"], arm], high[row["j"], arm] = row[f"y{2 * arm}"], row[f"y{2 * arm + 1}"]
+    elsewhere = low.min(axis=0) < high.max(axis=0)
+    return np.asarray(((low >= high) & elsewhere).any(axis=1))
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,11 @@ class TestSameNumbers:
         design = {"treatment": "t"} if clusters is None else {"treatment": "t", "clusters": clusters}
         assert_same(found, on_arrays("uplift_by_bin", changed, changed["fine"], design, bins=[-0.5, 0.5]))
         assert np.isnan(found.ci_low).tolist() == [True, False, False]
+        top = spark.uplift_at_k(
+            on_spark(spark_session, changed), outcome="y", uplift="fine", treatment="t", k=0.1, clusters=clusters
+        )
+        assert_same(top, on_arrays("uplift_at_k", changed, changed["fine"], design, k=0.1))
+        assert np.isnan(top.std_error)
 
     @pytest.mark.slow
     def test_negative_zero_is_zero(self, frame, rows):
