@@ -59,7 +59,7 @@ def test_every_shipped_config_loads_and_comes_back_unchanged(path: Path, tmp_pat
     assert load_config(written(tmp_path, config.to_yaml())) == config
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     text=st.text(max_size=20).filter(lambda t: t.isprintable()),
     arm=st.one_of(st.integers(-5, 5), st.sampled_from(["no", "1e3", "on", "null", "0x10", "1_0", "2024-01-01", "~"])),
@@ -347,7 +347,7 @@ def test_a_set_that_cannot_be_applied_is_refused(override: str, expected: str) -
 
 
 @given(st.text(string.printable, max_size=15))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_any_set_gives_a_config_or_an_error_of_our_own(text: str) -> None:
     for override in (text, f"data.options={text}", f"seed={text}"):
         with contextlib.suppress(ConfigError):

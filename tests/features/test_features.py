@@ -141,7 +141,7 @@ TABLES: dict[str, Any] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(**TABLES, keys=st.sampled_from([("user",), ("shop",), ("user", "shop")]))
 def test_features_equal_the_loop(
     local: LocalEngine, events: list[Any], asked: list[Any], keys: tuple[str, ...]

@@ -67,8 +67,8 @@ def local() -> Iterator[LocalEngine]:
 MIXED = 8  # of the larger tables, some keys go one way and some the other
 
 
-many = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-some = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module", params=[0, 1, 10**9], ids=["windowed", "mixed", "joined"])

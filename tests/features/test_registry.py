@@ -141,7 +141,10 @@ with t.LocalEngine(threads=1) as engine:
 @pytest.mark.parametrize(
     ("had", "moment"),
     [
-        *((True, moment) for moment in MOMENTS),
+        *(
+            pytest.param(True, m, marks=() if m in ("before the commit", "in the registry") else pytest.mark.slow)
+            for m in MOMENTS
+        ),
         *(pytest.param(False, m, marks=pytest.mark.slow) for m in ("before the commit", "in the registry")),
     ],
 )

@@ -256,7 +256,7 @@ def matching_of(frame: pd.DataFrame):
     return lambda permuted: match_nearest(fit_propensity(X, permuted), permuted, y).estimate
 
 
-@pytest.mark.parametrize("estimator", [difference_of, matching_of])
+@pytest.mark.parametrize("estimator", [difference_of, pytest.param(matching_of, marks=pytest.mark.slow)])
 def test_placebo_pvalues_are_uniform_where_there_is_no_effect(estimator) -> None:
     """With 39 permutations P(estimate_pvalue <= 0.1) is exactly 4/40 for a randomised treatment without effect."""
     n_runs = 200
