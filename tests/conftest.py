@@ -73,6 +73,14 @@ def cluster_job(spark_java: None, tmp_path: Path) -> Callable[[str], dict[str, A
     return run
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked ``slow_on_spark`` is slow there alone."""
+    for item in items:
+        if item.get_closest_marker("slow_on_spark") and item.get_closest_marker("spark"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.spark)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
     """An empty engine of each kind: one test body runs on all."""

@@ -358,6 +358,7 @@ def test_pooled_arms_are_one() -> None:
     same(found, expected)
 
 
+@pytest.mark.slow_on_spark
 @pytest.mark.parametrize("condition", ["spend > 5", "NOT spend > 5", "spend <> 2", "isnan(spend)"])
 def test_a_condition_sees_nan_in_files_as_in_frames(condition: str, engine: Any, tmp_path: Path) -> None:
     """NaN is larger than any number; the footers of a file do not tell that there is one."""

@@ -293,6 +293,7 @@ def test_columns_of_the_spine_that_are_not_needed_may_have_any_name_and_type(eng
     assert wide["n"].tolist() == [2, 1]
 
 
+@pytest.mark.slow_on_spark
 @pytest.mark.parametrize("shape", [0, 10**9], ids=["windowed", "joined"])
 def test_sums_of_whole_numbers_beyond_64_bits(engine: Engine, monkeypatch: pytest.MonkeyPatch, shape: int) -> None:
     """What fits is exact whatever is added on the way; a mean is a float anyway; what does not fit is named."""

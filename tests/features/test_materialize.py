@@ -235,6 +235,7 @@ def test_entities_that_are_none_are_named(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow_on_spark
 def test_a_spine_is_kept_by_its_utc_days(engine: Engine, tmp_path: Path) -> None:
     store, spine = opened(engine, tmp_path), make_spine()
     assert computed(store, spine=spine) == march(1, 6)

@@ -307,6 +307,7 @@ def test_any_kind_of_table_may_ask(engine: Engine, kind: str) -> None:
     agree(found, answers(events, asked, features, MEANING))
 
 
+@pytest.mark.slow_on_spark
 @pytest.mark.parametrize("zone", ZONES[1:])
 def test_days_of_23_and_25_hours_are_hours_in_utc(engine: Engine, zone: str) -> None:
     """A window of 1d is 24 hours even where the local day is shorter or longer."""

@@ -76,6 +76,7 @@ def in_order(rows: list[Row], features: FeatureSet) -> list[Row]:
     return sorted(rows, key=lambda r: (r["event_time"], *(r[k] for k in features.keys)))
 
 
+@pytest.mark.slow_on_spark
 @pytest.mark.parametrize("features", [WHOLE_DAYS, ALL_TIME], ids=lambda f: f.name)
 def test_what_is_kept_is_what_the_loop_says(engine: Engine, tmp_path: Path, features: FeatureSet) -> None:
     events = days_of_events(1)

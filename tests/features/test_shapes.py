@@ -42,6 +42,7 @@ def midnights() -> pd.DataFrame:
     return spine.astype({"event_time": "datetime64[us]"})
 
 
+@pytest.mark.slow_on_spark
 @pytest.mark.parametrize("cost", [ALL_JOINED, BOTH, ALL_WINDOWED])
 def test_each_shape_equals_the_loop(
     engine: Engine, cost: float, plans: list[plan.Plan], monkeypatch: pytest.MonkeyPatch
@@ -59,6 +60,7 @@ def test_each_shape_equals_the_loop(
     assert plans[0].tied
 
 
+@pytest.mark.slow_on_spark
 def test_a_grid_of_midnights_equals_the_loop(
     engine: Engine, plans: list[plan.Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
