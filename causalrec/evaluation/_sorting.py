@@ -39,12 +39,13 @@ def falling_order(score: FloatArray) -> tuple[IntArray, bool]:
         return _indirect(score, np.argsort(-score, kind="stable"))
     bits = int(n - 1).bit_length()
     mask = np.int64(2**bits - 1)
-    key = np.empty(n, dtype=np.int64)
+    key, within = np.empty(n, dtype=np.int64), np.arange(BLOCK)
     for start in range(0, n, BLOCK):  # blocks stay in the processor's cache
         part = key[start : start + BLOCK]
         part[:] = _falling_integers(score[start : start + BLOCK])
         part &= ~mask
-        part |= np.arange(start, start + len(part))
+        part |= start  # a multiple of BLOCK, itself a power of two
+        part |= within[: len(part)]
     key.sort()
     same = np.concatenate([
         np.flatnonzero((key[at + 1 : at + BLOCK + 1] ^ key[at : at + BLOCK][: n - 1 - at]) <= mask) + at

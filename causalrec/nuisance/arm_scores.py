@@ -255,6 +255,9 @@ def _mean_one(sample_weight: Any, n: int) -> FloatArray:
 def _arm_sums(codes: IntArray, weight: FloatArray, n_arms: int) -> FloatArray:
     """Weight of each arm."""
     plain = weight.strides[0] == 0  # a count then
+    if plain and n_arms == 2:
+        ones = float(codes.sum())
+        return np.array([len(codes) - ones, ones])
     return np.bincount(codes, weights=None if plain else weight, minlength=n_arms).astype(np.float64)
 
 
