@@ -134,8 +134,10 @@ def check_takes_weights(base: Any, *, why: str = "sample_weight is given") -> No
         )
 
 
-def outcome_base(base: Any, y: FloatArray, *, random_state: int, n_jobs: int | None) -> Any:
+def outcome_base(base: Any, y: FloatArray, *, random_state: int, n_jobs: int | None, holds_out: bool = False) -> Any:
     """The model of an outcome: the one given, else boosted trees, a classifier for 0/1 outcomes.
+
+    With ``holds_out`` whoever fits it holds rows out for early stopping.
 
     Raises
     ------
@@ -146,7 +148,7 @@ def outcome_base(base: Any, y: FloatArray, *, random_state: int, n_jobs: int | N
     if base is None:
         kind = BoostedClassifier if binary else BoostedRegressor
         return kind(random_state=random_state, n_jobs=n_jobs)
-    _check_model(base)
+    _check_model(base, holds_out=holds_out)
     if is_classifier(base) and not binary:
         odd = y[~np.isin(y, (0.0, 1.0))]
         raise OutcomeError(
@@ -156,7 +158,7 @@ def outcome_base(base: Any, y: FloatArray, *, random_state: int, n_jobs: int | N
     return base
 
 
-def effect_base(base: Any, *, random_state: int, n_jobs: int | None) -> Any:
+def effect_base(base: Any, *, random_state: int, n_jobs: int | None, holds_out: bool = False) -> Any:
     """The model of an effect, which is a number even for 0/1 outcomes: the one given, else boosted trees.
 
     Raises
@@ -166,7 +168,7 @@ def effect_base(base: Any, *, random_state: int, n_jobs: int | None) -> Any:
     """
     if base is None:
         return BoostedRegressor(random_state=random_state, n_jobs=n_jobs)
-    _check_model(base)
+    _check_model(base, holds_out=holds_out)
     if is_classifier(base):
         raise CausalRecError(
             f"{type(base).__name__} is a classifier, but effects lie on a scale of numbers. Pass a regressor as "
@@ -175,8 +177,8 @@ def effect_base(base: Any, *, random_state: int, n_jobs: int | None) -> Any:
     return base
 
 
-def _check_model(base: Any) -> None:
-    if getattr(base, "early_stopping_rounds", None) is not None:
+def _check_model(base: Any, *, holds_out: bool) -> None:
+    if not holds_out and getattr(base, "early_stopping_rounds", None) is not None:
         raise CausalRecError(
             f"{type(base).__name__} has early_stopping_rounds={base.early_stopping_rounds}, which needs rows held out "
             "that nobody gives it here. Use BoostedRegressor or BoostedClassifier, which hold rows out themselves, or "

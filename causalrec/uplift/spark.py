@@ -223,7 +223,7 @@ class _SparkLearner(BaseEstimator):
                 "regressor, or code the outcome as 0/1."
             )
         like = np.array([0.0, 1.0]) if rows.binary else np.array([0.0, 0.5])
-        return outcome_base(base, like, random_state=self.random_state, n_jobs=None)
+        return outcome_base(base, like, random_state=self.random_state, n_jobs=None, holds_out=True)
 
 
 class _EffectLearner(_SparkLearner):
@@ -238,7 +238,7 @@ class _EffectLearner(_SparkLearner):
 
     def _effect_base(self) -> Any:
         own = self.base_learner if self.effect_model is None else self.effect_model
-        return effect_base(own, random_state=self.random_state, n_jobs=None)
+        return effect_base(own, random_state=self.random_state, n_jobs=None, holds_out=True)
 
     def _propensity_base(self) -> Any:
         return propensity_base(self.propensity_model, random_state=self.random_state, n_jobs=None)
