@@ -65,7 +65,12 @@ def with_columns(frame: Any, outputs: Sequence[str], model: Any, function: Batch
 
 
 def in_one_task(frame: Any, function: Callable[[pd.DataFrame], Any]) -> Any:
-    """What a function makes of all rows together, on one executor; the rows must fit into its memory."""
+    """What a function makes of all rows together, on one executor; the rows must fit into its memory.
+
+    They come in the order of their values, ``held`` first: blocks arrive as executors happen to send them, and folds
+    and rows held out depend on the order.
+    """
+    order = sorted(frame.columns, key=lambda name: name != "held")
 
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
@@ -73,7 +78,8 @@ def in_one_task(frame: Any, function: Callable[[pd.DataFrame], Any]) -> Any:
         table = pa.Table.from_batches(list(batches)).to_pandas()
         yield pa.RecordBatch.from_pydict({"found": pa.array([pickle.dumps(function(table))], pa.binary())})
 
-    return pickle.loads(frame.repartition(1).mapInArrow(run, "found binary").toArrow().column(0)[0].as_py())
+    together = frame.repartition(1).sortWithinPartitions(*order)
+    return pickle.loads(together.mapInArrow(run, "found binary").toArrow().column(0)[0].as_py())
 
 
 def _apply(function: BatchFunction, model: Any, batch: Any, n_outputs: int) -> list[Any]:
