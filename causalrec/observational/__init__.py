@@ -1,6 +1,8 @@
 """Average effects from logs and experiments."""
 
 from causalrec.nuisance import overlap
+from causalrec.observational.balance import balance_table
+from causalrec.observational.design import design_matrix
 from causalrec.observational.effects import (
     EffectStudy,
     average_effect,
@@ -8,7 +10,8 @@ from causalrec.observational.effects import (
     placebo_treatment,
     study_effect,
 )
-from causalrec.observational.matching import balance_table, design_matrix, fit_propensity, match_nearest
+from causalrec.observational.matching import match_nearest
+from causalrec.observational.propensity import fit_propensity
 
 __all__ = [
     "EffectStudy",

@@ -16,7 +16,9 @@ import pandas as pd
 
 from causalrec._validation import list_some, optional_import
 from causalrec.exceptions import OverlapError
-from causalrec.observational.matching import Match, design_matrix, fit_propensity, match_nearest, one_thread
+from causalrec.observational.design import design_matrix, one_thread
+from causalrec.observational.matching import Match, match_nearest
+from causalrec.observational.propensity import fit_propensity
 from causalrec.results import IdentificationResult
 
 with warnings.catch_warnings():
@@ -59,7 +61,7 @@ class PropensityMatching(CausalEstimator):
         self.X_, self.names_ = design_matrix(data[self.covariates_])
         self.treatment_ = data[self._target_estimand.treatment_variable[0]].to_numpy(np.int64)
         try:
-            self.propensity_ = fit_propensity(self.X_, self.treatment_)
+            self.propensity_ = fit_propensity(self.X_, treatment=self.treatment_).score
         except OverlapError as error:
             alone = [str(n) for n, x in zip(self.names_, self.X_.T, strict=True) if _one_arm_only(x, self.treatment_)]
             if not alone:

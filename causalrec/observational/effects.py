@@ -25,16 +25,10 @@ from causalrec._validation import (
 from causalrec.exceptions import CausalRecError, ColumnError, OverlapError, TreatmentError
 from causalrec.nuisance import overlap
 from causalrec.nuisance.scores import effect_result
-from causalrec.observational.matching import (
-    balance_table,
-    check_estimand,
-    design_matrix,
-    fit_logistic,
-    fit_propensity,
-    match_nearest,
-    one_thread,
-    regressors,
-)
+from causalrec.observational.balance import balance_table
+from causalrec.observational.design import check_estimand, design_matrix, one_thread, regressors
+from causalrec.observational.matching import match_nearest
+from causalrec.observational.propensity import fit_likelihood, fit_propensity
 from causalrec.results import BalanceResult, EffectResult, IdentificationResult, OverlapResult, RefutationResult
 
 if TYPE_CHECKING:
@@ -208,7 +202,7 @@ def study_effect(
         work = Z.size * Z.shape[1]
 
         def estimate(permuted: IntArray) -> float:
-            return match_nearest(fit_logistic(Z, permuted), permuted, y, estimand=estimand).estimate
+            return match_nearest(fit_likelihood(Z, permuted).score, permuted, y, estimand=estimand).estimate
 
     with one_thread(work < _SMALL):
         placebo = placebo_treatment(
@@ -258,7 +252,7 @@ def _as_they_are(
     X, names = design_matrix(data[list(covariates)], all_levels=True)
     balance = balance_table(X, names, t, None, estimand="ate", method="no adjustment")
     try:
-        return balance, overlap(fit_propensity(X, t), t, method="logistic propensity")
+        return balance, overlap(fit_propensity(X, treatment=t).score, t, method="logistic propensity")
     except OverlapError:
         return balance, None
 

@@ -68,6 +68,13 @@ from causalrec.results.mechanisms import (
     SegmentScanResult,
 )
 from causalrec.results.monitor import MonitorResult, TimeSavedResult
+from causalrec.results.observational import (
+    AdjustedEffect,
+    EffectComparisonResult,
+    MatchResult,
+    PropensityResult,
+    WeightsResult,
+)
 from causalrec.results.policy import (
     AllocationResult,
     CostCurveComparisonResult,
@@ -97,6 +104,7 @@ __all__ = [
     "NAN",
     "AAResult",
     "ABResult",
+    "AdjustedEffect",
     "AllocationResult",
     "BalanceResult",
     "BayesStoppingResult",
@@ -111,6 +119,7 @@ __all__ = [
     "CoxResult",
     "CurveResult",
     "DistributionResult",
+    "EffectComparisonResult",
     "EffectResult",
     "ExperimentResult",
     "FunnelResult",
@@ -124,6 +133,7 @@ __all__ = [
     "ImportanceResult",
     "LearnerComparisonResult",
     "LogrankResult",
+    "MatchResult",
     "MetricBootstrapResult",
     "MonitorResult",
     "MultiplicityResult",
@@ -140,6 +150,7 @@ __all__ = [
     "PriorResult",
     "ProfitCurveResult",
     "ProjectionResult",
+    "PropensityResult",
     "ProxyAcrossResult",
     "ProxyResult",
     "RankingResult",
@@ -167,6 +178,7 @@ __all__ = [
     "UpliftCalibrationResult",
     "UpliftIntervalsResult",
     "VerdictResult",
+    "WeightsResult",
     "dump_results",
     "format_interval",
     "format_level",

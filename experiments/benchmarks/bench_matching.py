@@ -72,7 +72,7 @@ def dowhy_estimate(frame: pd.DataFrame, estimand: str, score: np.ndarray | None 
 def check_equal(frame: pd.DataFrame) -> None:
     """On one and the same score both must give the same estimate."""
     X, t, y = frame[COVARIATES].to_numpy(), frame["t"].to_numpy(), frame["y"].to_numpy()
-    score = fit_propensity(X, t)
+    score = fit_propensity(X, treatment=t).score
     for estimand in ("ate", "att", "atc"):
         ours = match_nearest(score, t, y, estimand=estimand).estimate
         theirs = float(dowhy_estimate(frame, estimand, score)[2].value)

@@ -100,7 +100,7 @@ def test_matching_agrees_with_dowhys_own_on_the_same_score(estimand: str) -> Non
     from causalrec.observational.dowhy_adapter import _quiet, causal_model
 
     frame = make_frame()
-    score = fit_propensity(frame[COVARIATES].to_numpy(), frame["t"].to_numpy())
+    score = fit_propensity(frame[COVARIATES].to_numpy(), treatment=frame["t"].to_numpy()).score
     assert len(np.unique(score)) == len(score)
     model, found = causal_model(frame, "t", "y", COVARIATES)
     model._data["score"] = score
@@ -122,7 +122,7 @@ def test_the_estimand_is_the_one_asked_for(estimand: str) -> None:
     truth = 1 + frame.loc[group, "x0"].mean()
     found = average_effect(frame, **given(estimand=estimand))
     direct = match_nearest(
-        fit_propensity(frame[COVARIATES].to_numpy(), frame["t"].to_numpy()), frame["t"].to_numpy(),
+        fit_propensity(frame[COVARIATES].to_numpy(), treatment=frame["t"].to_numpy()).score, frame["t"].to_numpy(),
         frame["y"].to_numpy(), estimand=estimand,
     )  # fmt: skip
     assert (found.estimate, found.std_error) == pytest.approx((direct.estimate, direct.std_error), rel=1e-9)
@@ -253,7 +253,7 @@ def difference_of(frame: pd.DataFrame):
 
 def matching_of(frame: pd.DataFrame):
     X, y = frame[["x0"]].to_numpy(), frame["y"].to_numpy()
-    return lambda permuted: match_nearest(fit_propensity(X, permuted), permuted, y).estimate
+    return lambda permuted: match_nearest(fit_propensity(X, treatment=permuted).score, permuted, y).estimate
 
 
 @pytest.mark.parametrize("estimator", [difference_of, pytest.param(matching_of, marks=pytest.mark.slow)])
@@ -297,7 +297,7 @@ def test_placebo_refits_the_propensity_of_each_permutation() -> None:
     study = study_effect(frame, **given(n_placebo=3, random_state=5))
     X, t, y = frame[COVARIATES].to_numpy(), frame["t"].to_numpy(), frame["y"].to_numpy()
     permuted = [np.random.default_rng(s).permutation(t) for s in np.random.SeedSequence(5).spawn(3)]
-    expected = [match_nearest(fit_propensity(X, p), p, y).estimate for p in permuted]
+    expected = [match_nearest(fit_propensity(X, treatment=p).score, p, y).estimate for p in permuted]
     np.testing.assert_allclose(study.placebo.draws, expected, rtol=1e-9)
 
 
@@ -343,7 +343,10 @@ def test_matching_improves_balance_and_weights_the_groups_by_the_estimand() -> N
     assert table.index.tolist() == ["x1", "plan_a", "plan_b", "plan_c"]
     t = frame["t"].to_numpy()
     match = match_nearest(
-        fit_propensity(design_matrix(frame[["x1", "plan"]])[0], t), t, frame["y"].to_numpy(), estimand="att"
+        fit_propensity(design_matrix(frame[["x1", "plan"]])[0], treatment=t).score,
+        t,
+        frame["y"].to_numpy(),
+        estimand="att",
     )
     share = (frame["plan"] == "a").to_numpy(float)
     p = share[t == 1].mean()

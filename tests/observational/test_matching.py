@@ -59,14 +59,14 @@ def test_propensity_equals_statsmodels_logit(lalonde: pd.DataFrame) -> None:
     X, _ = design_matrix(lalonde[MATCHIT])
     t = lalonde["treat"].to_numpy()
     peer = sm.Logit(t, sm.add_constant(X)).fit(disp=0, tol=1e-14, method="newton").predict()
-    np.testing.assert_allclose(fit_propensity(X, t), peer, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(fit_propensity(X, treatment=t).score, peer, rtol=0, atol=1e-8)
 
 
 @pytest.mark.data
 def test_propensity_gives_published_weighted_effects(lalonde: pd.DataFrame) -> None:
     """MatchIt's vignette prints .5774 as the mean score of the treated; the effects are Hájek's (PSweight 1.2)."""
     t, y = lalonde["treat"].to_numpy(), lalonde["re78"].to_numpy()
-    score = fit_propensity(design_matrix(lalonde[MATCHIT])[0], t)
+    score = fit_propensity(design_matrix(lalonde[MATCHIT])[0], treatment=t).score
     assert score[t == 1].mean() == pytest.approx(0.5774, abs=5e-5)
     assert hajek(score, t, y, "att") == pytest.approx(1214.071, abs=1e-3)
     assert hajek(score, t, y, "ate") == pytest.approx(224.676, abs=1e-3)
@@ -83,7 +83,7 @@ def test_propensity_gives_the_weights_of_what_if_program_12_2(data_dir: Path) ->
         .assign(**{c: frame[c].astype("category") for c in ("education", "exercise", "active")})
     )
     t = frame["qsmk"].to_numpy()
-    score = fit_propensity(X, t)
+    score = fit_propensity(X, treatment=t).score
     w = 1 / np.where(t == 1, score, 1 - score)
     assert (w.mean(), w.std(ddof=1), w.min(), w.max()) == pytest.approx((1.99628, 1.47479, 1.0537, 16.7001), abs=5e-5)
     assert hajek(score, t, frame["wt82_71"].to_numpy(), "ate") == pytest.approx(3.44054, abs=1e-5)
@@ -92,16 +92,20 @@ def test_propensity_gives_the_weights_of_what_if_program_12_2(data_dir: Path) ->
 def test_constant_and_collinear_columns_change_nothing() -> None:
     X, _, t, _ = confounded(0, 300)
     more = np.column_stack([X, X[:, 0] - 3 * X[:, 1], np.full(300, 0.1), 1000 + 1e-3 * X[:, 1], np.zeros(300)])
-    np.testing.assert_allclose(fit_propensity(more, t), fit_propensity(X, t), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        fit_propensity(more, treatment=t).score, fit_propensity(X, treatment=t).score, rtol=0, atol=1e-9
+    )
 
 
 def test_only_constant_columns_give_the_share_of_the_treated() -> None:
-    assert fit_propensity(np.ones((4, 2)), np.array([0, 1, 1, 1])) == pytest.approx(0.75)
+    assert fit_propensity(np.ones((4, 2)), treatment=np.array([0, 1, 1, 1])).score == pytest.approx(0.75)
 
 
 def test_units_of_covariates_do_not_matter() -> None:
     X, _, t, _ = confounded(1, 300)
-    np.testing.assert_allclose(fit_propensity(X * [1e6, 1e-6] + [1e7, 5], t), fit_propensity(X, t), atol=1e-7)
+    np.testing.assert_allclose(
+        fit_propensity(X * [1e6, 1e-6] + [1e7, 5], treatment=t).score, fit_propensity(X, treatment=t).score, atol=1e-7
+    )
 
 
 def test_one_extreme_unit_does_not_stop_the_fit() -> None:
@@ -111,7 +115,7 @@ def test_one_extreme_unit_does_not_stop_the_fit() -> None:
     X, _, t, _ = confounded(2, 400)
     X[np.flatnonzero(t == 0)[0], 0] = 60.0
     peer = sm.Logit(t, sm.add_constant(X)).fit(disp=0, method="bfgs", gtol=1e-10, maxiter=500).predict()
-    np.testing.assert_allclose(fit_propensity(X, t), peer, atol=1e-6)
+    np.testing.assert_allclose(fit_propensity(X, treatment=t).score, peer, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +130,12 @@ def test_one_extreme_unit_does_not_stop_the_fit() -> None:
 def test_separation_is_an_error_that_says_so(decides) -> None:
     X, _, t, _ = confounded(3, 300)
     with pytest.raises(OverlapError, match=r"separate treated from control.*Remove the covariate"):
-        fit_propensity(np.column_stack([X[:, 1], decides(X[:, 0], t)]), t)
+        fit_propensity(np.column_stack([X[:, 1], decides(X[:, 0], t)]), treatment=t)
 
 
 def test_more_columns_than_units_is_separation() -> None:
     with pytest.raises(OverlapError):
-        fit_propensity(np.random.default_rng(0).normal(size=(10, 20)), np.arange(10) % 2)
+        fit_propensity(np.random.default_rng(0).normal(size=(10, 20)), treatment=np.arange(10) % 2)
 
 
 def test_equal_rows_get_equal_scores_in_any_order() -> None:
@@ -140,7 +144,7 @@ def test_equal_rows_get_equal_scores_in_any_order() -> None:
     rows = rng.normal(size=(7, 9))
     which = rng.integers(0, 7, 1001)
     t = (rng.random(1001) < 0.4).astype(np.int64)
-    assert len(np.unique(fit_propensity(rows[which], t))) == 7
+    assert len(np.unique(fit_propensity(rows[which], treatment=t).score)) == 7
 
 
 # --- design matrix --------------------------------------------------------------------------------------------------
@@ -243,7 +247,7 @@ def test_matching_is_affine_in_the_outcome_and_changes_sign_with_the_arms(design
 @pytest.mark.parametrize("estimand", ESTIMANDS)
 def test_matching_equals_brute_force_on_an_estimated_score(lalonde: pd.DataFrame, estimand: str) -> None:
     t, y = lalonde["treat"].to_numpy(), lalonde["re78"].to_numpy()
-    score = fit_propensity(design_matrix(lalonde[MATCHIT])[0], t)
+    score = fit_propensity(design_matrix(lalonde[MATCHIT])[0], treatment=t).score
     match = match_nearest(score, t, y, estimand=estimand)
     assert (match.estimate, match.std_error) == pytest.approx(brute_force(score, t, y, estimand)[:2], rel=1e-9)
 
@@ -255,7 +259,7 @@ def test_row_order_does_not_matter_with_an_estimated_score(lalonde: pd.DataFrame
     for seed in range(5):
         rows = lalonde.sample(frac=1, random_state=seed)
         t = rows["treat"].to_numpy()
-        score = fit_propensity(design_matrix(rows[["educ", "race", "married"]])[0], t)
+        score = fit_propensity(design_matrix(rows[["educ", "race", "married"]])[0], treatment=t).score
         estimates.append(match_nearest(score, t, rows["re78"].to_numpy()).estimate)
     assert estimates == pytest.approx([estimates[0]] * 5, rel=1e-12)
 
@@ -301,7 +305,7 @@ def coverage(n_runs: int, n: int, estimand: str, *, estimated: bool) -> tuple[fl
     found = []
     for seed in range(n_runs):
         X, score, t, y = confounded(seed, n)
-        match = match_nearest(fit_propensity(X, t) if estimated else score, t, y, estimand=estimand)
+        match = match_nearest(fit_propensity(X, treatment=t).score if estimated else score, t, y, estimand=estimand)
         found.append((match.estimate, match.std_error))
     estimate, error = np.array(found).T
     return float((np.abs(estimate - 1) <= 1.959964 * error).mean()), float(error.mean() / estimate.std(ddof=1))
