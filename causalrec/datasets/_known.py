@@ -42,6 +42,34 @@ _HILLSTROM_COVARIATES = ("recency", "history_segment", "history", "mens", "women
 _SOCIAL_PRESSURE_COVARIATES = (
     "sex", "yob", "g2000", "g2002", "g2004", "p2000", "p2002", "p2004", "hh_size"
 )  # fmt: skip
+_LALONDE = {  # the samples of LaLonde 1986 by the file they lie in, and its hash
+    "lalonde_nsw": ("nsw.csv", "b528e16c6842cf98d074d8235d66386ad32020930271db65873876f90fc20e7d"),
+    "lalonde_nsw_dw": ("nsw_dw.csv", "61e88e85fd24b09aa4f5fd24f9d62511e0674dbf3ec3d3d691cf5a0c2c3aa9b7"),
+    "lalonde_cps": ("cps_controls.csv", "db16b7cfd159f295d82ddb68f4a4fbfc9fa64f8f81e09b62f8ad6806dee0bd4c"),
+    "lalonde_cps2": ("cps_controls2.csv", "714a485ed2d3620dbce7845041ab2b7654bf9112a46cb071c9007eb909c5530c"),
+    "lalonde_cps3": ("cps_controls3.csv", "7ba69d9629f3c4ca5fdf6a90db7e879f231d3402c0db2ca64287436d0d3e0ec7"),
+    "lalonde_psid": ("psid_controls.csv", "284d655d3b435d3eae5183d19c563505a050a2b4d066f42a51c83a1d59e806df"),
+    "lalonde_psid2": ("psid_controls2.csv", "f968a6ff71456b2c355a565afc02a831d2595c6dbbeffa43e1ab55e270270134"),
+    "lalonde_psid3": ("psid_controls3.csv", "5c9358d527462151766b074da1245a4c9bc6840407e4ac43cfc88b7e4b97ec97"),
+    "lalonde_matchit": ("matchit_lalonde.csv", "458b5fab8431dbff95fa1510b6f126443a4cbc30b7833b636d912fe4eb652f58"),
+}  # fmt: skip
+_LALONDE_COVARIATES = ("age", "education", "black", "hispanic", "married", "nodegree", "re74", "re75")
+_NHEFS_COVARIATES = (
+    "sex", "race", "age", "education", "smokeintensity", "smokeyrs", "exercise", "active", "wt71"
+)  # fmt: skip
+
+
+def _lalonde(name: str, file: str, digest: str) -> Known:
+    """Trainees with their experimental controls (nsw), or controls of a survey (cps, psid), who are all untreated."""
+    covariates = tuple(c for c in _LALONDE_COVARIATES if (name, c) != ("lalonde_nsw", "re74"))
+    if name == "lalonde_matchit":
+        covariates = ("age", "educ", "race", "married", "nodegree", "re74", "re75")
+    return Known(
+        (f"lalonde/{file}",), ("treat", *covariates, "re78"), Roles("row_id", "treat", 0, ("re78",), covariates),
+        "National Supported Work, LaLonde 1986; Dehejia and Wahba 1999", "none stated", {file: digest},
+    )  # fmt: skip
+
+
 KNOWN: dict[str, Known] = {
     "hillstrom": Known(
         ("hillstrom/hillstrom.parquet", f"hillstrom/{HILLSTROM_CSV}"),
@@ -150,6 +178,14 @@ KNOWN: dict[str, Known] = {
         "Mall Customers, Kaggle user vjchoudhary7", "not stated",
         {"Mall_Customers.csv": "416a4f62a8f33841a16e1db5297f0e05d3b65b05e73632cedae58e739e1e1f77"},
     ),
+    "nhefs": Known(
+        ("nhefs/NHEFS.csv",),
+        ("seqn", "qsmk", "wt82_71", *_NHEFS_COVARIATES),
+        Roles("seqn", "qsmk", 0, ("wt82_71",), _NHEFS_COVARIATES),
+        "NHANES I Epidemiologic Follow-up Study, as prepared by Hernán and Robins for What If", "CDLA Permissive 1.0",
+        {"NHEFS.csv": "2144b9c257213c92106703c7630a13f081408291a80d9afae262db6988ecfe75"},
+    ),
+    **{name: _lalonde(name, *file) for name, file in _LALONDE.items()},
 }  # fmt: skip
 OPEN_BANDIT = {
     ("random", "all"): "88383d7d4a208311785c9c544f43635559715a514598bf08bd6c31aa320a4d60",

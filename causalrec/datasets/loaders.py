@@ -83,7 +83,7 @@ def load_dataset(name: str, path: str | Path | None = None, *, verify: bool = Tr
     """
     if name not in KNOWN:
         raise DatasetError(
-            f"data set {name!r} is unknown; expected one of {list_some(KNOWN, 20)}.{nearest(name, KNOWN)}"
+            f"data set {name!r} is unknown; expected one of {list_some(KNOWN, 30)}.{nearest(name, KNOWN)}"
         )
     known, prepare = KNOWN[name], _PREPARE.get(name, _as_it_is)
     allowed = [
@@ -243,6 +243,7 @@ _PREPARE: dict[str, Callable[..., tuple[pd.DataFrame, Roles]]] = {
     "open_bandit": _open_bandit,
     "criteo_uplift": _numbered,
     "social_pressure": _social_pressure,
+    **{name: _numbered for name in KNOWN if name.startswith("lalonde_")},
 }
 
 

@@ -43,6 +43,16 @@ SHAPES = {
     "cookie_cats": (90_189, 5),
     "social_pressure": (344_084, 17),
     "mall_customers": (200, 5),
+    "nhefs": (1_629, 64),
+    "lalonde_nsw": (722, 11),
+    "lalonde_nsw_dw": (445, 12),
+    "lalonde_cps": (15_992, 12),
+    "lalonde_cps2": (2_369, 12),
+    "lalonde_cps3": (429, 12),
+    "lalonde_psid": (2_490, 12),
+    "lalonde_psid2": (253, 12),
+    "lalonde_psid3": (128, 12),
+    "lalonde_matchit": (614, 11),
 }
 
 
@@ -109,6 +119,20 @@ def test_published_figures(data_dir: Path) -> None:
     mall = load_dataset("mall_customers", data_dir).frame
     assert mall.mean(numeric_only=True).round(2).tolist()[1:] == [38.85, 60.56, 50.2]
     assert mall["Gender"].value_counts().to_dict() == {"Female": 112, "Male": 88}
+
+
+@pytest.mark.data
+def test_published_figures_of_observational_sets(data_dir: Path) -> None:
+    """Experimental differences of LaLonde 1986 and Dehejia and Wahba 1999, means of their controls, What If's 2.5."""
+    earnings = {name: load_dataset(f"lalonde_{name}", data_dir).frame for name in ("nsw", "nsw_dw", "cps", "psid")}
+    for name, published in (("nsw", 886.30), ("nsw_dw", 1_794.34)):
+        means = earnings[name].groupby("treat")["re78"].mean()
+        assert means[1] - means[0] == pytest.approx(published, abs=0.005)
+    assert earnings["cps"]["re78"].mean() == pytest.approx(14_846.66, abs=0.005)
+    assert earnings["psid"]["re78"].mean() == pytest.approx(21_553.92, abs=0.005)
+    weight = load_dataset("nhefs", data_dir).frame
+    assert weight["wt82_71"].isna().sum() == 63
+    assert weight.groupby("qsmk")["wt82_71"].mean().tolist() == pytest.approx([1.984, 4.525], abs=5e-4)
 
 
 @pytest.mark.data
