@@ -1,7 +1,7 @@
 """Average effects from logs and experiments."""
 
 from causalrec.nuisance import overlap
-from causalrec.observational.balance import balance_table
+from causalrec.observational.balance import balance_table, weight_spread
 from causalrec.observational.design import design_matrix
 from causalrec.observational.effects import (
     EffectStudy,
@@ -24,4 +24,5 @@ __all__ = [
     "overlap",
     "placebo_treatment",
     "study_effect",
+    "weight_spread",
 ]

@@ -249,20 +249,22 @@ def _as_they_are(
 
     A rare level that chance put into one arm leaves no propensity to show, and does the estimate no harm.
     """
-    X, names = design_matrix(data[list(covariates)], all_levels=True)
-    balance = balance_table(X, names, t, None, estimand="ate", method="no adjustment")
+    X = data[list(covariates)]
+    balance = balance_table(X, treatment=t)
     try:
-        return balance, overlap(fit_propensity(X, treatment=t).score, t, method="logistic propensity")
+        score = fit_propensity(design_matrix(X, all_levels=True)[0], treatment=t).score
+        return balance, overlap(score, t, method="logistic propensity")
     except OverlapError:
         return balance, None
 
 
 def _after_matching(data: pd.DataFrame, matched: PropensityMatching, estimand: str) -> BalanceResult:
-    X, names = design_matrix(data[matched.covariates_], all_levels=True)
     t = matched.treatment_
     own = {"ate": np.ones(len(t)), "att": t, "atc": 1 - t}[estimand]
     weight = own + matched.match_.weight
-    return balance_table(X, names, t, weight, estimand=estimand, method="propensity matching")
+    return balance_table(
+        data[matched.covariates_], treatment=t, weights=weight, estimand=estimand, method="propensity matching"
+    )
 
 
 def placebo_treatment(

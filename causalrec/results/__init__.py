@@ -13,6 +13,7 @@ from causalrec.results.abtest import (
     ResamplingResult,
     TrendResult,
 )
+from causalrec.results.balance import BalanceResult, WeightSpreadResult
 from causalrec.results.base import (
     NAN,
     Result,
@@ -45,7 +46,6 @@ from causalrec.results.decisions import (
 )
 from causalrec.results.design import PowerCurveResult, PowerResult
 from causalrec.results.effects import (
-    BalanceResult,
     EffectResult,
     IdentificationResult,
     OverlapResult,
@@ -178,6 +178,7 @@ __all__ = [
     "UpliftCalibrationResult",
     "UpliftIntervalsResult",
     "VerdictResult",
+    "WeightSpreadResult",
     "WeightsResult",
     "dump_results",
     "format_interval",

@@ -1,4 +1,4 @@
-"""Effects with their uncertainty, and what supports them: ranking metrics, refutations, balance, overlap."""
+"""Effects with their uncertainty, and what supports them: ranking metrics, refutations, overlap."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from causalrec._typing import AnyArray, FloatArray
-from causalrec.results.base import Result, format_interval, format_level, format_number, format_pvalue
+from causalrec._typing import FloatArray
+from causalrec.results.base import NAN, Result, format_interval, format_level, format_number, format_pvalue
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,35 +98,35 @@ class RefutationResult(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class BalanceResult(Result):
-    """Covariate balance between treated and control units, before and after adjustment.
-
-    Standardised mean differences divide by the standard deviation that ``denominator`` names,
-    computed before adjustment in both columns, so that the two can be compared.
-    """
-
-    n_obs: int
-    max_abs_smd_before: float
-    max_abs_smd_after: float
-    threshold: float
-    balanced: bool
-    denominator: str
-    method: str
-    covariate: AnyArray = field(repr=False)
-    smd_before: FloatArray = field(repr=False)
-    smd_after: FloatArray = field(repr=False)
-    variance_ratio_before: FloatArray = field(repr=False)
-    variance_ratio_after: FloatArray = field(repr=False)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row per covariate (a row per level of a categorical one)."""
-        names = ("covariate", "smd_before", "smd_after", "variance_ratio_before", "variance_ratio_after")
-        return pd.DataFrame({name: getattr(self, name) for name in names})
-
-
-@dataclass(frozen=True, eq=False)
 class OverlapResult(Result):
-    """How far the propensities of treated and control units lie over each other."""
+    """How far the propensities of treated and control units lie over each other, and what weighting by them costs.
+
+    Attributes
+    ----------
+    n_obs : int
+    min_propensity, max_propensity : float
+    share_outside_common_support : float
+        Share of units whose propensity lies where only one arm is found.
+    method : str
+        Where the propensities come from.
+    edges : array of shape (b + 1,)
+    treated, control : arrays of shape (b,)
+        Share of each arm between two edges.
+    n_treated, n_control : int
+    support_low, support_high : float
+        The range of propensities that both arms share.
+    crump_low, crump_high : float
+        The range that gives the most precise estimate (Crump et al. 2009); 0 and 1 where trimming gains nothing.
+    share_trimmed : float
+        Share of units outside that range.
+    ess_treated, ess_control : float
+        Effective sample sizes (Σw)²/Σw² of the weights for ``estimand``.
+    share_clipped : float
+        Share of units whose propensity was moved to a bound.
+    estimand : str
+    treated_after, control_after : arrays of shape (b,), or None
+        Share of each arm's weight between two edges.
+    """
 
     n_obs: int
     min_propensity: float
@@ -136,12 +136,47 @@ class OverlapResult(Result):
     edges: FloatArray = field(repr=False)
     treated: FloatArray = field(repr=False)
     control: FloatArray = field(repr=False)
+    n_treated: int = 0
+    n_control: int = 0
+    support_low: float = NAN
+    support_high: float = NAN
+    crump_low: float = NAN
+    crump_high: float = NAN
+    share_trimmed: float = NAN
+    ess_treated: float = NAN
+    ess_control: float = NAN
+    share_clipped: float = 0.0
+    estimand: str = "ate"
+    treated_after: FloatArray | None = field(repr=False, default=None)
+    control_after: FloatArray | None = field(repr=False, default=None)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per histogram bin: its limits and the share of each arm in it."""
-        return pd.DataFrame(
-            {"low": self.edges[:-1], "high": self.edges[1:], "treated": self.treated, "control": self.control}
+        """A row per histogram bin: its limits and the share of each arm in it, also after weighting."""
+        columns = {"low": self.edges[:-1], "high": self.edges[1:], "treated": self.treated, "control": self.control}
+        after = {"treated_after": self.treated_after, "control_after": self.control_after}
+        return pd.DataFrame({**columns, **{name: value for name, value in after.items() if value is not None}})
+
+    def __str__(self) -> str:
+        number = format_number
+        trimming = f"[{number(self.crump_low)}, {number(self.crump_high)}]; outside: {self.share_trimmed:.1%} of units"
+        sizes = (
+            f"{arm} {number(size)} of {n:,}"
+            for arm, size, n in (
+                ("treated", self.ess_treated, self.n_treated),
+                ("control", self.ess_control, self.n_control),
+            )
         )
+        lines = [
+            f"Overlap of propensities ({self.method}): {self.n_treated:,} treated and {self.n_control:,} control units",
+            f"range           {number(self.min_propensity)} to {number(self.max_propensity)}",
+            f"common support  {format_interval(self.support_low, self.support_high)}; outside: "
+            f"{self.share_outside_common_support:.1%} of units",
+            f"best trimming   {trimming if self.share_trimmed > 0 else 'none'} (Crump et al. 2009)",
+            f"effective size  {', '.join(sizes)} (weights for the {self.estimand})",
+        ]
+        if self.share_clipped:
+            lines.append(f"clipped         {self.share_clipped:.1%} of units")
+        return "\n  ".join(lines)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Propensity, matching and balance against published values, statsmodels and a brute-force oracle."""
+"""Propensity and matching against published values, statsmodels and a brute-force oracle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, OverlapError, TreatmentError
-from causalrec.observational import balance_table, design_matrix, fit_propensity, match_nearest, overlap
+from causalrec.observational import design_matrix, fit_propensity, match_nearest
 
 ESTIMANDS = ("ate", "att", "atc")
 MATCHIT = ["age", "educ", "race", "married", "nodegree", "re74", "re75"]
@@ -326,68 +326,3 @@ def test_interval_covers_with_an_estimated_score(estimand: str) -> None:
     covered, ratio = coverage(n_runs, 800, estimand, estimated=True)
     assert covered * n_runs >= stats.binom.ppf(0.001, n_runs, 0.95)
     assert ratio > 1.1
-
-
-# --- balance and overlap --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.data
-def test_balance_before_matching_is_that_of_matchit(lalonde: pd.DataFrame) -> None:
-    """summary(matchit(treat ~ ..., method = NULL)) of MatchIt, printed in its vignette."""
-    X, names = design_matrix(lalonde[MATCHIT], all_levels=True)
-    result = balance_table(X, names, lalonde["treat"].to_numpy(), None, estimand="att", method="none")
-    table = result.to_frame().set_index("covariate")
-    for covariate, smd, ratio in (("age", -0.3094, 0.4400), ("re74", -0.7211, 0.5181)):
-        assert table.loc[covariate, "smd_before"] == pytest.approx(smd, abs=5e-5)
-        assert table.loc[covariate, "variance_ratio_before"] == pytest.approx(ratio, abs=5e-5)
-    assert table.loc["race_black", "smd_before"] == pytest.approx(1.7615, abs=5e-5)
-    # The largest is that of race_white, as MatchIt's vignette prints it: -1.8819.
-    assert result.max_abs_smd_before == pytest.approx(1.8819, abs=5e-5)
-    np.testing.assert_array_equal(table["smd_before"], table["smd_after"])
-
-
-@pytest.mark.parametrize("estimand", ESTIMANDS)
-def test_weighted_balance_equals_repeated_units(estimand: str) -> None:
-    """An integer weight is the mean over copies; the variance divisor is that of reliability weights."""
-    rng = np.random.default_rng(5)
-    X, t = np.column_stack([rng.normal(size=40), rng.integers(0, 2, 40)]), np.arange(40) % 2
-    w = rng.integers(1, 4, 40).astype(float)
-    table = balance_table(X, np.array(["a", "b"]), t, w, estimand=estimand, method="m").to_frame()
-    arms = [X[t == a] for a in (0, 1)]
-    var = [np.array([a[:, 0].var(ddof=1), a[:, 1].mean() * (1 - a[:, 1].mean())]) for a in arms]
-    scale = np.sqrt({"ate": (var[0] + var[1]) / 2, "att": var[1], "atc": var[0]}[estimand])
-    copies = [np.repeat(X[t == a], w[t == a].astype(int), axis=0) for a in (0, 1)]
-    np.testing.assert_allclose(table["smd_after"], (copies[1].mean(axis=0) - copies[0].mean(axis=0)) / scale)
-    reliability = [
-        (copies[a][:, 0].var() * w[t == a].sum()) / (w[t == a].sum() - (w[t == a] ** 2).sum() / w[t == a].sum())
-        for a in (0, 1)
-    ]
-    assert table["variance_ratio_after"][0] == pytest.approx(reliability[1] / reliability[0])
-
-
-def test_a_covariate_that_one_arm_lacks_is_not_called_balanced() -> None:
-    """The treated do not vary, so that their standard deviation cannot be the unit; the difference must still show."""
-    X, t = (
-        np.array([[1.0, 7.0], [1.0, 7.0], [1.0, 7.0], [0.0, 7.0], [0.0, 7.0], [1.0, 7.0]]),
-        np.array([1, 1, 1, 0, 0, 0]),
-    )
-    result = balance_table(X, np.array(["female", "same"]), t, None, estimand="att", method="m")
-    p = 4 / 6
-    assert result.smd_before[0] == pytest.approx((2 / 3) / np.sqrt(p * (1 - p)))
-    assert result.smd_before[1] == 0
-    assert not result.balanced
-
-
-def test_overlap_counts_those_without_company() -> None:
-    rng = np.random.default_rng(6)
-    score, t = rng.random(500), rng.integers(0, 2, 500)
-    score[t == 1] = 0.2 + 0.8 * score[t == 1]
-    result = overlap(score, t)
-    inside = (score >= max(score[t == 0].min(), score[t == 1].min())) & (
-        score <= min(score[t == 0].max(), score[t == 1].max())
-    )
-    assert result.share_outside_common_support == pytest.approx(1 - inside.mean())
-    assert result.treated.sum() == pytest.approx(1)
-    assert result.control.sum() == pytest.approx(1)
-    assert (result.treated[:8] == 0).all()
-    assert (result.min_propensity, result.max_propensity) == (score.min(), score.max())
