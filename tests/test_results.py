@@ -178,7 +178,6 @@ EXAMPLES = [
         np.array(["a", "b=ü"]),
         *[F[:2]] * 10,
     ),
-    WeightSpreadResult(4, 2, 2, 0, 1, 1.5, NAN, 1.2, INF, 0.5, 0.1 + 0.2, "ipw <t>", F, F[:3], F[:3]),
     OverlapResult(4, 0.1, 0.9, 0.0, "histogram", np.array([0.0, 0.5, 1.0]), F[:2], F[:2]),
     IdentificationResult("ate", "mail", "visit", ("age",), ("no hidden causes",), "E[...]"),
     IdentificationResult("ate", "mail", "visit", (), (), "E[...]"),
@@ -327,6 +326,7 @@ EXAMPLES = [
     CostCurveResult("T <t>", "none", ("A", "ü"), 1.5, 0.95, 7, "<t>", *[F] * 6),
     CostCurveComparisonResult("A", "ü", 1.5, 0.1, NAN, -INF, INF, 1e-300, 0.95, 7, "<t>", *[F] * 5),
     ProfitCurveResult("T <t>", *[0.1 + 0.2] * 10, NAN, NAN, -INF, INF, 1e-300, 0.0, 0.95, 7, "<t>", *[F] * 8, I),
+    WeightSpreadResult(4, 2, 2, 0, 1, 1.5, NAN, 1.2, INF, 0.5, 0.1 + 0.2, "ipw <t>", F, F[:3], F[:3]),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 
