@@ -1,0 +1,74 @@
+"""Matched sets as slices of a pool, and sums over them in linear time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from causalrec._typing import FloatArray, IntArray
+
+
+class MatchedSets(NamedTuple):
+    """The set of ``unit[i]`` is ``pool[start[i]:stop[i]]``, each of it with the same share.
+
+    ``pool`` and ``unit`` are row numbers, all of shape (m,) but the pool; units without a match are absent.
+    ``distances`` are those to the farthest of a set.
+    """
+
+    unit: IntArray
+    start: IntArray
+    stop: IntArray
+    pool: IntArray
+    distances: FloatArray
+
+
+def set_means(values: FloatArray, sets: MatchedSets) -> FloatArray:
+    """Mean of ``values`` (one per row) over each set, shape (m,): from running sums, so that large sets cost nothing.
+
+    Examples
+    --------
+    >>> sets = MatchedSets(*(np.array(a) for a in ([0, 1], [0, 1], [2, 3], [2, 3, 4], [0.0, 0.0])))
+    >>> set_means(np.array([9.0, 9.0, 1.0, 3.0, 5.0]), sets).tolist()
+    [2.0, 4.0]
+    """
+    size = sets.stop - sets.start
+    if (size == 1).all():
+        return np.asarray(values[sets.pool[sets.start]])
+    inside = values[sets.pool]
+    centre = float(inside.mean())
+    sums = np.concatenate([[0.0], np.cumsum(inside - centre)])
+    return np.asarray((sums[sets.stop] - sums[sets.start]) / size + centre)
+
+
+def set_covariances(a: FloatArray, b: FloatArray, sets: MatchedSets) -> FloatArray:
+    """Sample covariance (divisor size - 1) within each set, shape (m,); NaN for sets of one."""
+    size = sets.stop - sets.start
+    a, b = a - _mean(a, sets), b - _mean(b, sets)
+    product = set_means(a * b, sets) - set_means(a, sets) * set_means(b, sets)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(size > 1, product * size / (size - 1), np.nan))
+
+
+def _mean(values: FloatArray, sets: MatchedSets) -> float:
+    return float(values[sets.pool].mean())
+
+
+def set_shares(sets: MatchedSets, n: int, amounts: FloatArray | None = None) -> FloatArray:
+    """What each row gets when every set hands ``amounts`` (default: 1 / its size) to each of its members, shape (n,).
+
+    Examples
+    --------
+    >>> sets = MatchedSets(*(np.array(a) for a in ([0, 1], [0, 1], [2, 3], [2, 3, 4], [0.0, 0.0])))
+    >>> set_shares(sets, 5).tolist()
+    [0.0, 0.0, 0.5, 1.0, 0.5]
+    """
+    size = sets.stop - sets.start
+    amounts = 1 / size if amounts is None else amounts
+    if (size == 1).all():
+        return np.bincount(sets.pool[sets.start], weights=amounts, minlength=n)
+    ends = len(sets.pool) + 1
+    running = np.cumsum(np.bincount(sets.start, amounts, ends) - np.bincount(sets.stop, amounts, ends))[:-1]
+    covering = np.cumsum(np.bincount(sets.start, minlength=ends) - np.bincount(sets.stop, minlength=ends))[:-1]
+    # Rounding in the running sum must not make a user of a row that is in no set.
+    return np.bincount(sets.pool, weights=np.where(covering > 0, running, 0.0), minlength=n)
