@@ -151,6 +151,12 @@ class MatchResult(Result):
     pool : int array
     distances : array of shape (n_matched,)
         Distance to the farthest of the set.
+    place : array of shape (n,) or (n, p), or None
+        Where each unit lies: distances are Euclidean in it. Errors look there for units alike.
+    strata : int array of shape (n,), or None
+        Which units were matched exactly.
+    propensity : PropensityResult or None
+        The score that was matched on, for the error of an effect.
     """
 
     n_obs: int
@@ -172,6 +178,9 @@ class MatchResult(Result):
     stop: IntArray = field(repr=False)
     pool: IntArray = field(repr=False)
     distances: FloatArray = field(repr=False)
+    place: FloatArray | None = field(repr=False, default=None)
+    strata: IntArray | None = field(repr=False, default=None)
+    propensity: PropensityResult | None = field(repr=False, default=None)
 
     @property
     def sizes(self) -> IntArray:
