@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,8 +17,11 @@ from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_covariates, list_some, nearest
 from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
 
+_Part = TypeVar("_Part")
 ESTIMANDS = ("ate", "att", "atc")
 _COLLINEAR = 1e-10
+_BLOCK = 2048
+_PARTS, _MANY = 4, 200_000
 
 
 def check_estimand(estimand: str) -> str:
@@ -97,13 +103,61 @@ def _levels(column: pd.Series) -> pd.Series:
 
 def regressors(X: FloatArray) -> FloatArray:
     """An intercept and the standardised columns of ``X``, without those that are linear in others; shape (n, q)."""
-    spread = X.std(axis=0)
-    varies = spread > 1e-12 * np.abs(X).max(axis=0, initial=0.0)
-    used = X[:, varies]
-    Z = np.column_stack([np.ones(len(X)), (used - used.mean(axis=0)) / spread[varies]])
+    mean, spread = _mean_and_spread(X)
+    varies = np.flatnonzero(spread > 1e-12 * np.abs(mean))
+    Z = np.empty((len(X), len(varies) + 1))
+    Z[:, 0] = 1.0
+
+    def fill(part: list[slice]) -> None:
+        for rows in part:
+            used = X[rows] if len(varies) == X.shape[1] else X[rows][:, varies]
+            np.divide(used - mean[varies], spread[varies], out=Z[rows, 1:])
+
+    in_parts(len(X), fill)
+    return Z if _clearly_independent(Z) else _independent(Z)
+
+
+def _mean_and_spread(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    mean = X.mean(axis=0)
+
+    def squares(part: list[slice]) -> FloatArray:
+        total = np.zeros(X.shape[1])
+        for rows in part:
+            gap = X[rows] - mean
+            total += np.einsum("ij,ij->j", gap, gap)
+        return total
+
+    return mean, np.sqrt(np.asarray(sum(in_parts(len(X), squares))) / len(X))
+
+
+def _clearly_independent(Z: FloatArray) -> bool:
+    """Whether the columns are so far from collinear that products, which square it, can tell."""
+    values = np.linalg.eigvalsh(Z.T @ Z)
+    return len(Z) > Z.shape[1] and bool(values[0] > 1e-8 * values[-1])
+
+
+def _independent(Z: FloatArray) -> FloatArray:
     R, order = linalg.qr(Z, mode="r", pivoting=True)
     size = np.abs(np.diag(R))
     return np.asarray(Z[:, np.sort(order[: len(size)][size > _COLLINEAR * size[0]])])
+
+
+def blocks(n: int, start: int = 0) -> list[slice]:
+    """Rows from ``start`` to n in blocks that stay in the cache."""
+    return [slice(i, min(i + _BLOCK, n)) for i in range(start, n, _BLOCK)]
+
+
+def in_parts(n: int, work: Callable[[list[slice]], _Part]) -> list[_Part]:
+    """What ``work`` gives for the blocks of a few parts of the rows, at once where there are many.
+
+    The parts depend on n alone, so that sums over them do not depend on the number of processors.
+    """
+    if n < _MANY:
+        return [work(blocks(n))]
+    edges = [n * i // _PARTS for i in range(_PARTS + 1)]
+    parts = [blocks(stop, start) for start, stop in pairwise(edges)]
+    with one_thread(True), ThreadPoolExecutor(2) as pool:
+        return list(pool.map(work, parts))
 
 
 def as_design(X: Any) -> tuple[FloatArray, AnyArray]:

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import linalg, special, stats
+import pandas as pd
+from scipy import linalg, special
+from sklearn.base import is_classifier
 
-from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_treatment, check_two_arms, check_weights
-from causalrec.exceptions import OverlapError
-from causalrec.observational.design import as_design, check_arms, regressors
+from causalrec._typing import AnyArray, FloatArray, IntArray
+from causalrec._validation import check_propensity, check_treatment, check_two_arms, check_weights, list_some, nearest
+from causalrec.exceptions import CausalRecError, OverlapError
+from causalrec.nuisance.boosting import BoostedClassifier
+from causalrec.nuisance.crossfit import check_arm_weights
+from causalrec.nuisance.fitting import SharedCovariates
+from causalrec.nuisance.folds import check_groups, make_folds
+from causalrec.nuisance.propensity import (
+    Calibration,
+    arm_probabilities,
+    calibrate_across,
+    check_calibration,
+    check_clip,
+    clip_propensity,
+    fit_propensity_models,
+)
+from causalrec.observational.design import as_design, check_arms, design_matrix, in_parts, regressors
 from causalrec.results import PropensityResult
 
+MODELS = ("logistic", "probit", "boosted")
+_FOLDS = 5
 _NEWTON_STEPS = 40
+_SETTLED = 1e-5  # the steps are quadratic: after one that moves no score's predictor by more, the next moves 1e-10
+_FIRST_FEW = 50_000
 _SEPARATED = (
     "the covariates separate treated from control units perfectly, for some units at least: there is nothing to "
     "compare these with. Remove the covariate that decides the treatment, or restrict the data to where both occur."
@@ -22,15 +42,33 @@ _SEPARATED = (
 
 
 class _Link(NamedTuple):
-    name: str
+    """A model of P(treated) by a linear predictor eta."""
+
     mean: Callable[[FloatArray], FloatArray]
-    slope: Callable[[FloatArray, FloatArray], FloatArray]  # of the mean, from linear predictor and mean
-    start: Callable[[float], float]
+    slope: Callable[[FloatArray, FloatArray], FloatArray]  # of the mean, from eta and mean
+    start: Callable[[float], float]  # eta of a mean
+    terms: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray, FloatArray]]
 
 
+def _logistic_terms(eta: FloatArray, sign: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Derivative of the log-likelihood by eta, its expected curvature, and minus itself; ``sign`` is 1 or -1 by arm."""
+    own = special.expit(sign * eta)
+    other = 1 - own
+    return sign * other, own * other, -np.log(np.maximum(own, 1e-300))
+
+
+def _probit_terms(eta: FloatArray, sign: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    log_own, log_other = special.log_ndtr(sign * eta), special.log_ndtr(-sign * eta)
+    log_density = -(eta**2) / 2 - _HALF_LOG_TWO_PI
+    return sign * np.exp(log_density - log_own), np.exp(2 * log_density - log_own - log_other), -log_own
+
+
+_HALF_LOG_TWO_PI = float(np.log(2 * np.pi)) / 2
 _LINKS = {
-    "logistic": _Link("logistic", special.expit, lambda _, mean: mean * (1 - mean), special.logit),
-    "probit": _Link("probit", special.ndtr, lambda eta, _: stats.norm.pdf(eta), special.ndtri),
+    "logistic": _Link(special.expit, lambda _, mean: mean * (1 - mean), special.logit, _logistic_terms),
+    "probit": _Link(
+        special.ndtr, lambda eta, _: np.exp(-(eta**2) / 2 - _HALF_LOG_TWO_PI), special.ndtri, _probit_terms
+    ),
 }
 
 
@@ -40,22 +78,122 @@ def fit_propensity(
     treatment: Any,
     control: Any = None,
     model: Any = "logistic",
+    n_folds: int | None = None,
+    calibration: Calibration = None,
+    clip: float | None = None,
+    groups: Any = None,
     sample_weight: Any = None,
+    random_state: int = 0,
+    n_jobs: int | None = None,
 ) -> PropensityResult:
-    """P(treated given X)."""
-    matrix, _ = as_design(X)
-    codes, labels = check_treatment(treatment, n_rows=len(matrix), control=control)
+    """P(treated given X), the propensity score (Rosenbaum and Rubin 1983, Biometrika 70).
+
+    Parameters
+    ----------
+    X : frame or array of shape (n, p)
+        Text and categories become 0/1 columns for the regressions; boosted trees and other classifiers get X as it is.
+    treatment : array of shape (n,)
+        0/1, or labels with ``control``.
+    control : label, optional
+    model : {"logistic", "probit", "boosted"} or scikit-learn classifier
+        The regressions have an intercept and no penalty, are standardised inside, and are iterated until nothing
+        moves; columns that are constant or linear in others change nothing. Rows with equal covariates get equal
+        scores, to the last bit, so that ties are ties.
+    n_folds : int, optional
+        Folds of cross-fitting, 1 for none. By default none for the regressions, whose estimation the errors of
+        weighting and matching can count, and 5 for other models, whose scores in sample follow the treatment's noise.
+    calibration : {"sigmoid", "isotonic"}, optional
+        Calibrate the score of each fold on the others.
+    clip : float, optional
+        Least and greatest score: clip and 1 - clip. Nothing is clipped by default; ``share_clipped`` says how many.
+    groups : array of shape (n,), optional
+        Rows of one group, such as a user, lie in one fold.
+    sample_weight : array of shape (n,), optional
+    random_state : int
+        For folds and boosted trees.
+    n_jobs : int, optional
+        Threads of the boosted trees.
+
+    Raises
+    ------
+    TreatmentError
+        For one arm, more than two, missing values, or too few units for the folds.
+    ColumnError
+        For covariates with missing values, where the model is a regression.
+    OverlapError
+        When the covariates separate the arms, so that the likelihood has no maximum (the message names values that
+        one arm alone has), or a score is 0 or 1 and nothing is clipped.
+    CausalRecError
+        For an unknown model, or a calibration without folds.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [0.0], [1.0], [1.0], [1.0]])
+    >>> fit_propensity(X, treatment=np.array([0, 1, 0, 1, 1])).score.round(6).tolist()
+    [0.5, 0.5, 0.666667, 0.666667, 0.666667]
+    """
+    _check_model(model)
+    check_calibration(calibration)
+    check_clip(clip, 2)
+    regression = isinstance(model, str) and model in _LINKS
+    folds = (1 if regression else _FOLDS) if n_folds is None else n_folds
+    if calibration is not None and folds == 1:
+        raise CausalRecError("calibration needs scores of units that the model has not seen; set n_folds=5, say.")
+    matrix = as_design(X)[0] if regression else None
+    shared = None if regression else SharedCovariates(X)
+    n = len(matrix) if shared is None else shared.n_rows
+    codes, labels = check_treatment(treatment, n_rows=n, control=control)
     check_two_arms(labels, what="a propensity score")
-    weight = None if sample_weight is None else check_weights(sample_weight, n_rows=len(matrix))
-    return fit_likelihood(regressors(matrix), codes, link=model, sample_weight=weight)
+    weight = None if sample_weight is None else check_weights(sample_weight, n_rows=n)
+    check_arm_weights(codes, labels, weight)
+    if regression and folds == 1:
+        fitted = _named(lambda: fit_likelihood(regressors(matrix), codes, link=model, sample_weight=weight), X, codes)
+        return _clipped(fitted, clip)
+    fold = None if folds == 1 else make_folds(
+        codes, folds, labels=labels, groups=check_groups(groups, n_rows=n), random_state=random_state
+    )  # fmt: skip
+    if regression:
+        score = _named(lambda: _regression_out_of_fold(regressors(matrix), codes, model, weight, fold), X, codes)
+        how = f"{model} regression, unpenalised"
+    else:
+        base = BoostedClassifier(random_state=random_state, n_jobs=n_jobs) if isinstance(model, str) else model
+        score = _classified(shared, base, codes, weight, fold)
+        how = "boosted trees" if isinstance(model, str) else type(base).__name__
+    how += ", in sample" if fold is None else f", cross-fitted on {folds} folds"
+    if calibration is not None:
+        score = calibrate_across(calibration, _both(score), codes, fold, weight)[:, 1]
+        how += f", {calibration} calibration"
+    found = PropensityResult(
+        n_obs=n, method=how, known=False, cross_fitted=fold is not None, share_clipped=0.0, score=score,
+        sample_weight=weight,
+    )  # fmt: skip
+    return _clipped(found, clip)
+
+
+def as_propensity(propensity: Any, *, n_rows: int) -> PropensityResult:
+    """A fitted score as it is; a number or an array of shape (n,) as one that is known by design.
+
+    Raises
+    ------
+    OverlapError
+        For values that are not strictly between 0 and 1.
+    CausalRecError
+        For another length.
+    """
+    if isinstance(propensity, PropensityResult):
+        if propensity.n_obs != n_rows:
+            raise CausalRecError(f"propensity is of {propensity.n_obs} units but there are {n_rows}; fit it on these.")
+        return propensity
+    return PropensityResult(
+        n_obs=n_rows, method="known by design", known=True, cross_fitted=False, share_clipped=0.0,
+        score=check_propensity(propensity, n_rows=n_rows),
+    )  # fmt: skip
 
 
 def fit_likelihood(
     Z: FloatArray, treatment: IntArray, *, link: str = "logistic", sample_weight: FloatArray | None = None
 ) -> PropensityResult:
-    """Maximum likelihood on :func:`regressors`: unpenalised, Newton (Fisher scoring) to convergence.
-
-    Rows with equal covariates get equal scores, to the last bit, so that ties are ties.
+    """Maximum likelihood on :func:`regressors`: unpenalised Newton steps (Fisher scoring for probit).
 
     Raises
     ------
@@ -66,54 +204,175 @@ def fit_likelihood(
     """
     check_arms(treatment)
     chosen = _LINKS[link]
-    weight = np.ones(len(Z)) if sample_weight is None else sample_weight
-    beta = np.zeros(Z.shape[1])
-    beta[0] = chosen.start(float(np.average(treatment, weights=weight)))
-    eta = Z @ beta
-    sign = np.where(treatment == 1, 1.0, -1.0)
-    loss = _loss(link, sign * eta, weight)
+    beta, information = maximise_likelihood(Z, treatment, link=link, sample_weight=sample_weight)
+    eta = _row_by_row(Z, beta)
+    score = chosen.mean(eta)
+    if ((score <= 0) | (score >= 1)).any():
+        raise OverlapError(_SEPARATED)
+    return PropensityResult(
+        n_obs=len(Z), method=f"{link} regression, unpenalised", known=False, cross_fitted=False, share_clipped=0.0,
+        score=score, design=Z, slope=chosen.slope(eta, score), information=information, sample_weight=sample_weight,
+    )  # fmt: skip
+
+
+def maximise_likelihood(
+    Z: FloatArray, treatment: IntArray, *, link: str = "logistic", sample_weight: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Coefficients of a regression on ``Z`` of shape (n, q) and their information; as :func:`fit_likelihood`."""
+    chosen = _LINKS[link]
+    share = float(np.average(treatment, weights=sample_weight))
+    start = np.zeros(Z.shape[1])
+    start[0] = chosen.start(share)
+    if len(Z) > 4 * _FIRST_FEW:  # most of the way on a few rows, far apart: each step on all rows costs as much
+        few = slice(None, None, len(Z) // _FIRST_FEW)
+        near = _newton(chosen, Z[few], treatment[few], start, None if sample_weight is None else sample_weight[few])
+        start = start if near is None else near[0]
+    found = _newton(chosen, Z, treatment, start, sample_weight)
+    if found is None:
+        raise OverlapError(_SEPARATED)
+    return found
+
+
+def _newton(
+    link: _Link, Z: FloatArray, treatment: IntArray, beta: FloatArray, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray] | None:
+    """Coefficients where the likelihood is largest, and its information; None where it has no maximum."""
+    gradient, information, loss, _ = _derivatives(link, Z, treatment, beta, weight)
     for _ in range(_NEWTON_STEPS):
-        score = chosen.mean(eta)
-        slope = chosen.slope(eta, score)
-        spread = np.maximum(score * (1 - score), 1e-300)
         try:
-            hessian = linalg.cho_factor((Z * (weight * slope**2 / spread)[:, None]).T @ Z)
-        except linalg.LinAlgError as error:
-            raise OverlapError(_SEPARATED) from error
-        step = linalg.cho_solve(hessian, Z.T @ (weight * (treatment - score) * slope / spread))
-        change = Z @ step
-        size = 1.0
-        while (worse := _loss(link, sign * (eta + size * change), weight)) > loss + 1e-12 * abs(loss) and size > 1e-6:
+            step = linalg.cho_solve(linalg.cho_factor(information), gradient)
+        except linalg.LinAlgError:
+            return None
+        size, found = 1.0, _derivatives(link, Z, treatment, beta + step, weight, step)
+        while found[2] > loss + 1e-12 * abs(loss) and size > 1e-6:
             size /= 2
-        beta, eta, loss = beta + size * step, eta + size * change, worse
+            found = _derivatives(link, Z, treatment, beta + size * step, weight, step)
+        beta = beta + size * step
+        gradient, information, loss, change = found
         # Judged by what moves in the scores: blind to the covariates' units and to near collinearity, and under
         # separation, where some score moves by about one at every step, never small.
-        if np.abs(change).max() < 1e-8 * (1 + np.abs(eta).max()):
-            return _result(chosen, Z, beta, sample_weight)
-    raise OverlapError(_SEPARATED)
+        if change < _SETTLED:
+            return beta + linalg.cho_solve(linalg.cho_factor(information), gradient), information
+    return None
 
 
-def _loss(link: str, signed: FloatArray, weight: FloatArray) -> float:
-    """Minus the log-likelihood, from the linear predictor with the sign of the arm."""
-    logs = np.logaddexp(0, -signed) if link == "logistic" else -special.log_ndtr(signed)
-    return float(weight @ logs)
+def _derivatives(
+    link: _Link,
+    Z: FloatArray,
+    treatment: IntArray,
+    beta: FloatArray,
+    weight: FloatArray | None,
+    step: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Gradient and expected information of the log-likelihood, minus the latter, and the largest ``|Z step|``."""
+    both = beta[:, None] if step is None else np.column_stack([beta, step])
 
+    def work(part: list[slice]) -> tuple[FloatArray, FloatArray, float, float]:
+        gradient, information, loss, change = np.zeros(len(beta)), np.zeros((len(beta), len(beta))), 0.0, 0.0
+        for rows in part:
+            used = Z[rows]
+            moved = used @ both
+            tilt, curve, losses = link.terms(moved[:, 0], 2.0 * treatment[rows] - 1)
+            if weight is not None:
+                tilt, curve, losses = weight[rows] * tilt, weight[rows] * curve, weight[rows] * losses
+            gradient += tilt @ used
+            information += (used * curve[:, None]).T @ used
+            loss += float(losses.sum())
+            change = max(change, float(np.abs(moved[:, -1]).max()))
+        return gradient, information, loss, change
 
-def _result(link: _Link, Z: FloatArray, beta: FloatArray, sample_weight: FloatArray | None) -> PropensityResult:
-    eta = _row_by_row(Z, beta)
-    score = link.mean(eta)
-    slope = link.slope(eta, score)
-    weight = slope**2 / (score * (1 - score)) * (1.0 if sample_weight is None else sample_weight)
-    return PropensityResult(
-        n_obs=len(Z), method=f"{link.name} regression, unpenalised", known=False, cross_fitted=False,
-        share_clipped=0.0, score=score, design=Z, slope=slope, information=(Z * weight[:, None]).T @ Z,
-        sample_weight=sample_weight,
-    )  # fmt: skip
+    gradients, informations, losses, changes = zip(*in_parts(len(Z), work), strict=True)
+    return sum(gradients), sum(informations), sum(losses), max(changes)
 
 
 def _row_by_row(Z: FloatArray, beta: FloatArray) -> FloatArray:
     """``Z @ beta``, column after column: a matrix product may round equal rows differently, and untie them."""
     eta = np.zeros(len(Z))
-    for column, b in zip(Z.T, beta, strict=True):
-        eta += column * b
+
+    def work(part: list[slice]) -> None:
+        for rows in part:
+            for column, b in zip(Z[rows].T, beta, strict=True):
+                eta[rows] += column * b
+
+    in_parts(len(Z), work)
     return eta
+
+
+def _regression_out_of_fold(
+    Z: FloatArray, codes: IntArray, link: str, weight: FloatArray | None, fold: AnyArray
+) -> FloatArray:
+    score = np.empty(len(Z))
+    for j in np.unique(fold):
+        held = fold == j
+        inside = None if weight is None else weight[~held]
+        beta, _ = maximise_likelihood(Z[~held], codes[~held], link=link, sample_weight=inside)
+        score[held] = _LINKS[link].mean(_row_by_row(Z[held], beta))
+    return score
+
+
+def _classified(
+    shared: SharedCovariates, base: Any, codes: IntArray, weight: FloatArray | None, fold: AnyArray | None
+) -> FloatArray:
+    score = np.empty(shared.n_rows)
+    for held in [np.ones(shared.n_rows, dtype=bool)] if fold is None else [fold == j for j in np.unique(fold)]:
+        seen = None if fold is None else np.flatnonzero(~held)
+        models = fit_propensity_models(shared, base, codes, 2, seen, weight)
+        rows = np.flatnonzero(held)
+        score[rows] = arm_probabilities([shared.predict(m, rows) for m in models])[:, 1]
+    return score
+
+
+def _clipped(found: PropensityResult, clip: float | None) -> PropensityResult:
+    """Scores within bounds. A clipped score no longer follows the coefficients, so its slope is zero there."""
+    if clip is None:
+        clip_propensity(_both(found.score), None)  # raises for scores of 0 and 1
+        return found
+    score = np.clip(found.score, clip, 1 - clip)
+    moved = score != found.score
+    slope = None if found.slope is None else np.where(moved, 0.0, found.slope)
+    return replace(
+        found, score=score, slope=slope, share_clipped=float(moved.mean()),
+        method=f"{found.method}, clipped to [{clip:g}, {1 - clip:g}]",
+    )  # fmt: skip
+
+
+def _both(score: FloatArray) -> FloatArray:
+    return np.column_stack([1.0 - score, score])
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, str):
+        if model not in MODELS:
+            raise CausalRecError(
+                f"model is {model!r}; expected one of {list_some(MODELS)} or a scikit-learn classifier."
+                f"{nearest(model, MODELS)}"
+            )
+    elif isinstance(model, type) or not is_classifier(model):
+        raise CausalRecError(f"model is {model!r}; expected one of {list_some(MODELS)} or a scikit-learn classifier.")
+
+
+def _named(fit: Callable[[], Any], X: Any, codes: IntArray) -> Any:
+    """What a fit gives; where the arms are separated, the values that only one of them has are named."""
+    try:
+        return fit()
+    except OverlapError as error:
+        alone = levels_of_one_arm(X, codes)
+        if not alone:
+            raise
+        raise OverlapError(f"{error} Values that only one arm has: {list_some(alone)}.") from error
+
+
+def levels_of_one_arm(X: Any, treatment: IntArray) -> list[str]:
+    """The 0/1 columns of the design, levels of categories among them, that are 1 in units of one arm alone."""
+    if isinstance(X, pd.DataFrame):
+        matrix, names = design_matrix(X, all_levels=True)
+    else:
+        matrix, names = as_design(X)
+    found = []
+    for name, x in zip(names, matrix.T, strict=True):
+        if np.isin(x, (0.0, 1.0)).all() and len(np.unique(treatment[x == 1.0])) == 1:
+            found.append(str(name))
+    return found
+
+
+__all__ = ["MODELS", "as_propensity", "fit_likelihood", "fit_propensity", "levels_of_one_arm", "maximise_likelihood"]
