@@ -35,7 +35,7 @@ class PropensityResult(Result):
     slope : array of shape (n,), or None
         Derivative of the score by the linear predictor.
     information : array of shape (q, q), or None
-        Fisher information of the coefficients.
+        Observed information of the coefficients.
     sample_weight : array of shape (n,), or None
         Weights in the fit.
     """
@@ -90,7 +90,7 @@ class PropensityResult(Result):
 
 @dataclass(frozen=True, eq=False)
 class WeightsResult(Result):
-    """Weights that make the arms alike; no outcome was looked at.
+    """Weights that make the arms alike, and what estimating them does to an error; no outcome was looked at.
 
     Attributes
     ----------
@@ -105,6 +105,17 @@ class WeightsResult(Result):
         The largest share of an arm's weight that one unit has.
     weights : array of shape (n,)
         Of each unit within its arm: an arm's mean is Σwy/Σw.
+    share_clipped : float
+        Share of units whose propensity was moved to a bound.
+    trim_low, trim_high : float
+        Least and greatest propensity kept.
+    target : array of shape (n,), or None
+        Horvitz–Thompson: the weight of each unit in the population asked for; an arm's mean is then Σwy/Σtarget.
+    propensity : array of shape (n,), or None
+    design, residual, slope, bread : arrays of shape (n, q), (n, k), (n, k), (k, q, q), or None
+        Of k sets of estimating equations: unit i adds ``residual[i, b] * design[i]`` to the b-th, ``bread[b]`` is the
+        inverse of its derivative, and the weight of unit i moves with the parameters by ``slope[i, b] * design[i]``.
+        None where the weights are known, or their estimation cannot be counted.
     """
 
     n_obs: int
@@ -117,6 +128,42 @@ class WeightsResult(Result):
     ess_control: float
     largest_share: float
     weights: FloatArray = field(repr=False)
+    share_clipped: float = 0.0
+    trim_low: float = 0.0
+    trim_high: float = 1.0
+    target: FloatArray | None = field(repr=False, default=None)
+    propensity: FloatArray | None = field(repr=False, default=None)
+    design: FloatArray | None = field(repr=False, default=None)
+    residual: FloatArray | None = field(repr=False, default=None)
+    slope: FloatArray | None = field(repr=False, default=None)
+    bread: FloatArray | None = field(repr=False, default=None)
+
+    @property
+    def counted(self) -> bool:
+        """Whether :meth:`influence` can say what the estimation of the weights adds to an error."""
+        return self.design is not None
+
+    def influence(self, gradient: FloatArray) -> FloatArray:
+        """What the estimation of the weights adds to the influence of each unit on an estimate.
+
+        Stacked estimating equations: Newey and McFadden 1994, Handbook of Econometrics 4, section 6.
+
+        Parameters
+        ----------
+        gradient : array of shape (n,)
+            Derivative of the estimate by each unit's weight.
+
+        Returns
+        -------
+        array of shape (n,)
+            On the scale of a sum: estimate - truth ≈ Σ_i influence_i. Zeros unless ``counted``.
+        """
+        added = np.zeros(self.n_obs)
+        if self.design is None or self.residual is None or self.slope is None or self.bread is None:
+            return added
+        for residual, slope, bread in zip(self.residual.T, self.slope.T, self.bread, strict=True):
+            added += residual * (self.design @ (bread @ (self.design.T @ (gradient * slope))))
+        return added
 
     def to_frame(self) -> pd.DataFrame:
         """A row per unit: its weight."""
@@ -157,6 +204,9 @@ class MatchResult(Result):
         Which units were matched exactly.
     propensity : PropensityResult or None
         The score that was matched on, for the error of an effect.
+    tie : int array of shape (n,), or None
+        Without replacement: classes of units so alike that either might have been taken. The weights are means over
+        them, while the sets hold the first of them.
     """
 
     n_obs: int
@@ -181,6 +231,7 @@ class MatchResult(Result):
     place: FloatArray | None = field(repr=False, default=None)
     strata: IntArray | None = field(repr=False, default=None)
     propensity: PropensityResult | None = field(repr=False, default=None)
+    tie: IntArray | None = field(repr=False, default=None)
 
     @property
     def sizes(self) -> IntArray:
