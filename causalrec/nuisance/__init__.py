@@ -6,9 +6,10 @@ from causalrec.nuisance.fit import fit_nuisances
 from causalrec.nuisance.folds import make_folds
 from causalrec.nuisance.losses import dr_loss, r_loss
 from causalrec.nuisance.nuisances import Nuisances
-from causalrec.nuisance.propensity import known_propensity, overlap
+from causalrec.nuisance.propensity import known_propensity
 from causalrec.nuisance.saving import load_nuisances
 from causalrec.nuisance.scores import aipw_scores
+from causalrec.nuisance.support import overlap
 
 __all__ = [
     "ArmScores",

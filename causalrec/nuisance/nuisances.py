@@ -15,7 +15,7 @@ from causalrec.nuisance.crossfit import FoldModels as FoldModels
 from causalrec.nuisance.crossfit import Held, Recipe, finish_propensity, fit_outside
 from causalrec.nuisance.fitting import SharedCovariates, predict_mean
 from causalrec.nuisance.folds import check_groups, make_folds
-from causalrec.nuisance.propensity import Calibrator, clip_propensity, overlap, predict_arms
+from causalrec.nuisance.propensity import Calibrator, clip_propensity, predict_arms
 from causalrec.nuisance.scores import (
     Estimand,
     aipw_scores,
@@ -24,6 +24,7 @@ from causalrec.nuisance.scores import (
     effect_influence,
     effect_result,
 )
+from causalrec.nuisance.support import overlap
 from causalrec.results import EffectResult, OverlapResult
 
 
@@ -158,7 +159,8 @@ class Nuisances:
         rows = (self.codes == 0) | (self.codes == code)
         share = self.propensity[rows, code] / (self.propensity[rows, 0] + self.propensity[rows, code])
         method = "known propensity" if self.propensity_known else "cross-fitted propensity"
-        return overlap(share, (self.codes[rows] == code).astype(np.int64), method=method)
+        arms = (self.codes[rows] == code).astype(np.int64)
+        return overlap(share, arms, method=method, share_clipped=self.share_clipped)
 
     def predict_outcomes(self, X: Any) -> FloatArray:
         """Expected outcome under each arm at new covariates, shape (m, k): the mean of the folds' models."""

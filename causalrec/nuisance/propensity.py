@@ -1,4 +1,4 @@
-"""Propensities of two or more arms: known ones, fitted ones, calibration, clipping, overlap."""
+"""Propensities of two or more arms: known ones, fitted ones, calibration, clipping."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from sklearn.isotonic import IsotonicRegression
 
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_length, check_propensity, list_some
-from causalrec.exceptions import CausalRecError, OverlapError, TreatmentError
+from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.boosting import BoostedClassifier
 from causalrec.nuisance.fitting import SharedCovariates, predict_mean
-from causalrec.results import OverlapResult
 
 Calibration: TypeAlias = Literal["sigmoid", "isotonic"] | None
 _TINY = 1e-12
@@ -232,38 +231,3 @@ def clip_propensity(propensity: FloatArray, clip: float | None) -> tuple[FloatAr
     clipped = np.where(low, clip, rest * room / np.maximum(rest.sum(axis=1, keepdims=True), _TINY))
     changed: AnyArray = np.asarray(low.any(axis=1))
     return np.where(changed[:, None], clipped, propensity), float(changed.mean())
-
-
-def overlap(propensity: FloatArray, treatment: IntArray, *, method: str = "propensity as given") -> OverlapResult:
-    """Histograms of the propensity by arm, and the share of units outside the range that both arms share.
-
-    Parameters
-    ----------
-    propensity : array of shape (n,)
-        P(treated given X).
-    treatment : 0/1 array of shape (n,) with both values
-    method : str
-        Where the propensity comes from, for the result.
-
-    Raises
-    ------
-    TreatmentError
-        When an arm is empty.
-
-    Examples
-    --------
-    >>> overlap(np.array([0.1, 0.4, 0.3, 0.9]), np.array([0, 0, 1, 1])).share_outside_common_support
-    0.5
-    """
-    n_treated = int((treatment == 1).sum())
-    if not 0 < n_treated < len(treatment):
-        raise TreatmentError(f"treatment: {n_treated} treated units of {len(treatment)}; overlap is of two arms.")
-    edges = np.linspace(0, 1, 41)
-    arms: list[AnyArray] = [propensity[treatment == arm] for arm in (0, 1)]
-    low, high = max(a.min() for a in arms), min(a.max() for a in arms)
-    shares = [np.histogram(a, edges)[0] / len(a) for a in arms]
-    return OverlapResult(
-        n_obs=len(propensity), min_propensity=float(propensity.min()), max_propensity=float(propensity.max()),
-        share_outside_common_support=float(((propensity < low) | (propensity > high)).mean()),
-        method=method, edges=edges, treated=shares[1], control=shares[0],
-    )  # fmt: skip

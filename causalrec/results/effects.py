@@ -160,7 +160,7 @@ class OverlapResult(Result):
         number = format_number
         trimming = f"[{number(self.crump_low)}, {number(self.crump_high)}]; outside: {self.share_trimmed:.1%} of units"
         sizes = (
-            f"{arm} {number(size)} of {n:,}"
+            f"{arm} {size:,.{0 if size >= 1000 else 1}f} of {n:,}"
             for arm, size, n in (
                 ("treated", self.ess_treated, self.n_treated),
                 ("control", self.ess_control, self.n_control),
