@@ -10,8 +10,10 @@ from causalrec.observational.effects import (
     placebo_treatment,
     study_effect,
 )
+from causalrec.observational.entropy import entropy_balancing
 from causalrec.observational.matching import match_nearest
 from causalrec.observational.propensity import fit_propensity
+from causalrec.observational.weighting import weighting_effect, weights
 
 __all__ = [
     "EffectStudy",
@@ -19,10 +21,13 @@ __all__ = [
     "balance_table",
     "design_matrix",
     "difference_in_means",
+    "entropy_balancing",
     "fit_propensity",
     "match_nearest",
     "overlap",
     "placebo_treatment",
     "study_effect",
     "weight_spread",
+    "weighting_effect",
+    "weights",
 ]
