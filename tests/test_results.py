@@ -41,6 +41,7 @@ from causalrec.results import (
     IdentificationResult,
     ImpactResult,
     ImportanceResult,
+    InstrumentEffect,
     LearnerComparisonResult,
     LogrankResult,
     MetricBootstrapResult,
@@ -326,6 +327,7 @@ EXAMPLES = [
     CostCurveResult("T <t>", "none", ("A", "ü"), 1.5, 0.95, 7, "<t>", *[F] * 6),
     CostCurveComparisonResult("A", "ü", 1.5, 0.1, NAN, -INF, INF, 1e-300, 0.95, 7, "<t>", *[F] * 5),
     ProfitCurveResult("T <t>", *[0.1 + 0.2] * 10, NAN, NAN, -INF, INF, 1e-300, 0.0, 0.95, 7, "<t>", *[F] * 8, I),
+    InstrumentEffect(*EFFECT, 4, 3, 0, NAN, NAN, 0.1, None, None, 1, 0.8, -INF, INF),
     WeightSpreadResult(4, 2, 2, 0, 1, 1.5, NAN, 1.2, INF, 0.5, 0.1 + 0.2, "ipw <t>", F, F[:3], F[:3]),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)

@@ -303,6 +303,28 @@ class AdjustedEffect(EffectResult):
 
 
 @dataclass(frozen=True, eq=False)
+class InstrumentEffect(AdjustedEffect):
+    """An effect by way of instruments, with what tells whether they are strong enough.
+
+    Attributes
+    ----------
+    n_instruments : int
+    first_stage_f : float
+        F statistic of the instruments in the regression of the treatment; below 10 they are weak.
+    anderson_rubin_low, anderson_rubin_high : float
+        An interval that holds with weak instruments too, infinite where they say nothing; NaN for several instruments.
+    """
+
+    n_instruments: int = 1
+    first_stage_f: float = float("nan")
+    anderson_rubin_low: float = float("nan")
+    anderson_rubin_high: float = float("nan")
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; first-stage F = {format_number(self.first_stage_f)}"
+
+
+@dataclass(frozen=True, eq=False)
 class EffectComparisonResult(Result):
     """Estimates of one effect by several methods, side by side.
 
