@@ -71,10 +71,12 @@ from causalrec.results.monitor import MonitorResult, TimeSavedResult
 from causalrec.results.observational import (
     AdjustedEffect,
     EffectComparisonResult,
+    InstrumentEffect,
     MatchResult,
     PropensityResult,
     WeightsResult,
 )
+from causalrec.results.panel import PanelEffectResult
 from causalrec.results.policy import (
     AllocationResult,
     CostCurveComparisonResult,
@@ -131,6 +133,7 @@ __all__ = [
     "IdentificationResult",
     "ImpactResult",
     "ImportanceResult",
+    "InstrumentEffect",
     "LearnerComparisonResult",
     "LogrankResult",
     "MatchResult",
@@ -139,6 +142,7 @@ __all__ = [
     "MultiplicityResult",
     "OutlierResult",
     "OverlapResult",
+    "PanelEffectResult",
     "PeekingResult",
     "PermutationImportanceResult",
     "PolicyRegretResult",
