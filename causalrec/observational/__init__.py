@@ -13,6 +13,7 @@ from causalrec.observational.effects import (
 from causalrec.observational.entropy import entropy_balancing
 from causalrec.observational.matching import match_nearest
 from causalrec.observational.propensity import fit_propensity
+from causalrec.observational.subclasses import subclassification
 from causalrec.observational.weighting import weighting_effect, weights
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "overlap",
     "placebo_treatment",
     "study_effect",
+    "subclassification",
     "weight_spread",
     "weighting_effect",
     "weights",

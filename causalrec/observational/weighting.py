@@ -213,7 +213,7 @@ def weighting_effect(
     >>> design = weights(treatment=[0, 0, 1, 1], propensity=[0.2, 0.5, 0.5, 0.8], estimand="ate")
     >>> effect = weighting_effect([1.0, 2.0, 3.0, 4.0], design, treatment=[0, 0, 1, 1])
     >>> round(effect.estimate, 4), round(effect.std_error, 4)
-    (1.7692, 0.4733)
+    (1.7692, 0.4734)
     """
     level = check_confidence_level(confidence_level)
     codes, labels = check_treatment(treatment, control=control)
