@@ -75,7 +75,7 @@ def adjusted_effect(
     )
     arms = [treatment == 1, treatment == 0]
     if weights is None:
-        found = {"n_treated": int(arms[0].sum()), "n_control": int(arms[1].sum())}
+        found: dict[str, Any] = {"n_treated": int(arms[0].sum()), "n_control": int(arms[1].sum())}
     else:
         used = [np.count_nonzero(weights[arm]) for arm in arms]
         sizes = [effective_size(weights[arm]) for arm in arms]

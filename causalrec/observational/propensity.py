@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import linalg, special
 from sklearn.base import is_classifier
 
-from causalrec._typing import AnyArray, FloatArray, IntArray
+from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_propensity, check_treatment, check_two_arms, check_weights, list_some, nearest
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.boosting import BoostedClassifier
@@ -51,16 +51,16 @@ class _Link(NamedTuple):
 
 
 def _logistic_terms(eta: FloatArray, sign: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Derivative of the log-likelihood by eta, its expected curvature, and minus itself; ``sign`` is 1 or -1 by arm."""
+    """Derivative of the log-likelihood by eta, its curvature, and minus itself; ``sign`` is 1 or -1 by arm."""
     own = special.expit(sign * eta)
     other = 1 - own
     return sign * other, own * other, -np.log(np.maximum(own, 1e-300))
 
 
 def _probit_terms(eta: FloatArray, sign: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    log_own, log_other = special.log_ndtr(sign * eta), special.log_ndtr(-sign * eta)
-    log_density = -(eta**2) / 2 - _HALF_LOG_TWO_PI
-    return sign * np.exp(log_density - log_own), np.exp(2 * log_density - log_own - log_other), -log_own
+    log_own = special.log_ndtr(sign * eta)
+    ratio = np.exp(-(eta**2) / 2 - _HALF_LOG_TWO_PI - log_own)
+    return sign * ratio, np.maximum(ratio * (ratio + sign * eta), 0.0), -log_own
 
 
 _HALF_LOG_TWO_PI = float(np.log(2 * np.pi)) / 2
@@ -140,33 +140,24 @@ def fit_propensity(
     if calibration is not None and folds == 1:
         raise CausalRecError("calibration needs scores of units that the model has not seen; set n_folds=5, say.")
     matrix = as_design(X)[0] if regression else None
-    shared = None if regression else SharedCovariates(X)
-    n = len(matrix) if shared is None else shared.n_rows
+    shared = None if matrix is not None else SharedCovariates(X)
+    n = len(X) if shared is None else shared.n_rows
     codes, labels = check_treatment(treatment, n_rows=n, control=control)
     check_two_arms(labels, what="a propensity score")
     weight = None if sample_weight is None else check_weights(sample_weight, n_rows=n)
     check_arm_weights(codes, labels, weight)
-    if regression and folds == 1:
-        fitted = _named(lambda: fit_likelihood(regressors(matrix), codes, link=model, sample_weight=weight), X, codes)
-        return _clipped(fitted, clip)
-    fold = None if folds == 1 else make_folds(
-        codes, folds, labels=labels, groups=check_groups(groups, n_rows=n), random_state=random_state
-    )  # fmt: skip
-    if regression:
-        score = _named(lambda: _regression_out_of_fold(regressors(matrix), codes, model, weight, fold), X, codes)
-        how = f"{model} regression, unpenalised"
+    fold = None
+    if folds != 1:
+        units = check_groups(groups, n_rows=n)
+        fold = make_folds(codes, folds, labels=labels, groups=units, random_state=random_state)
+    if matrix is not None:
+        found = _named(lambda: _regression(regressors(matrix), codes, model, weight, fold), X, codes)
     else:
         base = BoostedClassifier(random_state=random_state, n_jobs=n_jobs) if isinstance(model, str) else model
-        score = _classified(shared, base, codes, weight, fold)
-        how = "boosted trees" if isinstance(model, str) else type(base).__name__
-    how += ", in sample" if fold is None else f", cross-fitted on {folds} folds"
-    if calibration is not None:
-        score = calibrate_across(calibration, _both(score), codes, fold, weight)[:, 1]
-        how += f", {calibration} calibration"
-    found = PropensityResult(
-        n_obs=n, method=how, known=False, cross_fitted=fold is not None, share_clipped=0.0, score=score,
-        sample_weight=weight,
-    )  # fmt: skip
+        found = _classification(shared, base, codes, weight, fold)
+    if calibration is not None and fold is not None:
+        score = calibrate_across(calibration, _both(found.score), codes, fold, weight)[:, 1]
+        found = replace(found, score=score, method=f"{found.method}, {calibration} calibration")
     return _clipped(found, clip)
 
 
@@ -193,7 +184,7 @@ def as_propensity(propensity: Any, *, n_rows: int) -> PropensityResult:
 def fit_likelihood(
     Z: FloatArray, treatment: IntArray, *, link: str = "logistic", sample_weight: FloatArray | None = None
 ) -> PropensityResult:
-    """Maximum likelihood on :func:`regressors`: unpenalised Newton steps (Fisher scoring for probit).
+    """Maximum likelihood on :func:`regressors`: unpenalised Newton steps.
 
     Raises
     ------
@@ -264,7 +255,7 @@ def _derivatives(
     weight: FloatArray | None,
     step: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray, float, float]:
-    """Gradient and expected information of the log-likelihood, minus the latter, and the largest ``|Z step|``."""
+    """Gradient and observed information of the log-likelihood, minus the latter, and the largest ``|Z step|``."""
     both = beta[:, None] if step is None else np.column_stack([beta, step])
 
     def work(part: list[slice]) -> tuple[FloatArray, FloatArray, float, float]:
@@ -272,7 +263,8 @@ def _derivatives(
         for rows in part:
             used = Z[rows]
             moved = used @ both
-            tilt, curve, losses = link.terms(moved[:, 0], 2.0 * treatment[rows] - 1)
+            sign: FloatArray = np.where(treatment[rows] == 1, 1.0, -1.0)
+            tilt, curve, losses = link.terms(moved[:, 0], sign)
             if weight is not None:
                 tilt, curve, losses = weight[rows] * tilt, weight[rows] * curve, weight[rows] * losses
             gradient += tilt @ used
@@ -282,7 +274,7 @@ def _derivatives(
         return gradient, information, loss, change
 
     gradients, informations, losses, changes = zip(*in_parts(len(Z), work), strict=True)
-    return sum(gradients), sum(informations), sum(losses), max(changes)
+    return np.sum(gradients, axis=0), np.sum(informations, axis=0), sum(losses), max(changes)
 
 
 def _row_by_row(Z: FloatArray, beta: FloatArray) -> FloatArray:
@@ -298,28 +290,39 @@ def _row_by_row(Z: FloatArray, beta: FloatArray) -> FloatArray:
     return eta
 
 
-def _regression_out_of_fold(
-    Z: FloatArray, codes: IntArray, link: str, weight: FloatArray | None, fold: AnyArray
-) -> FloatArray:
+def _regression(
+    Z: FloatArray, codes: IntArray, link: str, weight: FloatArray | None, fold: IntArray | None
+) -> PropensityResult:
+    if fold is None:
+        return fit_likelihood(Z, codes, link=link, sample_weight=weight)
     score = np.empty(len(Z))
     for j in np.unique(fold):
         held = fold == j
         inside = None if weight is None else weight[~held]
         beta, _ = maximise_likelihood(Z[~held], codes[~held], link=link, sample_weight=inside)
         score[held] = _LINKS[link].mean(_row_by_row(Z[held], beta))
-    return score
+    return _scored(score, f"{link} regression, unpenalised", fold, weight)
 
 
-def _classified(
-    shared: SharedCovariates, base: Any, codes: IntArray, weight: FloatArray | None, fold: AnyArray | None
-) -> FloatArray:
-    score = np.empty(shared.n_rows)
-    for held in [np.ones(shared.n_rows, dtype=bool)] if fold is None else [fold == j for j in np.unique(fold)]:
-        seen = None if fold is None else np.flatnonzero(~held)
+def _classification(
+    shared: Any, base: Any, codes: IntArray, weight: FloatArray | None, fold: IntArray | None
+) -> PropensityResult:
+    score = np.empty(len(codes))
+    for j in range(1) if fold is None else np.unique(fold):
+        rows = np.arange(len(codes)) if fold is None else np.flatnonzero(fold == j)
+        seen = None if fold is None else np.flatnonzero(fold != j)
         models = fit_propensity_models(shared, base, codes, 2, seen, weight)
-        rows = np.flatnonzero(held)
         score[rows] = arm_probabilities([shared.predict(m, rows) for m in models])[:, 1]
-    return score
+    how = "boosted trees" if isinstance(base, BoostedClassifier) else type(base).__name__
+    return _scored(score, how, fold, weight)
+
+
+def _scored(score: FloatArray, model: str, fold: IntArray | None, weight: FloatArray | None) -> PropensityResult:
+    seen = "in sample" if fold is None else f"cross-fitted on {len(np.unique(fold))} folds"
+    return PropensityResult(
+        n_obs=len(score), method=f"{model}, {seen}", known=False, cross_fitted=fold is not None, share_clipped=0.0,
+        score=score, sample_weight=weight,
+    )  # fmt: skip
 
 
 def _clipped(found: PropensityResult, clip: float | None) -> PropensityResult:
@@ -337,7 +340,7 @@ def _clipped(found: PropensityResult, clip: float | None) -> PropensityResult:
 
 
 def _both(score: FloatArray) -> FloatArray:
-    return np.column_stack([1.0 - score, score])
+    return np.asarray(np.column_stack([1.0 - score, score]))
 
 
 def _check_model(model: Any) -> None:
