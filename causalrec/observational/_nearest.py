@@ -94,7 +94,9 @@ def windows(line: Line, asking: int, serving: int, size: int) -> MatchedSets:
     run = np.cumsum(new[:-1]) - 1
     start, stop = edges[run[start]], edges[run[stop - 1] + 1]
     offset = line.arm(serving).start
-    return MatchedSets(line.pool[line.arm(asking)][kept], start + offset, stop + offset, line.pool, np.zeros(len(start)))
+    return MatchedSets(
+        line.pool[line.arm(asking)][kept], start + offset, stop + offset, line.pool, np.zeros(len(start))
+    )
 
 
 def _bounds(line: Line, asking: int, serving: int) -> tuple[IntArray, IntArray]:

@@ -1,93 +1,328 @@
-"""Nearest-neighbour matching with Abadie–Imbens errors; pure functions on arrays."""
+"""Matching: who is compared with whom (no outcome is seen), and the effect that the matches show."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_vector
-from causalrec.observational.design import check_arms, check_estimand
+from causalrec._validation import check_confidence_level, check_length, check_treatment, check_two_arms, check_vector
+from causalrec.exceptions import CausalRecError, OverlapError
+from causalrec.nuisance.folds import check_groups
+from causalrec.observational._errors import adjusted_effect, effective_size
+from causalrec.observational._mahalanobis import make_space, match_space
+from causalrec.observational._match_design import MatchDesign, check_known, read_design
+from causalrec.observational._matching_errors import ERRORS, VARIANCES, nearest_effect
+from causalrec.observational._nearest import match_line, sort_line
+from causalrec.observational._sets import MatchedSets, set_shares
+from causalrec.observational.design import as_design, check_estimand
+from causalrec.results import AdjustedEffect, MatchResult
+
+METHODS = ("nearest", "optimal", "full", "fine")
+_WORDS = {
+    "propensity": "the propensity score", "logit": "the logit of the propensity score",
+    "mahalanobis": "the Mahalanobis distance", "scaled_euclidean": "the distance in standard deviations",
+}  # fmt: skip
+
+
+def match(
+    X: Any = None,
+    *,
+    treatment: Any,
+    propensity: Any = None,
+    distance: str = "propensity",
+    estimand: str = "att",
+    method: str = "nearest",
+    ratio: int = 1,
+    replace: bool = True,
+    caliper: float | None = None,
+    caliper_scale: str = "sd",
+    exact: Any = None,
+    order: str | None = None,
+    ties: str = "average",
+    n_strata: int = 20,
+    covariance: str = "within_arms",
+    control: Any = None,
+    random_state: int | np.random.Generator | None = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> MatchResult:
+    """Match units of one arm with units of the other that are like them; no outcome is looked at.
+
+    With replacement every unit gets its ``ratio`` nearest of the other arm and all others that are as near, each with
+    the same share (Abadie and Imbens 2006, Econometrica 74, section 2.2), so that row order does not matter.
+
+    Parameters
+    ----------
+    X : frame or array of shape (n, p), optional
+        Covariates: of the score, where no ``propensity`` is given, and of the other distances. Categories become
+        0/1 columns.
+    treatment : array of shape (n,)
+        0/1, or labels with ``control``.
+    propensity : array of shape (n,) or PropensityResult, optional
+        P(treated given X). Default: logistic regression on ``X``. With the other distances it is for the caliper.
+    distance : {"propensity", "logit", "mahalanobis", "scaled_euclidean"}
+        ``"mahalanobis"`` and ``"scaled_euclidean"`` are on ``X``; the latter divides each covariate by its standard
+        deviation (the default of the R package Matching). Use it for a single covariate too.
+    estimand : {"att", "atc", "ate"}
+        Whose effect is asked for: the treated, the controls, or all, and so who is given matches.
+    method : {"nearest", "optimal", "full", "fine"}
+        Nearest neighbour; pairs of the least total distance; full matching; or fine stratification on the score. All
+        but the first are without replacement.
+    ratio : int
+        Matches for each unit.
+    replace : bool
+        Whether a unit may be the match of several.
+    caliper : float, optional
+        Largest distance allowed; units without a match nearer than that are left out. With ``propensity`` and a
+        distance on ``X`` it bounds the difference of the logits of the scores (Rosenbaum and Rubin 1985, The American
+        Statistician 39), otherwise the distance itself.
+    caliper_scale : {"sd", "raw"}
+        ``"sd"``: in standard deviations of the score, or of its logit, over all units (divisor n - 1). Distances on
+        ``X`` are in standard deviations already, so that they take ``"raw"`` alone.
+    exact : array of shape (n,) or (n, m), frame, or names of columns of the frame ``X``, optional
+        What a unit and its match must agree on.
+    order : {"descending", "ascending", "closest", "random", "data"}, optional
+        Without replacement: who chooses first, by score. Default: ``"descending"`` for the att, ``"ascending"`` for
+        the atc, as MatchIt; ``"closest"`` for distances on ``X``.
+    ties : {"average", "first"}
+        Without replacement: among units of one score, the weight is shared by all (row order does not matter), or the
+        first row is taken (as MatchIt).
+    n_strata : int
+        Strata of ``"fine"``.
+    covariance : {"within_arms", "overall"}
+        Of the Mahalanobis distance: pooled within arms (MatchIt's), or of all units (R Matching's).
+    control : label, optional
+    random_state : int or Generator
+        For ``order="random"``.
+    progress : callable, optional
+        Called with the units done and their number, where matching takes long.
+
+    Returns
+    -------
+    MatchResult
+
+    Raises
+    ------
+    TreatmentError, ColumnError, OverlapError, CausalRecError
+        For an empty arm, missing values, no match at all, unknown options.
+
+    Notes
+    -----
+    On a score O(n log n); on covariates by a k-d tree, fast for up to some ten covariates. A singular covariance is
+    inverted in the Moore–Penrose sense.
+
+    Examples
+    --------
+    >>> found = match(propensity=[0.1, 0.2, 0.1, 0.2], treatment=[0, 0, 1, 1], estimand="ate")
+    >>> found.pairs()["match"].tolist()
+    [2, 3, 0, 1]
+    """
+    check_estimand(estimand)
+    check_known("method", method, METHODS)
+    if not isinstance(ratio, int | np.integer) or isinstance(ratio, bool) or ratio < 1:
+        raise CausalRecError(f"ratio is {ratio!r}; expected a whole number of matches, 1 or more.")
+    design = read_design(
+        X, treatment, control=control, propensity=propensity, distance=distance, covariance=covariance,
+        caliper=caliper, caliper_scale=caliper_scale, exact=exact,
+    )  # fmt: skip
+    replaced = method == "nearest" and replace
+    tie: IntArray | None = None
+    if replaced:
+        sets = _with_replacement(design, estimand, int(ratio))
+        weights = set_shares(sets, len(design.treatment))
+        weights[sets.unit] += 1.0
+    else:
+        from causalrec.observational._unreplaced import match_unreplaced
+
+        sets, weights, tie = match_unreplaced(
+            design.place, design.treatment, estimand=estimand, method=method, ratio=int(ratio), caliper=design.caliper,
+            strata=design.strata, gate=design.gate, order=order, ties=ties, n_strata=n_strata,
+            random_state=random_state, progress=progress,
+        )  # fmt: skip
+    return _result(sets, weights, design, estimand, distance, method, int(ratio), replaced, tie)
+
+
+def _with_replacement(design: MatchDesign, estimand: str, ratio: int) -> MatchedSets:
+    if design.place.ndim == 1 and design.gate is None:
+        line = sort_line(design.place, design.treatment, design.strata)
+        return match_line(line, estimand=estimand, ratio=ratio, caliper=design.caliper)
+    space = make_space(design.place, design.strata, design.gate)
+    return match_space(space, design.treatment, estimand=estimand, ratio=ratio, caliper=design.caliper)
+
+
+def _result(
+    sets: MatchedSets,
+    weights: FloatArray,
+    design: MatchDesign,
+    estimand: str,
+    distance: str,
+    method: str,
+    ratio: int,
+    replace: bool,
+    tie: IntArray | None,
+) -> MatchResult:
+    asked = {"ate": len(design.treatment), "att": int((design.treatment == 1).sum())}
+    n_asked = asked.get(estimand, asked["ate"] - asked["att"])
+    caliper = design.caliper if design.gate is None else design.gate[1]
+    if not len(sets.unit):
+        exactly = " among those that agree exactly" if design.strata is not None else ""
+        raise OverlapError(
+            f"none of the {n_asked:,} units has a match within {caliper:.4g}{exactly}. Widen the caliper, ask for less "
+            "to agree exactly, or compare units that are alike."
+        )
+    arms = [weights[design.treatment == arm] for arm in (1, 0)]
+    used = [int(np.count_nonzero(arm)) for arm in arms]
+    sizes = [effective_size(arm) for arm in arms]
+    return MatchResult(
+        n_obs=len(weights), n_treated=used[0], n_control=used[1], n_matched=len(sets.unit),
+        n_unmatched=n_asked - len(sets.unit), estimand=estimand, method=method, distance=distance, ratio=ratio,
+        replace=replace, caliper=caliper, ess_treated=sizes[0], ess_control=sizes[1], weights=weights,
+        **sets._asdict(), place=design.place, strata=design.strata, propensity=design.propensity, tie=tie,
+    )  # fmt: skip
+
+
+def matching_effect(
+    y: Any,
+    match: MatchResult,
+    *,
+    treatment: Any,
+    X: Any = None,
+    errors: str = "heteroskedastic",
+    variance: str = "population",
+    neighbours: int = 3,
+    score_known: bool = False,
+    clusters: Any = None,
+    control: Any = None,
+    confidence_level: float = 0.95,
+    sample_weight: Any = None,
+) -> AdjustedEffect:
+    """The mean difference between units and their matches, with an error that belongs to matching.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+    match : MatchResult
+        From :func:`match`, of the same units.
+    treatment : array of shape (n,)
+        As it was given to :func:`match`.
+    X : frame or array of shape (n, p), optional
+        Covariates for bias adjustment: outcomes of matches are moved to the covariates of the unit that they serve,
+        by a regression among the matches, weighted by how often each serves (Abadie and Imbens 2011, Journal of
+        Business and Economic Statistics 29). Needed with several covariates, where matches stay apart.
+    errors : {"heteroskedastic", "homoskedastic"}
+        See the notes. Without replacement, errors are clustered by matched set, and this and the next three
+        parameters have no meaning.
+    variance : {"population", "sample"}
+        ``"population"``: units are a sample, and their effects vary; ``"sample"``: the effect on these units, given
+        covariates and treatment.
+    neighbours : int
+        Units of the same arm that show the outcome's variance at each unit, besides itself.
+    score_known : bool
+        Take the score as known even where it was estimated on these units.
+    clusters : array of shape (n,), optional
+        Such as users with several rows.
+    control : label, optional
+    confidence_level : float
+    sample_weight : None
+        Not supported.
+
+    Returns
+    -------
+    AdjustedEffect
+        ``weights`` are those of the match, ``n_dropped`` counts units without one: the effect is that of the others.
+
+    Raises
+    ------
+    OutcomeError, TreatmentError, OverlapError, CausalRecError
+        With what was found and the remedy.
+
+    Notes
+    -----
+    With replacement the error is Abadie and Imbens' (2006, theorems 6 and 7): K_i, how often unit i serves, enters as
+    (1 + K_i)². ``"homoskedastic"`` has one residual variance for all, half the mean squared deviation of the matched
+    contrasts from the effect. The bootstrap is not valid here (Abadie and Imbens 2008, Econometrica 76).
+
+    Where the match was on a score that was estimated by maximum likelihood on these units, the population error counts
+    that (Abadie and Imbens 2016, Econometrica 84): it lowers the error of the ate, and may lower or raise others.
+    Scores by other learners, and out of fold, are taken as known, which is right for none of them in general.
+
+    With clusters the error is the sandwich of the matching estimator's linear form, with outcome means over units of
+    near scores, summed within clusters.
+
+    Examples
+    --------
+    >>> found = match(propensity=[0.1, 0.2, 0.1, 0.2], treatment=[0, 0, 1, 1], estimand="ate")
+    >>> matching_effect([1.0, 2.0, 2.0, 3.0], found, treatment=[0, 0, 1, 1]).estimate
+    1.0
+    """
+    if sample_weight is not None:
+        raise CausalRecError(
+            "matching takes no sample_weight: a match stands for one unit. Use weighting_effect, or a regression with "
+            "weights."
+        )
+    check_known("errors", errors, ERRORS)
+    check_known("variance", variance, VARIANCES)
+    outcome = check_vector(y, name="y", n_rows=match.n_obs)
+    codes, labels = check_treatment(treatment, n_rows=match.n_obs, control=control)
+    check_two_arms(labels, what="matching")
+    _check_same_arms(match, codes)
+    level = check_confidence_level(confidence_level)
+    groups = check_groups(clusters, n_rows=match.n_obs, name="clusters")
+    covariates = None
+    if X is not None:
+        covariates = as_design(X)[0]
+        check_length(len(covariates), match.n_obs, name="X")
+    if match.replace:
+        estimate, error, note = nearest_effect(
+            outcome, match, codes, X=covariates, errors=errors, variance=variance, neighbours=neighbours,
+            score_known=score_known, clusters=groups,
+        )  # fmt: skip
+    else:
+        from causalrec.observational._paired_errors import paired_effect
+
+        estimate, error, note = paired_effect(outcome, match, codes, X=covariates, clusters=groups)
+    return adjusted_effect(
+        estimate, error, treatment=codes, confidence_level=level, method=f"{_described(match, X is not None)}; {note}",
+        estimand=match.estimand, weights=match.weights, n_dropped=match.n_unmatched,
+        propensity=None if match.propensity is None else match.propensity.score,
+    )  # fmt: skip
+
+
+def _check_same_arms(match: MatchResult, treatment: IntArray) -> None:
+    asked = {"att": (1,), "atc": (0,), "ate": (0, 1)}[match.estimand]
+    strange = ~np.isin(treatment[match.unit], asked)
+    if strange.any() or (treatment[match.pool[match.start]] == treatment[match.unit]).any():
+        raise CausalRecError(
+            "treatment is not the one that was matched: some matched units are of the same arm. Pass the same treatment "
+            "(and control) to match and to matching_effect, in the same order of rows."
+        )
+
+
+def _described(match: MatchResult, adjusted: bool) -> str:
+    words = {"nearest": f"{match.ratio}:1 nearest-neighbour", "optimal": f"{match.ratio}:1 optimal", "full": "full",
+             "fine": "fine stratification:"}  # fmt: skip
+    caliper = f", caliper {match.caliper:.4g}" if np.isfinite(match.caliper) else ""
+    how = f"{words[match.method]} matching on {_WORDS[match.distance]}{caliper}"
+    how += " with replacement" if match.replace else ""
+    return how + (", bias-adjusted" if adjusted else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """What matching found.
-
-    ``weight`` is how often each unit serves as a match (K_i), shape (n,); ``imputed`` the outcome that its matches
-    show in the other arm, shape (n,), NaN where the estimand does not need it.
-    """
+    """What :func:`match_nearest` found."""
 
     estimate: float
     std_error: float
     weight: FloatArray = field(repr=False)
-    imputed: FloatArray = field(repr=False)
 
 
 def match_nearest(score: FloatArray, treatment: IntArray, y: FloatArray, *, estimand: str = "ate") -> Match:
-    """Match each unit to the nearest of the other arm by score, with replacement; all ties are averaged.
-
-    Averaging ties makes the answer independent of row order. The standard error is Abadie and Imbens (2006,
-    Econometrica 74, "Large sample properties of matching estimators"): sigma² Σ (1 + K_i)² / N² for the ate,
-    sigma² Σ (T_i + (1 - T_i) K_i)² / N₁² for the att, where K_i is how often unit i is used and sigma² half the mean
-    squared deviation of the matched contrasts from the effect (homoskedastic).
-
-    The error takes the score as known. Where it was estimated, the error of the ate is too large, if anything; that
-    of the att or atc may be too large or too small (Abadie and Imbens 2016, Econometrica 84, "Matching on the
-    estimated propensity score").
-
-    Parameters
-    ----------
-    score, y : arrays of shape (n,), treatment : 0/1 array of shape (n,)
-    estimand : {"ate", "att", "atc"}
-
-    Raises
-    ------
-    TreatmentError, OutcomeError, CausalRecError
-        For an empty arm, values that are not finite, or an unknown estimand.
-
-    Examples
-    --------
-    >>> match = match_nearest(np.array([0.1, 0.2, 0.1, 0.2]), np.array([0, 0, 1, 1]), np.array([1.0, 2.0, 2.0, 3.0]))
-    >>> match.estimate
-    1.0
-    """
-    check_estimand(estimand)
-    n = len(treatment)
-    score, y = check_vector(score, name="score", n_rows=n), check_vector(y, name="y", n_rows=n)
-    check_arms(treatment)
-    weight, imputed, spread, matched = np.zeros(n), np.full(n, np.nan), np.zeros(n), np.zeros(n, dtype=bool)
-    for arm in {"ate": (0, 1), "att": (1,), "atc": (0,)}[estimand]:
-        own, other = np.flatnonzero(treatment == arm), np.flatnonzero(treatment != arm)
-        imputed[own], spread[own], weight[other] = _nearest(score[own], score[other], y[other])
-        matched[own] = True
-    contrast = np.where(treatment == 1, y - imputed, imputed - y)[matched]
-    estimate = float(contrast.mean())
-    # Over pairs, not over units: among tied matches the contrasts vary by the spread of the matches' outcomes.
-    variance = float(((contrast - estimate) ** 2 + spread[matched]).mean() / 2)
-    factor = (matched + weight) ** 2 if estimand == "ate" else np.where(matched, 1.0, weight) ** 2
-    return Match(estimate, math.sqrt(variance * float(factor.sum())) / int(matched.sum()), weight, imputed)
-
-
-def _nearest(asking: FloatArray, pool: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean and variance of the outcome of each asking unit's nearest pool units, and how often each pool unit serves.
-
-    Equal scores are one group, so a tie of any size costs nothing.
-    """
-    values, code = np.unique(pool, return_inverse=True)
-    size = np.bincount(code)
-    mean = np.bincount(code, weights=y) / size
-    right = np.minimum(np.searchsorted(values, asking), len(values) - 1)
-    left = np.maximum(right - 1, 0)
-    far_left, far_right = np.abs(asking - values[left]), np.abs(values[right] - asking)
-    take_left = (far_left <= far_right) & (left != right)
-    take_right = (far_right <= far_left) | (left == right)
-    share_left = np.where(take_left & take_right, size[left] / (size[left] + size[right]), take_left)
-    imputed = share_left * mean[left] + (1 - share_left) * mean[right]
-    within = np.bincount(code, weights=(y - mean[code]) ** 2) / size
-    spread = share_left * (within[left] + (mean[left] - imputed) ** 2)
-    spread += (1 - share_left) * (within[right] + (mean[right] - imputed) ** 2)
-    used = np.bincount(left, share_left, len(values)) + np.bincount(right, 1 - share_left, len(values))
-    return imputed, spread, (used / size)[code]
+    """Match on a number with replacement."""
+    found = match(np.asarray(score)[:, None], treatment=treatment, distance="scaled_euclidean", estimand=estimand)
+    effect = matching_effect(y, found, treatment=treatment, errors="homoskedastic", variance="sample")
+    times = found.weights.copy()
+    times[found.unit] -= 1
+    return Match(effect.estimate, effect.std_error, times)

@@ -1,0 +1,292 @@
+"""Effects and errors of nearest-neighbour matching with replacement, after Abadie and Imbens."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from causalrec._typing import FloatArray, IntArray
+from causalrec.exceptions import CausalRecError, OverlapError
+from causalrec.observational._errors import sandwich_error
+from causalrec.observational._mahalanobis import Space, make_space, space_sets
+from causalrec.observational._nearest import Line, line_sets, sort_line, windows
+from causalrec.observational._sets import MatchedSets, set_covariances, set_means, set_shares
+from causalrec.observational.design import regressors
+from causalrec.results import MatchResult
+
+ERRORS = ("heteroskedastic", "homoskedastic")
+VARIANCES = ("population", "sample")
+_MOST_IN_SPACE = 30
+
+
+class Contrasts(NamedTuple):
+    """Units against their matches.
+
+    ``asked`` and ``serving`` are the outcomes that count where a unit is given matches, and where it is one: they
+    differ by the bias adjustment. ``contrast`` has shape (m,), all others (n,): ``matched`` is 1 for units with
+    matches, ``times`` K_i = Σ 1/|J| over the sets J that hold unit i, ``squares`` Σ 1/|J|².
+    """
+
+    sets: MatchedSets
+    sign: FloatArray
+    asked: FloatArray
+    serving: FloatArray
+    contrast: FloatArray
+    matched: FloatArray
+    times: FloatArray
+    squares: FloatArray
+
+    @property
+    def estimate(self) -> float:
+        """Mean contrast."""
+        return float(self.contrast.mean())
+
+
+def nearest_effect(
+    y: FloatArray,
+    match: MatchResult,
+    treatment: IntArray,
+    *,
+    X: FloatArray | None,
+    errors: str,
+    variance: str,
+    neighbours: int,
+    score_known: bool,
+    clusters: IntArray | None,
+) -> tuple[float, float, str]:
+    """Estimate, standard error, and what the error is."""
+    if not isinstance(neighbours, int | np.integer) or neighbours < 1:
+        raise CausalRecError(f"neighbours is {neighbours!r}; expected a whole number, 1 or more.")
+    if clusters is not None and errors == "homoskedastic":
+        raise CausalRecError(
+            'errors="homoskedastic" takes outcomes as independent, and clusters are given; leave errors as it is.'
+        )
+    found = contrasts(y, match, treatment, X)
+    whole = variance == "population"
+    if errors == "homoskedastic":
+        return found.estimate, homoskedastic_error(found, whole), f"Abadie–Imbens error, homoskedastic, {variance}"
+    around = _Around(match, treatment)
+    score = None if score_known or not whole else match.propensity
+    estimated = score is not None and score.parametric and not score.cross_fitted
+    total = 0.0 if clusters is not None else heteroskedastic_variance(found, around.alike(int(neighbours)), whole)
+    if clusters is not None or estimated:
+        own, other = around.wide(clusters)
+        influence = linear_form(found, own, other, whole)
+        added = np.zeros(len(y))
+        if estimated:
+            added = score.influence(treatment, score_gradient(found, other, match))  # type: ignore[union-attr]
+        if clusters is None:
+            corrected = total + float((2 * influence + added) @ added)
+            total = corrected if corrected > 0 else float((influence + added) @ (influence + added))
+        else:
+            total = sandwich_error(influence + added, clusters) ** 2
+    kind = "sandwich error of the linear form, by cluster" if clusters is not None else (
+        f"Abadie–Imbens error, heteroskedastic, {variance}"
+    )  # fmt: skip
+    return found.estimate, math.sqrt(total), kind + _about_score(match, estimated)
+
+
+def _about_score(match: MatchResult, estimated: bool) -> str:
+    if estimated:
+        return ", the score's estimation counted"
+    known = match.propensity is None or match.propensity.known
+    return "" if known else ", the score taken as known"
+
+
+def contrasts(y: FloatArray, match: MatchResult, treatment: IntArray, X: FloatArray | None) -> Contrasts:
+    """Contrasts of matched units, bias-adjusted by ``X`` if it is given."""
+    n = len(y)
+    sets = MatchedSets(match.unit, match.start, match.stop, match.pool, match.distances)
+    sizes = sets.stop - sets.start
+    times = set_shares(sets, n)
+    squares = times if (sizes == 1).all() else set_shares(sets, n, 1.0 / sizes.astype(np.float64) ** 2)
+    matched = np.zeros(n)
+    matched[sets.unit] = 1.0
+    sign = np.where(treatment == 1, 1.0, -1.0)
+    asked, serving = (y, y) if X is None else bias_adjusted(y, regressors(X), treatment, times)
+    contrast = sign[sets.unit] * (asked[sets.unit] - set_means(serving, sets))
+    return Contrasts(sets, sign, asked, serving, contrast, matched, times, squares)
+
+
+def bias_adjusted(
+    y: FloatArray, Z: FloatArray, treatment: IntArray, times: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Outcomes less their regression on covariates, for units that are asked and for those that serve.
+
+    The regression is among the units of an arm that serve, weighted by how often (Abadie and Imbens 2011, section 3);
+    a unit that is asked is adjusted by that of the other arm. ``Z`` has its intercept first.
+    """
+    asked, serving = y.copy(), y.copy()
+    for arm in (0, 1):
+        rows = np.flatnonzero((treatment == arm) & (times > 0))
+        if not len(rows):
+            continue
+        if len(rows) < Z.shape[1]:
+            raise OverlapError(
+                f"{len(rows)} units serve as matches and the bias adjustment has {Z.shape[1]} coefficients; give X "
+                "fewer covariates, or leave it out."
+            )
+        root = np.sqrt(times[rows])
+        slopes = np.linalg.lstsq(Z[rows] * root[:, None], y[rows] * root, rcond=None)[0][1:]
+        fitted = Z[:, 1:] @ slopes
+        serving -= np.where(treatment == arm, fitted, 0.0)
+        asked -= np.where(treatment == arm, 0.0, fitted)
+    return asked, serving
+
+
+def homoskedastic_error(found: Contrasts, population: bool) -> float:
+    """One variance for all: σ² is half the mean squared deviation of pair contrasts from the effect.
+
+    Abadie and Imbens 2006, section 4.1, as the R package Matching computes it: over pairs, not over units, since among
+    tied matches the contrasts vary by the spread of the matches' outcomes.
+    """
+    mean = float(found.serving.mean())
+    served = found.serving - mean
+    spread = set_means(served**2, found.sets) - set_means(served, found.sets) ** 2
+    deviations = (found.contrast - found.estimate) ** 2
+    sigma2 = float((deviations + np.maximum(spread, 0.0)).mean()) / 2
+    factor = 2 * found.matched * found.times + found.times**2
+    factor = factor - found.squares if population else factor + found.matched
+    total = sigma2 * float(factor.sum()) + (float(deviations.sum()) if population else 0.0)
+    return math.sqrt(total) / len(found.contrast)
+
+
+def heteroskedastic_variance(found: Contrasts, alike: MatchedSets, population: bool) -> float:
+    """A variance at every unit, from units of its arm that are alike (Abadie and Imbens 2006, theorems 6 and 7).
+
+    For the sample, Σ Var(m_i a_i + K_i s_i) / N², where a_i and s_i are the outcomes as asked and as serving, m_i
+    whether it is matched; equal outcomes give (1 + K_i)² σ_i². For the population the contrasts' squared deviations
+    stand for m_i σ_i² + Σ_j∈J σ_j² / |J|² and for the variance of the effects.
+
+    Parameters
+    ----------
+    alike : MatchedSets
+        For every unit, itself and its nearest of the same arm.
+    """
+    same = found.asked is found.serving
+    serving = _by_row(np.maximum(set_covariances(found.serving, found.serving, alike), 0.0), alike, len(found.times))
+    both = serving if same else _by_row(
+        set_covariances(found.asked, found.serving, alike), alike, len(found.times)
+    )  # fmt: skip
+    if population:
+        rest = 2 * found.matched * found.times * both + (found.times**2 - found.squares) * serving
+        total = float(((found.contrast - found.estimate) ** 2).sum()) + float(rest[found.times > 0].sum())
+    else:
+        asked = serving if same else _by_row(
+            np.maximum(set_covariances(found.asked, found.asked, alike), 0.0), alike, len(found.times)
+        )  # fmt: skip
+        rest = found.matched * asked + 2 * found.matched * found.times * both + found.times**2 * serving
+        total = float(rest[found.matched + found.times > 0].sum())
+    return total / len(found.contrast) ** 2
+
+
+def linear_form(found: Contrasts, own: MatchedSets, other: MatchedSets, population: bool) -> FloatArray:
+    """Each unit's influence, shape (n,): (μ₁ - μ₀ - τ)(e_i) where matched, plus ±(m_i + K_i)(Y_i - μ(e_i)), over N.
+
+    The matching estimator is this sum for any function μ, up to differences of μ between units and their matches;
+    here μ are means over units ``own`` and ``other`` of both arms that lie around each.
+    """
+    n, total = len(found.times), len(found.contrast)
+    size = own.stop - own.start
+    factor = np.ones(n)
+    factor[own.unit] = np.sqrt(size / np.maximum(size - 1, 1))  # a unit is in the mean that it is compared with
+    asked, serving = (_by_row(set_means(v, own), own, n) for v in (found.asked, found.serving))
+    rest = found.matched * (found.asked - asked) + found.times * (found.serving - serving)
+    influence = found.sign * factor * rest
+    if population:
+        across = found.sign * (asked - _by_row(set_means(found.serving, other), other, n))
+        influence += np.where(found.matched > 0, across - found.estimate, 0.0)
+    return influence / total
+
+
+def score_gradient(found: Contrasts, other: MatchedSets, match: MatchResult) -> FloatArray:
+    """Derivative of the estimate by each unit's score, shape (n,), for :meth:`PropensityResult.influence`.
+
+    A score that moves changes who is matched with whom. By Abadie and Imbens 2016 (theorems 1 and 2) the estimate
+    moves by -Σ_i cov(X, Y | e_i, other arm) f_i / (e_i (1 - e_i)) over N, summed over the matched: for the treated
+    -E[f cov(X, Y₀ | e) / (1 - e)] / E[e], and for all the paper's -c. The covariance around unit i is that of the
+    units ``other`` around it, so that each of these gets (Y_j - mean_i) f_i / (e_i (1 - e_i)) / (size - 1).
+    """
+    score = match.propensity
+    if score is None or score.slope is None:
+        return np.zeros(match.n_obs)
+    size = other.stop - other.start
+    ratio = (score.slope / (score.score * (1 - score.score)))[other.unit] * found.matched[other.unit]
+    amounts = np.where(size > 1, ratio / np.maximum(size - 1, 1), 0.0)
+    served = found.serving - found.serving.mean()
+    moved = served * set_shares(other, match.n_obs, amounts)
+    moved -= set_shares(other, match.n_obs, amounts * set_means(served, other))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(score.slope > 0, -moved / score.slope, 0.0)) / len(found.contrast)
+
+
+def _by_row(values: FloatArray, sets: MatchedSets, n: int) -> FloatArray:
+    by_row = np.full(n, np.nan)
+    by_row[sets.unit] = values
+    return by_row
+
+
+class _Around:
+    """Units of either arm around each unit, on the line or in space."""
+
+    def __init__(self, match: MatchResult, treatment: IntArray) -> None:
+        if match.place is None:
+            raise CausalRecError("the match does not hold where its units lie; make it by match().")
+        self.treatment, self.strata = treatment, match.strata
+        self.place = match.place
+        self.one_score = match.place.ndim == 1
+
+    def _line(self, strata: IntArray | None) -> Line:
+        return sort_line(self.place, self.treatment, strata)
+
+    def _space(self, strata: IntArray | None) -> Space:
+        return make_space(self.place, strata, None)
+
+    def alike(self, neighbours: int) -> MatchedSets:
+        """Each unit and its nearest of the same arm: within its stratum, or anywhere for one that is alone there."""
+        found = self._nearest_own(neighbours + 1, self.strata)
+        alone = found.stop - found.start < 2
+        if self.strata is None or not alone.any():
+            return found
+        anywhere = self._nearest_own(neighbours + 1, None)
+        at = np.argsort(anywhere.unit)[found.unit[alone]]
+        start, stop = found.start.copy(), found.stop.copy()
+        start[alone] = anywhere.start[at] + len(found.pool)
+        stop[alone] = anywhere.stop[at] + len(found.pool)
+        return MatchedSets(found.unit, start, stop, np.concatenate([found.pool, anywhere.pool]), found.distances)
+
+    def _nearest_own(self, k: int, strata: IntArray | None) -> MatchedSets:
+        if self.one_score:
+            line = self._line(strata)
+            return join([line_sets(line, arm, arm, k) for arm in (0, 1)], shared=True)
+        space = self._space(strata)
+        return join([space_sets(space, self.treatment == arm, self.treatment == arm, k) for arm in (0, 1)])
+
+    def wide(self, clusters: IntArray | None) -> tuple[MatchedSets, MatchedSets]:
+        """For local means: about the root of an arm's number of units (of clusters, times their size), whole ties."""
+        n = np.bincount(self.treatment, minlength=2)
+        groups = n if clusters is None else np.array(
+            [len(np.unique(clusters[self.treatment == arm])) for arm in (0, 1)]
+        )  # fmt: skip
+        size = [max(round(math.sqrt(g) * m / g), 2) for g, m in zip(groups, n, strict=True)]
+        if self.one_score:
+            line = self._line(self.strata)
+            own = join([windows(line, arm, arm, size[arm]) for arm in (0, 1)], shared=True)
+            return own, join([windows(line, arm, 1 - arm, size[1 - arm]) for arm in (0, 1)], shared=True)
+        space, arms = self._space(self.strata), [self.treatment == arm for arm in (0, 1)]
+        size = [min(s, _MOST_IN_SPACE) for s in size]
+        own = join([space_sets(space, arms[arm], arms[arm], size[arm]) for arm in (0, 1)])
+        return own, join([space_sets(space, arms[arm], arms[1 - arm], size[1 - arm]) for arm in (0, 1)])
+
+
+def join(parts: list[MatchedSets], *, shared: bool = False) -> MatchedSets:
+    """Sets of both arms as one; ``shared`` where they are slices of one and the same pool."""
+    unit, distances = (np.concatenate([getattr(p, name) for p in parts]) for name in ("unit", "distances"))
+    before = [0, 0 if shared else len(parts[0].pool)]
+    start, stop = (
+        np.concatenate([getattr(p, name) + b for p, b in zip(parts, before, strict=True)]) for name in ("start", "stop")
+    )
+    pool = parts[0].pool if shared else np.concatenate([p.pool for p in parts])
+    return MatchedSets(unit, start, stop, pool, distances)
