@@ -150,6 +150,6 @@ def _check_estimand(estimand: str, modifiers: Sequence[Any]) -> None:
     if (estimand == "ato") == bool(len(modifiers)):
         raise CausalRecError(
             f"estimand is {estimand!r} with {len(modifiers)} modifiers. Without modifiers g-estimation averages "
-            "effects by the overlap of the arms: 'ato'. With modifiers=[...], in which the effect is linear, it gives ate, "
-            "att or atc."
+            "effects by the overlap of the arms: 'ato'. With modifiers=[...], in which the effect is linear, it gives "
+            "ate, att or atc."
         )
