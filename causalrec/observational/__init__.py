@@ -12,6 +12,7 @@ from causalrec.observational.effects import (
 )
 from causalrec.observational.entropy import entropy_balancing
 from causalrec.observational.matching import match_nearest
+from causalrec.observational.panel import difference_in_differences
 from causalrec.observational.propensity import fit_propensity
 from causalrec.observational.subclasses import subclassification
 from causalrec.observational.weighting import weighting_effect, weights
@@ -21,6 +22,7 @@ __all__ = [
     "average_effect",
     "balance_table",
     "design_matrix",
+    "difference_in_differences",
     "difference_in_means",
     "entropy_balancing",
     "fit_propensity",

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from causalrec.exceptions import CausalRecError, ColumnError, OutcomeError, OverlapError, TreatmentError
+from causalrec.observational import difference_in_differences
 from causalrec.observational._panel_cells import doubly_robust_change
 from causalrec.observational.design import regressors
-from causalrec.observational.panel import difference_in_differences
 from causalrec.observational.propensity import fit_likelihood
 from causalrec.results import PanelEffectResult
 
