@@ -166,6 +166,7 @@ EXAMPLES = [
         "att",
         "treated",
         "weights",
+        0.1,
         True,
         0.1,
         True,

@@ -54,7 +54,8 @@ def balance_table(
         0/1, or two labels with ``control``.
     weights : array-like of shape (n,), optional
         The weight of each unit within its arm (``weights`` of matches, weights and effects). None: no adjustment, so
-        that after equals before.
+        that after equals before. Those that a regression implies may be negative for some units; differences are then
+        as always, variance ratios and distances NaN.
     estimand : {"ate", "att", "atc"}
     denominator : {"treated", "control", "pooled"}, optional
         Whose standard deviation differences are divided by: that of the treated, of the controls, or
@@ -73,7 +74,7 @@ def balance_table(
     Raises
     ------
     ColumnError, TreatmentError, CausalRecError
-        For missing values, arms without units or weight, negative weights, unknown names.
+        For missing values, arms without units or weight, unknown names.
 
     Notes
     -----
@@ -96,7 +97,7 @@ def balance_table(
     check_two_arms(arms, what="balance")
     basis = _denominator(denominator or _BY_ESTIMAND[estimand])
     before = check_weights(sample_weight, n_rows=n)
-    after = before if weights is None else _weights(weights, n)
+    after = before if weights is None else check_vector(weights, name="weights", n_rows=n)
     found = _compare(matrix, _Arms.of(t, before), None if weights is None else _Arms.of(t, after), basis)
     size = np.abs(found["smd_after"])
     ratio = found["variance_ratio_after"]
@@ -105,7 +106,8 @@ def balance_table(
         n_obs=n, n_treated=int(t.sum()), n_control=int(n - t.sum()), ess_treated=effective_size(after[t == 1]),
         ess_control=effective_size(after[t == 0]), estimand=estimand,
         denominator=f"standard deviation of {DENOMINATORS[basis]}",
-        method=method or ("no adjustment" if weights is None else ""), adjusted=weights is not None,
+        method=method or ("no adjustment" if weights is None else ""), negative_share=float(-after[after < 0].sum() / np.abs(after).sum()),
+        adjusted=weights is not None,
         threshold=float(threshold), balanced=bool((size <= threshold).all()), n_covariates=len(labels),
         n_beyond=int((size > threshold).sum()), n_variance_beyond=int(((ratio < 0.5) | (ratio > 2)).sum()),
         worst=str(labels[worst]), max_abs_smd_before=float(np.abs(found["smd_before"]).max()),
@@ -139,7 +141,7 @@ def weight_spread(weights: Any, *, treatment: Any, control: object = None, metho
     """
     t, labels = check_treatment(treatment, control=control)
     check_two_arms(labels, what="the spread of weights")
-    w = _weights(weights, len(t))
+    w = _positive(weights, len(t))
     arms = [w[t == arm] for arm in (0, 1)]
     _Arms.of(t, w)  # both arms have weight
     relative = [arm / arm.mean() for arm in arms]
@@ -167,6 +169,7 @@ class _Arms:
     total: tuple[float, float]
     signed: FloatArray  # + the share of a treated unit, - that of a control
     unbias: tuple[float, float]
+    negative: bool
 
     @classmethod
     def of(cls, t: IntArray, weights: FloatArray) -> _Arms:
@@ -176,8 +179,8 @@ class _Arms:
             total = float(weights[at].sum())
             if not total > 0:
                 raise CausalRecError(
-                    f"weights: all {len(at)} {name} units have weight 0, so there is nothing to compare; "
-                    "the adjustment left none. Widen the caliper or trim less."
+                    f"weights: those of the {len(at)} {name} units add up to {total:g}, so there is nothing to "
+                    "compare. Where the adjustment left none, widen the caliper or trim less."
                 )
             w = weights[at]
             one = 1 / effective_size(w)  # 1 / n without weights
@@ -185,7 +188,14 @@ class _Arms:
             totals.append(total)
             unbias.append(1 / (1 - one) if one < 1 - 1e-12 else 0.0)
             signed[at] = sign * w / total
-        return cls(rows, (of_arms[0], of_arms[1]), (totals[0], totals[1]), signed, (unbias[0], unbias[1]))
+        return cls(
+            rows,
+            (of_arms[0], of_arms[1]),
+            (totals[0], totals[1]),
+            signed,
+            (unbias[0], unbias[1]),
+            bool((weights < 0).any()),
+        )
 
     def moments(self, x: FloatArray, binary: bool) -> tuple[FloatArray, FloatArray]:
         """Means and variances of one covariate, control first."""
@@ -217,11 +227,22 @@ def _compare(X: FloatArray, before: _Arms, after: _Arms | None, basis: str) -> d
             if when == "after":
                 mean, var = arms.moments(x, binary)
             gap = mean[1] - mean[0]
-            distance = abs(gap) if order is None else ks_distance(x[order], arms.signed[order])
-            ratio = float("nan") if binary or not var[0] > 0 else var[1] / var[0]
+            ratio, distance = _ratio_and_distance(x, order, var, gap, arms)
             for what, value in zip(names, (mean[0], mean[1], gap / scale, ratio, distance), strict=True):
                 found[f"{what}_{when}"][j] = value
     return found
+
+
+def _ratio_and_distance(
+    x: FloatArray, order: IntArray | None, var: FloatArray, gap: float, arms: _Arms
+) -> tuple[float, float]:
+    """Variance ratio and KS distance; without ``order`` the covariate is 0/1. Negative weights have neither."""
+    nan = float("nan")
+    if arms.negative:
+        return nan, nan
+    if order is None:
+        return nan, abs(gap)
+    return var[1] / var[0] if var[0] > 0 else nan, ks_distance(x[order], arms.signed[order])
 
 
 def _scale(x: FloatArray, var: FloatArray, basis: str, binary: bool) -> float:
@@ -273,10 +294,11 @@ def _denominator(denominator: str) -> str:
     return denominator
 
 
-def _weights(weights: Any, n: int) -> FloatArray:
+def _positive(weights: Any, n: int) -> FloatArray:
     w = check_vector(weights, name="weights", n_rows=n)
     if (w < 0).any():
         raise CausalRecError(
-            f"weights: {int((w < 0).sum())} of {n} are negative; balance is of weights that are zero or above."
+            f"weights: {int((w < 0).sum())} of {n} are negative, as a regression's may be; the spread is of weights "
+            "that are zero or above."
         )
     return w

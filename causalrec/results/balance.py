@@ -28,6 +28,9 @@ class BalanceResult(Result):
     ess_treated, ess_control : float
         Effective sample sizes (Σw)²/Σw² (Kish 1965) after the adjustment.
     estimand, denominator, method : str
+    negative_share : float
+        Share of the sum of absolute weights that is negative: regressions extrapolate so. Variance ratios and
+        distances after the adjustment are then NaN.
     adjusted : bool
         False where there are no weights: after then equals before.
     threshold : float
@@ -59,6 +62,7 @@ class BalanceResult(Result):
     estimand: str
     denominator: str
     method: str
+    negative_share: float
     adjusted: bool
     threshold: float
     balanced: bool
@@ -110,6 +114,7 @@ class BalanceResult(Result):
                 f"Balance of {self.n_obs:,} units ({self.estimand}{', ' * bool(self.method)}{self.method}); {units}",
                 f"largest |SMD| {worst}; threshold {format_number(self.threshold)}: {verdict}; "
                 f"divided by the {self.denominator}",
+                *([f"{self.negative_share:.1%} of the weights' size is negative"] if self.negative_share else []),
                 *_aligned([head, *rows]),
                 *([f"  and {rest} more"] if rest else []),
             ]

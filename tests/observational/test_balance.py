@@ -149,6 +149,24 @@ def test_sample_weights_are_the_state_before() -> None:
     np.testing.assert_array_equal(result.smd_before, result.smd_after)
 
 
+def test_weights_of_a_regression_balance_means_exactly_and_may_be_negative() -> None:
+    """Residuals of the treatment are the weights of least squares (Chattopadhyay and Zubizarreta 2023, Biometrika 110)."""
+    frame, t = confounded()
+    frame["age"] = np.exp(frame["age"] / 8)
+    Z = np.column_stack([np.ones(300), frame["age"], frame["new"], frame["plan"] == "a", frame["plan"] == "b"])
+    residual = t - Z @ np.linalg.lstsq(Z.astype(float), t, rcond=None)[0]
+    weights = np.where(t == 1, residual, -residual)
+    assert (weights < 0).any()
+    result = balance_table(frame, treatment=t, weights=weights)
+    np.testing.assert_allclose(result.smd_after, 0, atol=1e-9)
+    assert result.negative_share == pytest.approx(-weights[weights < 0].sum() / np.abs(weights).sum())
+    assert np.isnan(result.ks_after).all()
+    assert np.isnan(result.max_ks_after)
+    assert "is negative" in str(result)
+    with pytest.raises(CausalRecError, match="regression"):
+        weight_spread(weights, treatment=t)
+
+
 # --- invariance -----------------------------------------------------------------------------------------------------
 
 
@@ -188,8 +206,8 @@ def test_text_puts_the_worst_first() -> None:
 @pytest.mark.parametrize(
     "change, kind, words",
     [
-        ({"weights": np.zeros(300)}, CausalRecError, ["control units", "weight 0", "caliper"]),
-        ({"weights": -np.ones(300)}, CausalRecError, ["300 of 300", "negative"]),
+        ({"weights": np.zeros(300)}, CausalRecError, ["control units", "add up to 0", "caliper"]),
+        ({"weights": -np.ones(300)}, CausalRecError, ["control units", "add up to -"]),
         ({"weights": np.ones(3)}, CausalRecError, ["3 values", "300 rows"]),
         ({"denominator": "treatd"}, CausalRecError, ["'treatd'", "Did you mean 'treated'"]),
         ({"estimand": "late"}, CausalRecError, ["'late'", "'att'"]),

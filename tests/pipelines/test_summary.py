@@ -53,7 +53,7 @@ def placebo_of(pvalue: float = 0.7) -> RefutationResult:
 def balance_of(worst: float) -> BalanceResult:
     table = np.array([worst])
     return BalanceResult(
-        100, 50, 50, 50.0, 50.0, "ate", "pooled", "matching", True, 0.1, worst < 0.1, 1, int(worst >= 0.1), 0, "x",
+        100, 50, 50, 50.0, 50.0, "ate", "pooled", "matching", 0.0, True, 0.1, worst < 0.1, 1, int(worst >= 0.1), 0, "x",
         0.4, worst, 0.3, 0.1, np.array(["x"]), *[table] * 10,
     )  # fmt: skip
 
