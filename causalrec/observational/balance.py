@@ -21,13 +21,14 @@ from causalrec._validation import (
     nearest,
 )
 from causalrec.exceptions import CausalRecError
+from causalrec.nuisance.support import check_target
 from causalrec.observational._errors import effective_size
-from causalrec.observational.design import as_design, check_estimand, design_matrix
+from causalrec.observational.design import as_design, design_matrix
 from causalrec.results import BalanceResult, WeightSpreadResult
 
 BALANCE_THRESHOLD = 0.1
 DENOMINATORS = {"treated": "the treated", "control": "the controls", "pooled": "both arms"}
-_BY_ESTIMAND = {"ate": "pooled", "att": "treated", "atc": "control"}
+_BY_ESTIMAND = {"att": "treated", "atc": "control"}
 _BINS, _TOP = 40, 0.01
 
 
@@ -56,11 +57,11 @@ def balance_table(
         The weight of each unit within its arm (``weights`` of matches, weights and effects). None: no adjustment, so
         that after equals before. Those that a regression implies may be negative for some units; differences are then
         as always, variance ratios and distances NaN.
-    estimand : {"ate", "att", "atc"}
+    estimand : {"ate", "att", "atc", "ato", "atm"}
     denominator : {"treated", "control", "pooled"}, optional
         Whose standard deviation differences are divided by: that of the treated, of the controls, or
-        :math:`\sqrt{(s_1^2 + s_0^2)/2}`. By default the treated for the att, the controls for the atc, pooled for the
-        ate. It is computed before adjustment for both columns.
+        :math:`\sqrt{(s_1^2 + s_0^2)/2}`. By default the treated for the att, the controls for the atc, else
+        pooled. It is computed before adjustment for both columns.
     threshold : float
         Largest absolute difference that counts as balanced.
     names : sequence of str, optional
@@ -90,24 +91,24 @@ def balance_table(
     >>> result.smd_before.tolist(), result.smd_after.tolist(), result.balanced
     ([1.0], [0.0], True)
     """
-    check_estimand(estimand)
+    check_target(estimand)
     matrix, labels = _covariates(X, names)
     n = len(matrix)
     t, arms = check_treatment(treatment, n_rows=n, control=control)
     check_two_arms(arms, what="balance")
-    basis = _denominator(denominator or _BY_ESTIMAND[estimand])
+    basis = _denominator(denominator or _BY_ESTIMAND.get(estimand, "pooled"))
     before = check_weights(sample_weight, n_rows=n)
     after = before if weights is None else check_vector(weights, name="weights", n_rows=n)
     found = _compare(matrix, _Arms.of(t, before), None if weights is None else _Arms.of(t, after), basis)
     size = np.abs(found["smd_after"])
     ratio = found["variance_ratio_after"]
     worst = int(np.argmax(size))
+    negative = float(-after[after < 0].sum() / np.abs(after).sum())
     return BalanceResult(
         n_obs=n, n_treated=int(t.sum()), n_control=int(n - t.sum()), ess_treated=effective_size(after[t == 1]),
         ess_control=effective_size(after[t == 0]), estimand=estimand,
         denominator=f"standard deviation of {DENOMINATORS[basis]}",
-        method=method or ("no adjustment" if weights is None else ""), negative_share=float(-after[after < 0].sum() / np.abs(after).sum()),
-        adjusted=weights is not None,
+        method=method or ("no adjustment" if weights is None else ""), negative_share=negative, adjusted=weights is not None,
         threshold=float(threshold), balanced=bool((size <= threshold).all()), n_covariates=len(labels),
         n_beyond=int((size > threshold).sum()), n_variance_beyond=int(((ratio < 0.5) | (ratio > 2)).sum()),
         worst=str(labels[worst]), max_abs_smd_before=float(np.abs(found["smd_before"]).max()),

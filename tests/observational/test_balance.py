@@ -150,7 +150,7 @@ def test_sample_weights_are_the_state_before() -> None:
 
 
 def test_weights_of_a_regression_balance_means_exactly_and_may_be_negative() -> None:
-    """Residuals of the treatment are the weights of least squares (Chattopadhyay and Zubizarreta 2023, Biometrika 110)."""
+    """Residuals of the treatment are the weights of least squares: Chattopadhyay and Zubizarreta 2023, Biometrika."""
     frame, t = confounded()
     frame["age"] = np.exp(frame["age"] / 8)
     Z = np.column_stack([np.ones(300), frame["age"], frame["new"], frame["plan"] == "a", frame["plan"] == "b"])
