@@ -6,11 +6,11 @@ so that a matched set is a slice.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.observational._sets import MatchedSets
 
 ASKING = {"ate": (0, 1), "att": (1,), "atc": (0,)}
@@ -19,28 +19,47 @@ ASKING = {"ate": (0, 1), "att": (1,), "atc": (0,)}
 class Line(NamedTuple):
     """Both arms in order of stratum and place: the controls, then the treated, in one pool.
 
-    ``values`` and ``strata`` are those of the pool; ``n_control`` where the treated begin; ``slack`` the largest
-    difference that rounding may make between equal distances.
+    ``values`` and ``strata`` are those of the pool; ``n_control`` is where the treated begin; ``before`` how many of
+    the other arm lie before each of the pool; ``slack`` the largest difference that rounding may make between equal
+    distances.
     """
 
     pool: IntArray
     values: FloatArray
     strata: IntArray | None
     n_control: int
+    before: IntArray
     slack: float
 
     def arm(self, arm: int) -> slice:
         """Where an arm lies in the pool."""
         return slice(self.n_control, len(self.pool)) if arm else slice(0, self.n_control)
 
+    def size(self, arm: int) -> int:
+        """Units of an arm."""
+        return len(self.pool) - self.n_control if arm else self.n_control
+
 
 def sort_line(place: FloatArray, treatment: IntArray, strata: IntArray | None) -> Line:
     """Sort both arms by stratum and place."""
     order = np.argsort(place) if strata is None else np.lexsort((place, strata))
     treated = treatment[order] == 1
-    pool = np.concatenate([order[~treated], order[treated]])
-    slack = rounding(place)
-    return Line(pool, place[pool], None if strata is None else strata[pool], int((~treated).sum()), slack)
+    at = [np.flatnonzero(~treated), np.flatnonzero(treated)]
+    pool = order[np.concatenate(at)]
+    before = np.concatenate([where - np.arange(len(where)) for where in at])
+    return Line(
+        pool, place[pool], None if strata is None else strata[pool], len(at[0]), before, rounding(place)
+    )  # fmt: skip
+
+
+def sorted_line(values: FloatArray, n_control: int) -> Line:
+    """The line of units that lie in its order already, without strata."""
+    control, treated = values[:n_control], values[n_control:]
+    below = np.searchsorted(treated, control)
+    not_above = np.cumsum(np.bincount(below, minlength=len(treated) + 1))[:-1]
+    return Line(
+        np.arange(len(values)), values, None, n_control, np.concatenate([below, not_above]), rounding(values)
+    )  # fmt: skip
 
 
 def rounding(place: FloatArray) -> float:
@@ -55,24 +74,33 @@ def match_line(line: Line, *, estimand: str, ratio: int, caliper: float) -> Matc
     section 2.2); fewer where the caliper or the stratum has no more.
     """
     found = [line_sets(line, arm, 1 - arm, ratio, caliper) for arm in ASKING[estimand]]
-    return MatchedSets(*(np.concatenate(parts) for parts in zip(*(sets[:3] for sets in found), strict=True)),
-                       line.pool, np.concatenate([sets.distances for sets in found]))  # fmt: skip
+    unit, start, stop, distances = (
+        np.concatenate([getattr(sets, name) for sets in found]) for name in ("unit", "start", "stop", "distances")
+    )
+    return MatchedSets(unit, start, stop, line.pool, distances)
 
 
 def line_sets(line: Line, asking: int, serving: int, k: int, caliper: float = np.inf) -> MatchedSets:
     """The k nearest of an arm, ties included, for every unit of an arm; of its own arm the unit itself is one."""
     asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    distance = np.minimum(_kth_distance(asked, values, low, high, k, line.strata is not None), caliper)
-    distance += line.slack
-    start = _bisect(values, asked - distance, low, high, "left", strata=line.strata is not None)
-    stop = _bisect(values, asked + distance, low, high, "right", strata=line.strata is not None)
-    kept = start < stop
-    if not kept.all():
-        asked, start, stop = asked[kept], start[kept], stop[kept]
-    farthest = np.maximum(asked - values[start], values[stop - 1] - asked)
-    offset = line.arm(serving).start
-    return MatchedSets(line.pool[line.arm(asking)][kept], start + offset, stop + offset, line.pool, farthest)
+    start, stop, farthest = _k_nearest(asked, values, _middle(line, asking, serving), low, high, k)
+    reach = np.minimum(farthest, caliper) + line.slack
+    last = len(values) - 1
+    other = (start > low) & (asked - values[np.maximum(start - 1, 0)] <= reach)
+    other |= (stop < high) & (values[np.minimum(stop, last)] - asked <= reach)
+    other |= farthest > reach
+    if other.any():  # ties beyond the k, or a caliper within them
+        rows = np.flatnonzero(other)
+        low, high = (np.broadcast_to(bound, len(asked))[rows] for bound in (low, high))
+        start[rows] = _bisect(values, (asked - reach)[rows], low, high, "left", strata=line.strata is not None)
+        stop[rows] = _bisect(values, (asked + reach)[rows], low, high, "right", strata=line.strata is not None)
+        kept = start < stop
+        safe = np.minimum(start, last), np.maximum(stop - 1, 0)
+        farthest[rows] = np.maximum(asked - values[safe[0]], values[safe[1]] - asked)[rows]
+    else:
+        kept = start < stop
+    return _sets(line, asking, serving, kept, start, stop, farthest)
 
 
 def windows(line: Line, asking: int, serving: int, size: int) -> MatchedSets:
@@ -80,56 +108,71 @@ def windows(line: Line, asking: int, serving: int, size: int) -> MatchedSets:
 
     For local means: found by counting in sorted order, whatever the distances are.
     """
-    asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
+    values = line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    middle = _bisect(values, asked, low, high, "left", strata=line.strata is not None)
-    start = np.maximum(np.minimum(middle - size // 2, high - size), low)
-    stop = np.minimum(start + size, high)
-    kept = start < stop
-    start, stop = start[kept], stop[kept]
+    middle = _middle(line, asking, serving)
     new = np.concatenate([[True], np.diff(values) > line.slack, [True]])
     if line.strata is not None:
         new[1:-1] |= np.diff(line.strata[line.arm(serving)]) != 0
-    edges = np.flatnonzero(new)
-    run = np.cumsum(new[:-1]) - 1
-    start, stop = edges[run[start]], edges[run[stop - 1] + 1]
-    offset = line.arm(serving).start
-    return MatchedSets(
-        line.pool[line.arm(asking)][kept], start + offset, stop + offset, line.pool, np.zeros(len(start))
-    )
+    tied = not new.all()
+    edges = np.flatnonzero(new) if tied else np.arange(0)
+    run = np.cumsum(new[:-1]) - 1 if tied else edges
+    if tied:  # the middle of tied units is where they begin
+        inside = np.minimum(middle, len(values) - 1)
+        asked = line.values[line.arm(asking)]
+        back = (middle > low) & (np.abs(asked - values[np.maximum(middle - 1, 0)]) <= line.slack)
+        middle = np.where(back, edges[run[np.where(back, middle - 1, inside)]], middle)
+    start = np.maximum(np.minimum(middle - size // 2, high - size), low)
+    stop = np.minimum(start + size, high)
+    kept = start < stop
+    if tied:
+        last = len(values) - 1
+        start = np.where(kept, edges[run[np.minimum(start, last)]], start)
+        stop = np.where(kept, edges[run[np.maximum(stop - 1, 0)] + 1], stop)
+    return _sets(line, asking, serving, kept, start, stop, np.zeros(len(start)))
 
 
-def _bounds(line: Line, asking: int, serving: int) -> tuple[IntArray, IntArray]:
+def _sets(
+    line: Line, asking: int, serving: int, kept: BoolArray, start: IntArray, stop: IntArray, farthest: FloatArray
+) -> MatchedSets:
+    unit, offset = line.pool[line.arm(asking)], line.arm(serving).start
+    if not kept.all():
+        unit, start, stop, farthest = unit[kept], start[kept], stop[kept], farthest[kept]
+    return MatchedSets(unit, start + offset, stop + offset, line.pool, farthest)
+
+
+def _middle(line: Line, asking: int, serving: int) -> IntArray:
+    """Where each asking unit would stand among the serving arm."""
+    return np.arange(line.size(asking)) if asking == serving else line.before[line.arm(asking)]
+
+
+def _bounds(line: Line, asking: int, serving: int) -> tuple[Any, Any]:
     """The part of the serving arm, as numbers within it, that is in the stratum of each asking unit."""
-    asked = line.pool[line.arm(asking)]
     if line.strata is None:
-        served = line.arm(serving)
-        return np.zeros(len(asked), dtype=np.int64), np.full(len(asked), served.stop - served.start, dtype=np.int64)
+        return 0, line.size(serving)
     mine, theirs = line.strata[line.arm(asking)], line.strata[line.arm(serving)]
     return np.searchsorted(theirs, mine, "left"), np.searchsorted(theirs, mine, "right")
 
 
-def _kth_distance(
-    asked: FloatArray, values: FloatArray, low: IntArray, high: IntArray, k: int, strata: bool
-) -> FloatArray:
-    """Distance to the k-th nearest of ``values[low:high]``, to the farthest where there are fewer; -inf for none.
+def _k_nearest(
+    asked: FloatArray, values: FloatArray, middle: IntArray, low: Any, high: Any, k: int
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The k nearest of ``values[low:high]``, or all if there are fewer: where they begin, end, and the distance.
 
-    The k nearest are consecutive, so that it is enough to find where they begin: by bisection among the k + 1 places
-    around the asked value.
+    They are consecutive, so that it is enough to find where they begin: by bisection among the k + 1 places around
+    ``middle``, where the asked value would stand.
     """
     last = len(values) - 1
-    middle = _bisect(values, asked, low, high, "left", strata=strata)
     first = np.maximum(low, middle - k)
     end = np.maximum(first, np.minimum(middle, high - k))
     while (first < end).any():
         half = (first + end) // 2
-        right = asked - values[half] > values[np.minimum(half + k, last)] - asked
-        move = right & (first < end)
+        right = (asked - values[half] > values[np.minimum(half + k, last)] - asked) & (first < end)
         end = np.where(right, end, half)
-        first = np.where(move, half + 1, first)
-    farthest = np.minimum(np.minimum(first + k, high) - 1, last)
-    distance = np.maximum(asked - values[np.minimum(first, last)], values[farthest] - asked)
-    return np.where(low < high, distance, -np.inf)
+        first = np.where(right, half + 1, first)
+    stop = np.minimum(first + k, high)
+    distance = np.maximum(asked - values[np.minimum(first, last)], values[np.maximum(stop - 1, 0)] - asked)
+    return first, stop, distance
 
 
 def _bisect(

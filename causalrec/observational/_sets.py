@@ -44,8 +44,13 @@ def set_means(values: FloatArray, sets: MatchedSets) -> FloatArray:
 def set_covariances(a: FloatArray, b: FloatArray, sets: MatchedSets) -> FloatArray:
     """Sample covariance (divisor size - 1) within each set, shape (m,); NaN for sets of one."""
     size = sets.stop - sets.start
-    a, b = a - _mean(a, sets), b - _mean(b, sets)
-    product = set_means(a * b, sets) - set_means(a, sets) * set_means(b, sets)
+    same, a = a is b, a - _mean(a, sets)
+    mean = set_means(a, sets)
+    if same:
+        product = set_means(a**2, sets) - mean**2
+    else:
+        b = b - _mean(b, sets)
+        product = set_means(a * b, sets) - mean * set_means(b, sets)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(size > 1, product * size / (size - 1), np.nan))
 

@@ -296,8 +296,8 @@ def _check_same_arms(match: MatchResult, treatment: IntArray) -> None:
     strange = ~np.isin(treatment[match.unit], asked)
     if strange.any() or (treatment[match.pool[match.start]] == treatment[match.unit]).any():
         raise CausalRecError(
-            "treatment is not the one that was matched: some matched units are of the same arm. Pass the same treatment "
-            "(and control) to match and to matching_effect, in the same order of rows."
+            "treatment is not the one that was matched: some matched units are of the same arm. Pass the same "
+            "treatment (and control) to match and to matching_effect, in the same order of rows."
         )
 
 
