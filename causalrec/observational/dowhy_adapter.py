@@ -1,35 +1,27 @@
-"""DoWhy and EconML behind our results: identification, and estimators that run through DoWhy's own steps.
+"""DoWhy behind our results: graphs, what they say must be adjusted for, and what must be believed.
 
-The only module that imports them; it is imported inside functions, since dowhy alone takes seconds.
+The only module that imports dowhy; it is imported inside functions, since dowhy alone takes seconds.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from causalrec._validation import list_some, optional_import
-from causalrec.exceptions import OverlapError
-from causalrec.observational.design import design_matrix, one_thread
-from causalrec.observational.matching import Match, match_nearest
-from causalrec.observational.propensity import fit_propensity
+from causalrec._validation import list_some, nearest, optional_import
+from causalrec.exceptions import CausalRecError
 from causalrec.results import IdentificationResult
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # third-party deprecations at import; restored on leaving the block
     optional_import("dowhy", extra="ate")
-    from dowhy import CausalModel
-    from dowhy.causal_estimator import CausalEstimate, CausalEstimator
-
-MIN_PROPENSITY = 0.01
-_FOLDS = 3
-_SMALL = 5 * 10**6  # covariate values
+    import networkx as nx
+    from dowhy.graph import check_valid_backdoor_set, do_surgery, get_instruments
 
 
 @contextmanager
@@ -47,78 +39,157 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class PropensityMatching(CausalEstimator):
-    """Our matching as a DoWhy estimator: no column is added to any frame, ties are averaged, the error is kept."""
-
-    def __init__(self, identified_estimand: Any, **kwargs: Any) -> None:
-        super().__init__(identified_estimand, **{k: v for k, v in kwargs.items() if k in ("test_significance",)})
-
-    def fit(self, data: pd.DataFrame, effect_modifier_names: Any = None, **_: Any) -> PropensityMatching:
-        """Fit the propensity on the adjustment set that DoWhy identified."""
-        self._set_effect_modifiers(data, effect_modifier_names)
-        adjust = set(self._target_estimand.get_adjustment_set())
-        self.covariates_ = [c for c in data.columns if c in adjust]
-        self.X_, self.names_ = design_matrix(data[self.covariates_])
-        self.treatment_ = data[self._target_estimand.treatment_variable[0]].to_numpy(np.int64)
-        try:
-            self.propensity_ = fit_propensity(self.X_, treatment=self.treatment_).score
-        except OverlapError as error:
-            alone = [str(n) for n, x in zip(self.names_, self.X_.T, strict=True) if _one_arm_only(x, self.treatment_)]
-            if not alone:
-                raise
-            raise OverlapError(f"{error} Values that only one arm has: {list_some(alone)}.") from error
-        return self
-
-    def estimate_effect(
-        self, data: pd.DataFrame, treatment_value: Any = 1, control_value: Any = 0, target_units: Any = "ate", **_: Any
-    ) -> Any:
-        """Match and estimate for the asked target units."""
-        self._target_units, self._treatment_value, self._control_value = target_units, treatment_value, control_value
-        y = data[self._target_estimand.outcome_variable[0]].to_numpy(np.float64)
-        self.match_: Match = match_nearest(self.propensity_, self.treatment_, y, estimand=str(target_units))
-        estimate = CausalEstimate(
-            data=data, treatment_name=self._target_estimand.treatment_variable,
-            outcome_name=self._target_estimand.outcome_variable, estimate=self.match_.estimate,
-            target_estimand=self._target_estimand, realized_estimand_expr="nearest neighbour on the propensity score",
-            control_value=control_value, treatment_value=treatment_value,
-        )  # fmt: skip
-        estimate.add_estimator(self)
-        return estimate
-
-    def construct_symbolic_estimator(self, estimand: Any) -> str:  # noqa: ARG002 - DoWhy's signature
-        """What DoWhy prints for the estimator."""
-        return "nearest neighbour on the propensity score"
+# --- graphs ---------------------------------------------------------------------------------------------------------
 
 
-def _one_arm_only(x: Any, treatment: Any) -> bool:
-    """Whether an indicator is 1 in units of one arm alone."""
-    return bool(np.isin(x, (0.0, 1.0)).all()) and len(np.unique(treatment[x == 1.0])) == 1
+def read_graph(graph: Any) -> Any:
+    """A directed graph from DOT or GML text, a file of either, or a networkx graph, which is copied.
 
-
-def causal_model(frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str]) -> tuple[Any, Any]:
-    """A DoWhy model on a copy of the needed columns, and its estimand by maximal adjustment.
-
-    Maximal adjustment because DoWhy's default tries subsets of the covariates: seconds at 20 of them, hours at 50.
+    Raises
+    ------
+    CausalRecError
+        For text that is neither, an undirected graph, one with a cycle, or DOT with subgraphs.
     """
-    columns = frame[[treatment, outcome, *covariates]].copy()
+    found = nx.DiGraph(_parsed(graph) if isinstance(graph, str | Path) else _directed(graph))
+    try:
+        cycle = [source for source, _ in nx.find_cycle(found)]
+    except nx.NetworkXNoCycle:
+        return found
+    around = " → ".join(map(str, [*cycle, cycle[0]]))
+    raise CausalRecError(f"graph has a cycle: {around}. A cause cannot be its own effect; take one of the arrows out.")
+
+
+def _directed(graph: Any) -> Any:
+    if not isinstance(graph, nx.Graph):
+        raise CausalRecError(f"graph is of type {type(graph).__name__}; expected DOT or GML text, or a networkx graph.")
+    if not graph.is_directed():
+        raise CausalRecError("graph is undirected; expected arrows from cause to effect (digraph, ->, nx.DiGraph).")
+    return graph
+
+
+def _parsed(graph: str | Path) -> Any:
+    text = str(graph)
+    if isinstance(graph, Path) or not ("{" in text or "[" in text):
+        path = Path(graph)
+        if not path.is_file():
+            raise CausalRecError(f"graph: there is no file {text!r}; expected a file, or DOT or GML text.")
+        text = path.read_text(encoding="utf-8")
+    if "{" not in text:
+        return _directed(_from_gml(text))
+    return _directed(_from_dot(text))
+
+
+def _from_gml(text: str) -> Any:
+    try:
+        return nx.parse_gml(text)
+    except (nx.NetworkXError, ValueError) as error:
+        raise CausalRecError(f"graph is no GML that can be read: {error}.") from error
+
+
+def _from_dot(text: str) -> Any:
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # pydot prints what it cannot read
+        warnings.simplefilter("ignore")
+        pydot = optional_import("pydot", extra="ate")
+        graphs = pydot.graph_from_dot_data(text)
+    if not graphs:
+        raise CausalRecError(
+            "graph is no DOT that can be read; expected text such as 'digraph {x -> t; x -> y; t -> y}'."
+        )
+    if graphs[0].get_subgraphs():
+        raise CausalRecError("graph has subgraphs, whose arrows would be lost; write its arrows without them.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = nx.nx_pydot.from_pydot(graphs[0])
+    return nx.relabel_nodes(found, {n: n.strip('"') for n in found})
+
+
+def adjustment_set(graph: Any, treatment: str, outcome: str, observed: Iterable[str]) -> tuple[str, ...]:
+    """The observed variables to adjust for, so that what is left between treatment and outcome is the effect.
+
+    These are the observed causes of treatment or outcome, direct or not, that the treatment does not cause, without
+    instruments. Where any set of observed variables meets the back-door criterion, this one does (van der Zander,
+    Liśkiewicz and Textor 2019, Artificial Intelligence 270, theorem 4), so that no subsets need to be tried; DoWhy's
+    d-separation is the judge.
+
+    Parameters
+    ----------
+    graph : DOT or GML text, a file of either, or a networkx graph
+    treatment, outcome : str
+        Nodes.
+    observed : column names
+        Nodes that are none of these are unobserved.
+
+    Raises
+    ------
+    CausalRecError
+        For a graph that cannot be read or has a cycle, a missing node, an effect that the graph excludes, or where no
+        set of observed variables suffices.
+
+    Examples
+    --------
+    >>> adjustment_set("digraph {z -> t; x -> t; x -> y; t -> m -> y}", "t", "y", ["x", "z", "m", "t", "y"])
+    ('x',)
+    """
+    found, columns = read_graph(graph), {str(c) for c in observed}
+    for node, role in ((treatment, "treatment"), (outcome, "outcome")):
+        if node not in found:
+            raise CausalRecError(
+                f"graph has no node {node!r}, the {role}; its nodes are {list_some(sorted(found), 20)}."
+                f"{nearest(node, found)}"
+            )
+    if not nx.has_path(found, treatment, outcome):
+        raise CausalRecError(f"graph has no path from {treatment!r} to {outcome!r}: it says that there is no effect.")
+    causes = nx.ancestors(found, treatment) | nx.ancestors(found, outcome)
+    usable = (causes & columns) - nx.descendants(found, treatment) - {treatment, outcome}
+    cut = do_surgery(found, [treatment], remove_outgoing_edges=True)
+    if not _blocks(found, cut, treatment, outcome, usable):
+        raise _not_identified(found, treatment, outcome, columns)
+    plain = usable - set(get_instruments(found, [treatment], [outcome]))
+    return tuple(sorted(plain if _blocks(found, cut, treatment, outcome, plain) else usable))
+
+
+def _blocks(graph: Any, cut: Any, treatment: str, outcome: str, given: set[str]) -> bool:
     with _quiet():
-        model = CausalModel(columns, treatment=treatment, outcome=outcome, common_causes=list(covariates))
-        return model, model.identify_effect(method_name="maximal-adjustment", proceed_when_unidentifiable=True)
+        found = check_valid_backdoor_set(graph, [treatment], [outcome], given, new_graph=cut)
+    return bool(found["is_dseparated"])
+
+
+def _not_identified(graph: Any, treatment: str, outcome: str, columns: set[str]) -> CausalRecError:
+    hidden = sorted((nx.ancestors(graph, treatment) | nx.ancestors(graph, outcome)) - columns - {treatment, outcome})
+    hints = "".join(nearest(node, columns) for node in hidden)
+    return CausalRecError(
+        f"no set of columns suffices to adjust for, by the graph: {list_some(hidden)} cause "
+        f"{treatment!r} or {outcome!r} and are no columns.{hints} Measure them, or doubt the graph; an instrument or "
+        "a front door, if there is one, needs another estimator."
+    )
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
 
 
 def identify(
-    frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
+    treatment: str, outcome: str, *, covariates: Sequence[str] = (), graph: Any = None, estimand: str = "ate"
 ) -> IdentificationResult:
-    """What to adjust for, by DoWhy, and what must be believed. Without covariates: a randomised treatment."""
-    return describe(causal_model(frame, treatment, outcome, covariates)[1], treatment, outcome, estimand)
+    """What to adjust for and what must be believed, in words.
 
+    Parameters
+    ----------
+    treatment, outcome : str
+    covariates : sequence of str
+        Columns at hand; without a graph taken as common causes of treatment and outcome, without any the treatment as
+        assigned at random.
+    graph : optional
+        As for :func:`adjustment_set`.
+    estimand : {"ate", "att", "atc"}
 
-def describe(found: Any, treatment: str, outcome: str, estimand: str) -> IdentificationResult:
-    """Write a DoWhy estimand in words.
-
-    DoWhy's own text lists the variables in the order of a set, which differs from one run to the next.
+    Examples
+    --------
+    >>> print(identify("emailed", "spend", covariates=["loyalty"], estimand="att").expression)
+    mean over the treated of E[spend | emailed=1, X] − E[spend | emailed=0, X] with X = (loyalty)
     """
-    adjust = tuple(sorted(found.get_backdoor_variables() or ()))
+    if graph is None:
+        graph = nx.DiGraph([(treatment, outcome), *((c, node) for c in covariates for node in (treatment, outcome))])
+    adjust = adjustment_set(graph, treatment, outcome, covariates)
     population = {"ate": "all units", "att": "the treated", "atc": "the controls"}[estimand]
     interference = "no interference: one unit's treatment does not change another's outcome"
     if not adjust:
@@ -143,52 +214,3 @@ _OVERLAP = {
     "att": "every treated unit could have been left untreated",
     "atc": "every control unit could have been treated",
 }
-
-
-def matching_estimate(
-    frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], estimand: str
-) -> PropensityMatching:
-    """Run :class:`PropensityMatching` by DoWhy; the fitted estimator holds match, scores and design."""
-    model, found = causal_model(frame, treatment, outcome, covariates)
-    name = f"backdoor.{PropensityMatching.__module__}.{PropensityMatching.__qualname__}"
-    with _quiet():
-        fitted: PropensityMatching = model.estimate_effect(
-            found, method_name=name, target_units=estimand, method_params={"init_params": {}, "fit_params": {}}
-        ).estimator
-    return fitted
-
-
-def doubly_robust_ate(
-    frame: pd.DataFrame, treatment: str, outcome: str, covariates: Sequence[str], seed: int
-) -> tuple[float, float]:
-    """The average effect and its standard error by EconML's cross-fitted doubly robust learner (AIPW).
-
-    ``LinearDRLearner`` without effect modifiers is the mean of the doubly robust scores with a robust error.
-
-    Raises
-    ------
-    OverlapError
-        When an arm has too few units to be split into folds.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        optional_import("econml", extra="ate")
-        from econml.dr import LinearDRLearner
-    from causalrec.observational.nuisances import OutcomeModel, PropensityModel
-
-    W, _ = design_matrix(frame[list(covariates)])
-    codes = frame[treatment].to_numpy(np.int64)
-    smallest = int(np.bincount(codes, minlength=2).min())
-    if smallest < 10 * _FOLDS:
-        raise OverlapError(
-            f"doubly_robust fits its models on {_FOLDS} folds and needs {10 * _FOLDS} units of each arm; the smaller "
-            f"arm has {smallest}. Use propensity_matching, or more data."
-        )
-    with _quiet(), one_thread(W.size < _SMALL):
-        learner = LinearDRLearner(
-            model_propensity=PropensityModel(seed), model_regression=OutcomeModel(seed),
-            min_propensity=MIN_PROPENSITY, cv=_FOLDS, random_state=seed,
-        )  # fmt: skip
-        learner.fit(frame[outcome].to_numpy(np.float64), codes, X=None, W=W)
-        found = learner.intercept__inference(T=1)
-        return float(found.point_estimate), float(found.stderr)

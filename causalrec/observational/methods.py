@@ -1,0 +1,254 @@
+"""The methods by name: one table for studies, functions on arrays, comparisons, the pipeline and the docs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from causalrec._validation import list_some, nearest
+from causalrec.exceptions import CausalRecError
+from causalrec.observational._study_data import StudyData
+from causalrec.observational.design import check_estimand, one_thread
+from causalrec.observational.doubly_robust import aipw, aipw_parametric
+from causalrec.observational.econml_adapter import causal_forest, dml
+from causalrec.observational.entropy import entropy_balancing
+from causalrec.observational.g_estimation import g_estimation
+from causalrec.observational.matching import match, matching_effect
+from causalrec.observational.regression import difference_in_means, lin_effect, ols_effect
+from causalrec.observational.standardisation import standardisation
+from causalrec.observational.subclasses import subclassification
+from causalrec.observational.weighting import weighting_effect, weights
+from causalrec.results import AdjustedEffect, PropensityResult, WeightsResult
+
+Options: TypeAlias = dict[str, Any]
+Run: TypeAlias = Callable[[StudyData, str, Options], AdjustedEffect]
+_AVERAGE = ("ate", "att", "atc")
+_SCORE = ("propensity_model", "n_folds", "calibration")
+_NUISANCE = ("outcome_model", "propensity_model", "joint_outcome", "n_folds", "calibration", "clip", "n_jobs")
+_FILLED = frozenset(
+    {"X", "y", "treatment", "estimand", "clusters", "groups", "sample_weight", "confidence_level", "random_state"}
+    | {"control", "propensity", "model", "match", "weights", "method"}
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimator by its name.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Takes the study's data, an estimand and options, and returns an :class:`AdjustedEffect`.
+    estimands : tuple of str
+    functions : tuple of callables
+        Whose parameters, but for those that a study fills, are the options.
+    more : tuple of str
+        Options beside these.
+    adjusts : bool
+        Whether it needs covariates.
+    weighted : bool
+        Whether it takes sample weights.
+    unasked : bool
+        Whether :meth:`ObservationalStudy.compare` runs it without being asked.
+    """
+
+    name: str
+    run: Run = field(repr=False)
+    functions: tuple[Callable[..., Any], ...]
+    estimands: tuple[str, ...] = _AVERAGE
+    more: tuple[str, ...] = ()
+    adjusts: bool = True
+    weighted: bool = True
+    unasked: bool = True
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What can be asked of the method, by name."""
+        names = [name for function in self.functions for name in inspect.signature(function).parameters]
+        return tuple(n for n in dict.fromkeys([*names, *self.more]) if n not in _FILLED)
+
+    def check(self, data: StudyData, estimand: str, options: Mapping[str, Any]) -> None:
+        """Raise :class:`CausalRecError` for what the method cannot do, before anything is fitted."""
+        if estimand not in self.estimands:
+            others = [m.name for m in METHODS.values() if estimand in m.estimands]
+            remedy = f"Use {list_some(others, 20)} for it, or" if others else "It is none that any method has;"
+            raise CausalRecError(
+                f"{self.name} estimates the {' or '.join(self.estimands)}, not the {estimand}. {remedy} "
+                f"estimand={self.estimands[0]!r}."
+            )
+        unknown = [name for name in options if name not in self.options]
+        if unknown:
+            raise CausalRecError(
+                f"{self.name} has no option {unknown[0]!r}; it has {list_some(sorted(self.options), 40) or 'none'}."
+                f"{nearest(unknown[0], self.options)}"
+            )
+        if self.adjusts and data.X is None:
+            raise CausalRecError(
+                f"{self.name} needs covariates to adjust for; for a randomised design use difference_in_means."
+            )
+        if data.sample_weight is not None and not self.weighted:
+            able = [m.name for m in METHODS.values() if m.weighted]
+            raise CausalRecError(f"{self.name} takes no sample weights; {list_some(able, 20)} do.")
+
+
+def run_method(data: StudyData, name: str, estimand: str | None, options: Mapping[str, Any]) -> AdjustedEffect:
+    """An effect by a method; without ``estimand`` the first that the method has.
+
+    Raises
+    ------
+    CausalRecError
+        For an unknown method or option, an estimand that the method does not have, and what it finds in the data.
+    """
+    method = find_method(name)
+    asked = method.estimands[0] if estimand is None else estimand
+    method.check(data, asked, options)
+    with one_thread(data.small):
+        found = method.run(data, asked, dict(options))
+    return replace(found, method=f"{found.method}; {data.summary}") if data.summary else found
+
+
+def find_method(name: str) -> Method:
+    """The entry of a name, or an error that names the nearest."""
+    if name not in METHODS:
+        raise CausalRecError(
+            f"method is {name!r}; expected one of {list_some(METHODS, 20)}.{nearest(str(name), METHODS)}"
+        )
+    return METHODS[name]
+
+
+def comparable(names: Sequence[str] | None, estimand: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """The methods to compare, and the estimand of each: as asked, or that of the overlap where a method has no other.
+
+    Raises
+    ------
+    CausalRecError
+        For an unknown estimand or method, or one that has neither.
+    """
+    check_estimand(estimand)
+    chosen = [m for m in METHODS.values() if m.unasked] if names is None else [find_method(n) for n in names]
+    found = {m.name: _compared(m, estimand, m.name in options) for m in chosen}
+    unable = [name for name, own in found.items() if own is None]
+    if names is not None and unable:
+        raise CausalRecError(f"{list_some(unable)} have no {estimand}; leave them out, or ask for another estimand.")
+    return {name: own for name, own in found.items() if own is not None}
+
+
+def _compared(method: Method, estimand: str, with_options: bool) -> str | None:
+    """The estimand of a method beside others; g-estimation has the ate only where options say what effects follow."""
+    by_overlap = method.estimands[0] == "ato"
+    if estimand in method.estimands and (not by_overlap or with_options):
+        return estimand
+    return "ato" if by_overlap else None
+
+
+# --- how each is run ------------------------------------------------------------------------------------------------
+
+
+def _call(function: Callable[..., Any], data: StudyData, options: Options, **given: Any) -> Any:
+    """Call a function with what the study has of its parameters, the options that are its own, and what is given."""
+    names = inspect.signature(function).parameters
+    filled = {
+        "X": data.X, "y": data.y, "treatment": data.treatment, "clusters": data.clusters,
+        "sample_weight": data.sample_weight, "confidence_level": data.confidence_level,
+        "random_state": data.random_state, **options, **given,
+    }  # fmt: skip
+    return function(**{name: value for name, value in filled.items() if name in names})
+
+
+def _score(data: StudyData, options: Options) -> PropensityResult:
+    settings = {name: options[name] for name in _SCORE[1:] if name in options}
+    return data.score(options.get("propensity_model"), **settings)
+
+
+def _plain(function: Callable[..., AdjustedEffect]) -> Run:
+    """One function of covariates, outcome and treatment."""
+    return lambda data, estimand, options: _call(function, data, options, estimand=estimand)
+
+
+def _scored(function: Callable[..., AdjustedEffect]) -> Run:
+    """One function that takes the study's score."""
+    return lambda data, estimand, options: _call(
+        function, data, options, estimand=estimand, propensity=_score(data, options)
+    )
+
+
+def _matching(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    """Match, then compare the matched; the score is fitted where the distance or a caliper is of it."""
+    options = {"pairing": "nearest", "bias_adjustment": False, **options}
+    of_score = options.get("distance", "propensity") in ("propensity", "logit")
+    score = _score(data, options) if of_score or options.get("caliper") is not None else None
+    found = _call(match, data, options, estimand=estimand, propensity=score, method=options["pairing"])
+    covariates = data.X if options["bias_adjustment"] else None
+    effect: AdjustedEffect = _call(matching_effect, data, options, match=found, X=covariates)
+    return effect
+
+
+def _full_matching(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    return _matching(data, estimand, {"pairing": "full", **options})
+
+
+def _ipw(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    options = {"form": "hajek", **options}
+    score = _score(data, options)
+    found = _call(weights, data, options, X=None, estimand=estimand, propensity=score, method=options["form"])
+    return _weighted(data, options, found)
+
+
+def _subclassification(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    score = None if options.get("strata") is not None else _score(data, options)
+    effect: AdjustedEffect = _call(subclassification, data, options, X=None, estimand=estimand, propensity=score)
+    return effect
+
+
+def _entropy(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    return _weighted(data, options, _call(entropy_balancing, data, options, estimand=estimand))
+
+
+def _weighted(data: StudyData, options: Options, found: WeightsResult) -> AdjustedEffect:
+    effect: AdjustedEffect = _call(weighting_effect, data, options, weights=found)
+    return effect
+
+
+def _aipw(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    settings = {name: value for name, value in options.items() if name in _NUISANCE}
+    if not isinstance(data.propensity_model, str) and data.propensity is None:
+        settings.setdefault("propensity_model", data.propensity_model)
+    found = options.get("nuisance")
+    if found is not None and settings:
+        raise CausalRecError(f"nuisance is given together with {list_some(settings)}, which only a fit can use.")
+    found = data.nuisance(**settings) if found is None else found
+    return aipw(
+        data.X, data.y, treatment=data.treatment, nuisance=found, estimand=estimand, clusters=data.clusters,
+        confidence_level=data.confidence_level,
+    )  # fmt: skip
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("difference_in_means", _plain(difference_in_means), (difference_in_means,), adjusts=False),
+        Method("ols", _plain(ols_effect), (ols_effect,), ("ato",)),
+        Method("lin", _plain(lin_effect), (lin_effect,)),
+        Method("standardisation", _plain(standardisation), (standardisation,)),
+        Method(
+            "matching",
+            _matching,
+            (match, matching_effect),
+            more=("pairing", "bias_adjustment", *_SCORE),
+            weighted=False,
+        ),
+        Method("full_matching", _full_matching, (match, matching_effect), more=_SCORE, weighted=False),
+        Method("subclassification", _subclassification, (subclassification,), more=_SCORE),
+        Method("ipw", _ipw, (weights, weighting_effect), more=("form", *_SCORE)),
+        Method("overlap_weights", _ipw, (weights, weighting_effect), ("ato", "atm"), more=("form", *_SCORE)),
+        Method("entropy_balancing", _entropy, (entropy_balancing, weighting_effect)),
+        Method("aipw", _aipw, (), more=(*_NUISANCE, "nuisance")),
+        Method("aipw_parametric", _scored(aipw_parametric), (aipw_parametric,), more=_SCORE),
+        Method("g_estimation", _scored(g_estimation), (g_estimation,), ("ato", *_AVERAGE), more=_SCORE),
+        Method("dml", _plain(dml), (dml,), ("ato",), unasked=False),
+        Method("causal_forest", _plain(causal_forest), (causal_forest,), unasked=False),
+    )
+}

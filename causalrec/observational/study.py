@@ -1,0 +1,358 @@
+"""One study of one treatment: every method on the same units, the same score and the same nuisances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrec._validation import check_columns, check_not_empty, list_some
+from causalrec.exceptions import CausalRecError, ColumnError
+from causalrec.nuisance import overlap
+from causalrec.observational._study_data import StudyData, make_study_data
+from causalrec.observational.balance import balance_table
+from causalrec.observational.methods import comparable, run_method
+from causalrec.observational.placebo import placebo_treatment
+from causalrec.results import (
+    AdjustedEffect,
+    BalanceResult,
+    EffectComparisonResult,
+    OverlapResult,
+    RefutationResult,
+)
+
+
+class ObservationalStudy:
+    """The effect of a treatment that was not assigned at random, by any method, with what supports it.
+
+    The propensity is fitted once for each specification, and so are cross-fitted nuisances; all methods share them.
+
+    Parameters
+    ----------
+    frame : pandas, Polars or Arrow frame
+        A row per unit; it is not changed.
+    treatment, outcome : str
+        Columns: 0/1 (or two labels with ``control``), and a number.
+    covariates : sequence of str
+        Columns measured before treatment: numbers, booleans, text or categories.
+    graph : str, path or networkx graph, optional
+        Instead of covariates: a causal graph as DOT or GML text, a file of either, or ``networkx.DiGraph``. DoWhy's
+        criterion says which columns to adjust for.
+    control : label, optional
+        The arm to compare with, where the treatment is not 0/1.
+    clusters, sample_weight : str, optional
+        Columns: users with several rows, and weights.
+    propensity : str, float or array of shape (n,), optional
+        P(treated given X) where the design tells it: a column, one number, or one for each row.
+    propensity_model : {"logistic", "probit", "boosted"} or scikit-learn classifier
+        Of the score that matching, weighting, subclassification and parametric AIPW use.
+    missing : {"error", "drop", "indicator", "impute"}
+        What to do about missing values: refuse, leave the rows out, give covariates an indicator or a level of their
+        own, or fill them by mean or most frequent level. Treatment and outcome are never filled. Results say how many.
+    confidence_level : float
+    random_state : int
+        For folds and fitted trees.
+
+    Attributes
+    ----------
+    covariates : tuple of str
+        What is adjusted for: as given, or by the graph.
+    n_obs : int
+        Units in use.
+    notes : tuple of str
+        What was done about missing values.
+
+    Raises
+    ------
+    ColumnError, TreatmentError, OutcomeError, OverlapError, EmptyTableError, CausalRecError
+        With what was found and the remedy.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> loyal = rng.normal(size=1000)
+    >>> emailed = (rng.random(1000) < 1 / (1 + np.exp(-loyal))).astype(int)
+    >>> frame = pd.DataFrame({"loyal": loyal, "emailed": emailed, "spend": loyal + emailed + rng.normal(size=1000)})
+    >>> study = ObservationalStudy(frame, treatment="emailed", outcome="spend", covariates=["loyal"])
+    >>> effect = study.estimate("matching", estimand="att")
+    >>> effect.ci_low < 1 < effect.ci_high
+    True
+    >>> study.balance(effect).balanced
+    True
+    """
+
+    def __init__(
+        self,
+        frame: Any,
+        *,
+        treatment: str,
+        outcome: str,
+        covariates: Sequence[str] = (),
+        graph: Any = None,
+        control: Any = None,
+        clusters: str | None = None,
+        sample_weight: str | None = None,
+        propensity: Any = None,
+        propensity_model: Any = "logistic",
+        missing: str = "error",
+        confidence_level: float = 0.95,
+        random_state: int = 0,
+    ) -> None:
+        columns = _columns_of(frame)
+        if isinstance(covariates, str):
+            raise ColumnError(f"covariates is the text {covariates!r}; expected a list of columns: [{covariates!r}].")
+        if graph is not None and len(covariates):
+            raise CausalRecError("pass covariates or a graph, not both: the graph says what to adjust for.")
+        self.treatment, self.outcome = treatment, outcome
+        roles = {"treatment": treatment, "outcome": outcome, "clusters": clusters, "sample_weight": sample_weight}
+        roles["propensity"] = propensity if isinstance(propensity, str) else None
+        _check_roles(columns, roles, covariates)
+        if graph is not None:
+            from causalrec.observational.dowhy_adapter import adjustment_set
+
+            covariates = adjustment_set(graph, treatment, outcome, columns)
+        self.covariates = tuple(covariates)
+        table = _pandas(frame, [*dict.fromkeys([c for c in roles.values() if c is not None] + list(covariates))])
+        self._data = make_study_data(
+            table[list(covariates)] if self.covariates else None,
+            table[outcome],
+            treatment=table[treatment],
+            control=control,
+            clusters=None if clusters is None else table[clusters],
+            sample_weight=None if sample_weight is None else table[sample_weight],
+            propensity=table[propensity] if isinstance(propensity, str) else propensity,
+            propensity_model=propensity_model,
+            missing=missing,
+            confidence_level=confidence_level,
+            random_state=random_state,
+            outcome=outcome,
+        )
+
+    @property
+    def n_obs(self) -> int:
+        """Units in use."""
+        return self._data.n_obs
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done about missing values."""
+        return self._data.notes
+
+    def __repr__(self) -> str:
+        adjust = ", ".join(self.covariates) or "nothing"
+        return f"ObservationalStudy({self.treatment} → {self.outcome}, {self.n_obs:,} units, adjusting for {adjust})"
+
+    def estimate(self, method: str = "aipw", *, estimand: str | None = None, **options: Any) -> AdjustedEffect:
+        """The effect by one method of :data:`METHODS`.
+
+        Parameters
+        ----------
+        method : str
+        estimand : {"ate", "att", "atc", "ato"}, optional
+            Over all units, the treated, the controls, or the overlap; by default the ate, and the ato of methods that
+            have no other (``"ols"``, ``"overlap_weights"``, ``"g_estimation"``). The result names it.
+        **options
+            Of the method, as its function has them: ``caliper=0.2, ratio=1, replace=False`` for ``"matching"``.
+
+        Raises
+        ------
+        CausalRecError
+            For an unknown method or option, an estimand that the method does not have, and whatever the method finds
+            wrong with the data, by name.
+        """
+        return run_method(self._data, method, estimand, options)
+
+    def balance(self, effect: AdjustedEffect | None = None, **options: Any) -> BalanceResult:
+        """How alike the arms are, before and after the weights of an estimate; without one as they are.
+
+        ``options`` are those of :func:`balance_table`: ``threshold``, ``denominator``.
+
+        Raises
+        ------
+        CausalRecError
+            For an estimate that is no weighted mean of outcomes, such as a regression, or of other units.
+        """
+        return _balance(self._data, effect, options)
+
+    def overlap(self, *, model: Any = None) -> OverlapResult:
+        """How far the propensities of the arms lie over each other; ``model`` as ``propensity_model``."""
+        score = self._data.score(model)
+        return overlap(score.score, self._data.treatment, method=score.method)
+
+    def compare(
+        self,
+        methods: Sequence[str] | None = None,
+        *,
+        estimand: str = "ate",
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> EffectComparisonResult:
+        """The effect by every method that has the estimand, side by side.
+
+        Parameters
+        ----------
+        methods : sequence of str, optional
+            By default all but EconML's, whose import alone takes seconds.
+        estimand : {"ate", "att", "atc"}
+            Overlap weights, whose effect is that of the overlap, are shown under their own name.
+        options : mapping of methods to their options, optional
+
+        Returns
+        -------
+        EffectComparisonResult
+            With the largest standardised difference that each leaves; a method that fails is listed with its reason.
+
+        Raises
+        ------
+        CausalRecError
+            For unknown methods or estimands, options of a method that is not compared, or when every method fails.
+        """
+        given = dict(options or {})
+        chosen = comparable(methods, estimand, given)
+        unused = [name for name in given if name not in chosen]
+        if unused:
+            raise CausalRecError(f"options name {list_some(unused)}, not compared here: {list_some(chosen, 20)}.")
+        found: dict[str, AdjustedEffect] = {}
+        failures = []
+        for name, own in chosen.items():
+            try:
+                found[name] = run_method(self._data, name, own, dict(given.get(name, {})))
+            except CausalRecError as error:
+                failures.append(f"{name}: {error}")
+        if not found:
+            raise CausalRecError("no method gave an estimate. " + " ".join(failures))
+        return EffectComparisonResult(
+            treatment=self.treatment, outcome=self.outcome, estimand=estimand, n_obs=self.n_obs, names=tuple(found),
+            effects=tuple(found.values()), max_abs_smd=np.array([self._worst(e) for e in found.values()]),
+            failures=tuple(failures),
+        )  # fmt: skip
+
+    def _worst(self, effect: AdjustedEffect) -> float:
+        """The largest standardised difference that an estimate leaves; NaN where it has no weights."""
+        if effect.weights is None or self._data.X is None:
+            return float("nan")
+        return float(_balance(self._data, effect, {}).max_abs_smd_after)
+
+    def placebo(
+        self,
+        method: str = "matching",
+        *,
+        estimand: str = "ate",
+        n_simulations: int = 100,
+        progress: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> RefutationResult:
+        """Permute the treatment and estimate everything anew, score included: see :func:`placebo_treatment`."""
+        data = self._data
+        estimate = run_method(data, method, estimand, options).estimate
+        return placebo_treatment(
+            lambda permuted: run_method(data.with_treatment(permuted), method, estimand, options).estimate,
+            data.treatment, estimate, n_simulations=n_simulations, random_state=data.random_state,
+            confidence_level=data.confidence_level, progress=progress,
+            method=f"permuted treatment, everything estimated anew by {method}",
+        )  # fmt: skip
+
+
+def estimate_ate(
+    X: Any,
+    y: Any,
+    *,
+    treatment: Any,
+    method: str = "aipw",
+    estimand: str = "ate",
+    control: Any = None,
+    clusters: Any = None,
+    sample_weight: Any = None,
+    propensity: Any = None,
+    propensity_model: Any = "logistic",
+    missing: str = "error",
+    confidence_level: float = 0.95,
+    random_state: int = 0,
+    **options: Any,
+) -> AdjustedEffect:
+    """An average effect from arrays or frames by one method, adjusted for ``X``; nothing is changed.
+
+    Parameters
+    ----------
+    X : frame or array of shape (n, p), or None
+        Covariates measured before treatment; None only for ``"difference_in_means"``.
+    y : array of shape (n,)
+    treatment : array of shape (n,)
+        0/1, or two labels with ``control``.
+    method, estimand, **options
+        As for :meth:`ObservationalStudy.estimate`.
+    control, clusters, sample_weight, propensity, propensity_model, missing, confidence_level, random_state
+        As for :class:`ObservationalStudy`, with arrays of shape (n,) instead of columns.
+
+    Raises
+    ------
+    ColumnError, TreatmentError, OutcomeError, OverlapError, EmptyTableError, CausalRecError
+        With what was found and the remedy.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(1000, 2))
+    >>> treatment = (rng.random(1000) < 1 / (1 + np.exp(-X[:, 0]))).astype(int)
+    >>> y = X[:, 0] + 2 * treatment + rng.normal(size=1000)
+    >>> effect = estimate_ate(X, y, treatment=treatment, method="ipw")
+    >>> effect.ci_low < 2 < effect.ci_high
+    True
+    """
+    data = make_study_data(
+        X, y, treatment=treatment, control=control, clusters=clusters, sample_weight=sample_weight,
+        propensity=propensity, propensity_model=propensity_model, missing=missing, confidence_level=confidence_level,
+        random_state=random_state,
+    )  # fmt: skip
+    return run_method(data, method, estimand, options)
+
+
+def _balance(data: StudyData, effect: AdjustedEffect | None, options: dict[str, Any]) -> BalanceResult:
+    if data.X is None:
+        raise ColumnError("there are no covariates whose balance could be shown; name them in the study.")
+    if effect is None:
+        return balance_table(
+            data.X, treatment=data.treatment, sample_weight=data.sample_weight, method="no adjustment", **options
+        )
+    if effect.weights is None:
+        raise CausalRecError(
+            f"this estimate is no weighted mean of outcomes and leaves no balance to show ({effect.method}). Take one "
+            "by matching, weighting or subclassification, or balance() for the arms as they are."
+        )
+    if len(effect.weights) != data.n_obs:
+        raise CausalRecError(
+            f"the estimate weights {len(effect.weights):,} units, the study has {data.n_obs:,}; pass an estimate of "
+            "this study."
+        )
+    estimand = effect.estimand if effect.estimand in ("ate", "att", "atc") else "ate"
+    return balance_table(
+        data.X, treatment=data.treatment, weights=effect.weights, estimand=estimand, method=effect.method,
+        sample_weight=data.sample_weight, **options,
+    )  # fmt: skip
+
+
+def _columns_of(frame: Any) -> list[Any]:
+    columns = getattr(frame, "column_names", None) or getattr(frame, "columns", None)
+    if columns is None or not (isinstance(frame, pd.DataFrame) or hasattr(frame, "to_pandas")):
+        raise ColumnError(
+            f"frame is of type {type(frame).__name__}; expected a pandas, Polars or Arrow frame. For arrays there is "
+            "estimate_ate, for Spark causalrec.observational.spark."
+        )
+    check_columns(columns, [], where="frame")
+    return list(columns)
+
+
+def _pandas(frame: Any, columns: list[str]) -> pd.DataFrame:
+    found = frame[columns] if isinstance(frame, pd.DataFrame) else frame.select(columns).to_pandas()
+    check_not_empty(len(found), where="frame")
+    return found
+
+
+def _check_roles(columns: Sequence[str], roles: dict[str, str | None], covariates: Sequence[str]) -> None:
+    named = [c for c in roles.values() if c is not None] + list(covariates)
+    apart = [roles["treatment"], roles["outcome"], *covariates]  # clusters may be a covariate too: a shop, say
+    doubled = sorted({str(c) for c in apart if apart.count(c) > 1})
+    if doubled:
+        raise ColumnError(f"columns {list_some(doubled)} are named twice among treatment, outcome and covariates.")
+    check_columns(columns, named, where="frame")
