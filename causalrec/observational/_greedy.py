@@ -15,11 +15,11 @@ from causalrec.observational._sets import MatchedSets
 
 ORDERS = ("descending", "ascending", "closest", "random", "data")
 Progress = Callable[[int, int], None]
-_REPORT_EVERY = 1 << 16
+REPORT_EVERY = 1 << 16
 _INFINITE = float("inf")
 
 
-class _Shelf(NamedTuple):
+class Shelf(NamedTuple):
     """The pool by score: groups of equal score in ascending order, within strata, with walls around each stratum.
 
     A wall has an infinite value, so that nothing reaches across it, and room without end, so that no excess of demand
@@ -54,9 +54,9 @@ def greedy_match(
     Turns: by descending or ascending score, in random order, in the order of the rows (``"data"``), or the closest
     pair of all first, again and again (Rassen et al. 2012, Pharmacoepidemiology and Drug Safety 21, supplement 2).
     Units of equal score are exchangeable: how many of each group of equal scores are matched with which group does not
-    depend on the order of the rows, except with ``order="data"``. See :func:`set_weights`.
+    depend on the order of the rows, except with ``order="data"``. See :func:`tie_classes`.
 
-    O(n log n): where demand never exceeds supply all are matched at once (see :func:`_settled`), for the others
+    O(n log n): where demand never exceeds supply all are matched at once (see :func:`settled_groups`), for the others
     union-find jumps over what is taken.
 
     Parameters
@@ -91,17 +91,17 @@ def greedy_match(
     """
     check_order(order)
     own, other = np.flatnonzero(treatment == arm), np.flatnonzero(treatment != arm)
-    key, width = (score, None) if strata is None else _stratum_keys(score, strata)
-    turn = own[_turns(key[own], order, rng)]
-    shelf = _make_shelf(key, width, score, other)
+    key, width = (score, None) if strata is None else stratum_keys(score, strata)
+    turn = own[turns(key[own], order, rng)]
+    shelf = make_shelf(key, width, score, other)
     closest = order == "closest"
-    report = _reporter(progress, ratio * len(turn))
+    report = reporter(progress, ratio * len(turn))
     rounds: list[tuple[IntArray, IntArray, FloatArray]] = []
     for _ in range(ratio):
         group = _one_round(score[turn], key[turn], shelf, caliper, closest=closest, report=report)
         found = group >= 0
         turn, group = turn[found], group[found]
-        rounds.append((turn, _take(shelf, group), np.abs(score[turn] - shelf.value[group])))
+        rounds.append((turn, take_rows(shelf, group), np.abs(score[turn] - shelf.value[group])))
         used = np.bincount(group, minlength=len(shelf.room))
         shelf = shelf._replace(room=shelf.room - used, first=shelf.first + used)
     return join_rounds(rounds)
@@ -113,45 +113,38 @@ def check_order(order: str) -> None:
         raise CausalRecError(f"order is {order!r}; expected one of {list_some(ORDERS)}.{nearest(str(order), ORDERS)}")
 
 
-def tie_classes(score: FloatArray, treatment: IntArray, strata: IntArray | None = None) -> IntArray | None:
-    """Classes of units of one arm and stratum with the same score, shape (n,); None where no two are alike.
+def tie_classes(place: list[FloatArray], treatment: IntArray, strata: IntArray | None = None) -> IntArray | None:
+    """Classes of units of one arm and stratum in the same place, shape (n,); None where no two are alike.
+
+    Parameters
+    ----------
+    place : list of arrays of shape (n,)
+        A score, or several covariates.
 
     Examples
     --------
-    >>> tie_classes(np.array([0.2, 0.1, 0.2, 0.2]), np.array([0, 1, 1, 0])).tolist()
+    >>> tie_classes([np.array([0.2, 0.1, 0.2, 0.2])], np.array([0, 1, 1, 0])).tolist()
     [0, 1, 2, 0]
     """
-    keys = [score, treatment] if strata is None else [score, strata, treatment]
+    keys = [*place, treatment] if strata is None else [*place, strata, treatment]
     order = np.lexsort(keys)
-    new = np.ones(len(score), dtype=bool)
+    new = np.ones(len(treatment), dtype=bool)
     new[1:] = np.logical_or.reduce([key[order[1:]] != key[order[:-1]] for key in keys])
     if new.all():
         return None
-    code = np.empty(len(score), dtype=np.int64)
+    code = np.empty(len(treatment), dtype=np.int64)
     code[order] = np.cumsum(new) - 1
     return code
 
 
-def set_weights(sets: MatchedSets, n: int, tie: IntArray | None = None) -> FloatArray:
-    """Weight of each unit within its arm, shape (n,): 1 for each matched, and its share in the set of another.
-
-    With ``tie``, classes of exchangeable units, each has the mean weight of its class: the expectation over which of
-    them is taken, and so one that the order of the rows cannot change.
+def class_means(values: FloatArray, tie: IntArray) -> FloatArray:
+    """Each value replaced by the mean of its class: of weights, the expectation over which of its units is taken.
 
     Examples
     --------
-    >>> sets = MatchedSets(*(np.array(v) for v in ([3], [0], [1], [0], [0.0])))
-    >>> set_weights(sets, 4).tolist(), set_weights(sets, 4, np.array([0, 0, 1, 2])).tolist()
-    ([1.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.0, 1.0])
+    >>> class_means(np.array([1.0, 0.0, 1.0]), np.array([0, 0, 1])).tolist()
+    [0.5, 0.5, 1.0]
     """
-    sizes = sets.stop - sets.start
-    weight = np.bincount(sets.pool, weights=np.repeat(1 / sizes, sizes), minlength=n)
-    weight[sets.unit] = 1.0
-    return weight if tie is None else class_means(weight, tie)
-
-
-def class_means(values: FloatArray, tie: IntArray) -> FloatArray:
-    """Each value replaced by the mean of its class."""
     return np.asarray((np.bincount(tie, weights=values) / np.bincount(tie))[tie])
 
 
@@ -166,7 +159,7 @@ def join_rounds(rounds: list[tuple[IntArray, IntArray, FloatArray]]) -> MatchedS
     return MatchedSets(unit[start], start, stop, match, farthest)
 
 
-def _stratum_keys(score: FloatArray, strata: IntArray) -> tuple[IntArray, int]:
+def stratum_keys(score: FloatArray, strata: IntArray) -> tuple[IntArray, int]:
     """Whole numbers in the order of (stratum, score), and how many there are for each stratum: two more than scores.
 
     These two, the first and the last, are for walls.
@@ -176,7 +169,7 @@ def _stratum_keys(score: FloatArray, strata: IntArray) -> tuple[IntArray, int]:
     return np.unique(strata, return_inverse=True)[1] * width + rank + 1, width
 
 
-def _turns(key: AnyArray, order: str, rng: np.random.Generator | None) -> IntArray:
+def turns(key: AnyArray, order: str, rng: np.random.Generator | None) -> IntArray:
     """Places of the units in the order in which they take their turns; ``"closest"`` breaks its ties by it."""
     if order == "data":
         return np.arange(len(key))
@@ -189,7 +182,7 @@ def _turns(key: AnyArray, order: str, rng: np.random.Generator | None) -> IntArr
     return np.argsort(-key, kind="stable")
 
 
-def _make_shelf(key: AnyArray, width: int | None, score: FloatArray, other: IntArray) -> _Shelf:
+def make_shelf(key: AnyArray, width: int | None, score: FloatArray, other: IntArray) -> Shelf:
     rows = other[np.argsort(key[other], kind="stable")]
     sorted_key = key[rows]
     first = np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]])
@@ -203,22 +196,22 @@ def _make_shelf(key: AnyArray, width: int | None, score: FloatArray, other: IntA
         # One more at the end, for units of later strata; those of earlier ones find the last wall at place -1.
         at = np.r_[np.c_[begin, np.append(begin[1:], len(first))].ravel(), len(first)]
         wall_key = np.r_[(stratum[begin, None] * width + [0, width - 1]).ravel(), np.iinfo(np.int64).max]
-    return _Shelf(
+    return Shelf(
         np.insert(group_key, at, wall_key), np.insert(value, at, np.inf), np.insert(room, at, len(key)),
         np.insert(first, at, 0), rows,
     )  # fmt: skip
 
 
 def _one_round(
-    score: FloatArray, key: AnyArray, shelf: _Shelf, caliper: float, *, closest: bool, report: Callable[[int], None]
+    score: FloatArray, key: AnyArray, shelf: Shelf, caliper: float, *, closest: bool, report: Callable[[int], None]
 ) -> IntArray:
     """The group that each unit takes one of, in the order of their turns; -1 without one."""
     some = np.flatnonzero(shelf.room > 0)
     value, room = shelf.value[some], shelf.room[some]
     place = np.searchsorted(shelf.key[some], key)
-    group, distance = _nearest_group(score, place, value)
+    group, distance = nearest_group(score, place, value)
     group[~((distance <= caliper) & (distance < np.inf))] = -1  # what is nearest now stays the nearest of all
-    settled = _settled(group, room)
+    settled = settled_groups(group, room)
     open_units = np.flatnonzero((group >= 0) & ~settled[group])
     # Walls, which are settled as well, stay in: they keep the strata apart.
     left_over = np.flatnonzero(~settled | np.isinf(value))
@@ -232,14 +225,14 @@ def _one_round(
     return np.where(group >= 0, some[group], -1)
 
 
-def _nearest_group(score: FloatArray, place: IntArray, value: FloatArray) -> tuple[IntArray, FloatArray]:
+def nearest_group(score: FloatArray, place: IntArray, value: FloatArray) -> tuple[IntArray, FloatArray]:
     """The nearest group at or right of ``place`` or left of it, the left one if equally near, and its distance."""
     to_left, to_right = np.abs(score - value[place - 1]), np.abs(score - value[place])
     go_left = (to_left <= to_right) & (to_left < np.inf)
     return np.where(go_left, place - 1, place), np.minimum(to_left, to_right)
 
 
-def _settled(group: IntArray, room: IntArray) -> BoolArray:
+def settled_groups(group: IntArray, room: IntArray) -> BoolArray:
     """Groups that keep exactly those units that find them nearest, whatever the order of the turns.
 
     A unit that finds its group full moves on to the next free group, so it comes to group x from the left only if all
@@ -290,9 +283,9 @@ def _walk(
                 right[g], left[g] = g + 1, g - 1
         else:
             taken.append(-1)
-        if not (i + 1) % _REPORT_EVERY:
-            report(_REPORT_EVERY)
-    report(len(taken) % _REPORT_EVERY)
+        if not (i + 1) % REPORT_EVERY:
+            report(REPORT_EVERY)
+    report(len(taken) % REPORT_EVERY)
     return np.array(taken, dtype=np.int64)
 
 
@@ -308,7 +301,7 @@ def _walk_closest(
     left, right = list(range(len(value))), list(range(len(value)))
     values, rooms, scores, places = value.tolist(), room.tolist(), score.tolist(), place.tolist()
     taken = [-1] * len(scores)
-    group, distance = _nearest_group(score, place, value)
+    group, distance = nearest_group(score, place, value)
     heap = list(zip(distance.tolist(), range(len(scores)), group.tolist(), strict=True))
     heapq.heapify(heap)
     done = 0
@@ -321,8 +314,8 @@ def _walk_closest(
             if not rooms[g]:
                 right[g], left[g] = g + 1, g - 1
             done += 1
-            if not done % _REPORT_EVERY:
-                report(_REPORT_EVERY)
+            if not done % REPORT_EVERY:
+                report(REPORT_EVERY)
             continue
         s, r = scores[i], places[i]
         g = r - 1
@@ -336,11 +329,11 @@ def _walk_closest(
             heapq.heapreplace(heap, (to, i, g))
         else:
             heapq.heappop(heap)
-    report(len(scores) - done // _REPORT_EVERY * _REPORT_EVERY)
+    report(len(scores) - done // REPORT_EVERY * REPORT_EVERY)
     return np.array(taken, dtype=np.int64)
 
 
-def _take(shelf: _Shelf, group: IntArray) -> IntArray:
+def take_rows(shelf: Shelf, group: IntArray) -> IntArray:
     """A row for each that takes one of ``group``: the first to take gets the first row that is left."""
     order = np.argsort(group, kind="stable")
     sorted_group = group[order]
@@ -351,7 +344,7 @@ def _take(shelf: _Shelf, group: IntArray) -> IntArray:
     return shelf.rows[shelf.first[group] + rank]
 
 
-def _reporter(progress: Progress | None, total: int) -> Callable[[int], None]:
+def reporter(progress: Progress | None, total: int) -> Callable[[int], None]:
     done = 0
 
     def report(more: int) -> None:
