@@ -204,9 +204,10 @@ def weighting_effect(
     On NHEFS with the model of Hernán and Robins ("Causal Inference: What If", program 12.2) the effect is 3.4405 with
     error 0.4871, against the printed 0.5255 with ``weights_known=True``.
 
-    The interval holds the effect in 95 of 100 samples where the model of the score is right and no weight rules: with
-    ``ess_treated`` or ``ess_control`` below 30, say, or ``largest_share`` above a tenth, it is too narrow, as that of
-    any weighted mean of few values is. Overlap weights, or trimming, are the remedy.
+    The interval holds the effect in 95 of 100 samples where the model of the score is right and no few units carry
+    the estimate. With very unequal weights it is too narrow, whatever the number of units: in a simulation with
+    ``ess_treated`` 380 of 2,000 and ``largest_share`` 0.02 it held the effect in 88 of 100. Overlap weights, or
+    trimming, are the remedy.
 
     Examples
     --------

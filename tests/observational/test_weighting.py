@@ -328,7 +328,7 @@ def covered(estimand: str, n_runs: int, n: int, *, clusters: bool = False, weigh
         # Rows of a selected sample, whose weights bring it back to the population.
         sw = None
         if weighted:
-            p = special.expit(X[rows, 0])
+            p = 0.3 + 0.6 * special.expit(X[rows, 0])
             chosen = rng.random(len(rows)) < p
             rows, noise, sw = rows[chosen], noise[chosen], 1 / p[chosen]
         design = weights(X[rows], treatment=t[rows], estimand=estimand, sample_weight=sw, **options)
