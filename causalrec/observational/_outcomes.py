@@ -149,15 +149,14 @@ class OutcomeFit:
 def fit_outcome(Z: FloatArray, y: FloatArray, weight: FloatArray, family: str = "linear", *, who: str) -> OutcomeFit:
     """Fit the regression on the units of weight above zero; ``who`` names them in messages.
 
-    The columns of ``Z`` must be independent among these units.
+    The columns of ``Z`` must be independent among these units, and the outcomes as :func:`check_outcomes` wants them.
 
     Raises
     ------
     OutcomeError
-        For outcomes that the model does not allow, or a likelihood without a maximum.
+        For a likelihood without a maximum.
     """
     used = weight > 0
-    check_outcomes(y[used], family)
     A, target, w = Z[used], y[used], weight[used]
     if family == "linear":
         root = triangle(A * np.sqrt(w)[:, None])

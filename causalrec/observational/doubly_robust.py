@@ -12,7 +12,7 @@ from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import Nuisances, fit_nuisances
 from causalrec.observational._errors import adjusted_effect
 from causalrec.observational._inputs import Sample, read_sample
-from causalrec.observational._outcomes import check_outcome_model, make_design
+from causalrec.observational._outcomes import check_outcome_model, check_outcomes, make_design
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.observational.propensity import as_propensity, fit_propensity
 from causalrec.observational.standardisation import arm_models, mean_contrast
@@ -100,6 +100,7 @@ def aipw_parametric(
     )  # fmt: skip
     check_estimand(estimand)
     family = check_outcome_model(outcome_model)
+    check_outcomes(sample.y, family)
     _check_form(form, estimand)
     if propensity is None:
         propensity = fit_propensity(

@@ -339,7 +339,9 @@ def _error_kind(error: Any, sample: Sample) -> ErrorKind:
     if error is None:
         return "HC2" if sample.clusters is None else "CR1"
     if error not in _ERRORS:
-        raise CausalRecError(f"error is {error!r}; expected one of {list_some(_ERRORS)}.{nearest(str(error), _ERRORS)}")
+        raise CausalRecError(
+            f"error is {error!r}; expected one of {list_some(_ERRORS)}.{nearest(str(error).upper(), _ERRORS)}"
+        )
     if (error == "CR1") != (sample.clusters is not None):
         found = "without clusters" if sample.clusters is None else "with clusters"
         raise CausalRecError(

@@ -14,6 +14,7 @@ from causalrec.observational._outcomes import (
     Design,
     OutcomeFit,
     check_outcome_model,
+    check_outcomes,
     fit_outcome,
     independent,
     make_design,
@@ -94,6 +95,7 @@ def standardisation(
     )  # fmt: skip
     check_estimand(estimand)
     family = check_outcome_model(outcome_model)
+    check_outcomes(sample.y, family)
     design = make_design(matrix, names)
     if isinstance(interactions, str) and interactions == "all":
         arms, how = arm_models(sample, design, family, estimand), f"{family} regression in each arm"
