@@ -24,7 +24,6 @@ from causalrec.nuisance.propensity import (
     calibrate_across,
     check_calibration,
     check_clip,
-    clip_propensity,
     fit_propensity_models,
 )
 from causalrec.observational.design import as_design, check_arms, design_matrix, in_parts, regressors
@@ -197,9 +196,7 @@ def fit_likelihood(
     chosen = _LINKS[link]
     beta, information = maximise_likelihood(Z, treatment, link=link, sample_weight=sample_weight)
     eta = _row_by_row(Z, beta)
-    score = chosen.mean(eta)
-    if ((score <= 0) | (score >= 1)).any():
-        raise OverlapError(_SEPARATED)
+    score = _inside(chosen.mean(eta))
     return PropensityResult(
         n_obs=len(Z), method=f"{link} regression, unpenalised", known=False, cross_fitted=False, share_clipped=0.0,
         score=score, design=Z, slope=chosen.slope(eta, score), information=information, sample_weight=sample_weight,
@@ -277,6 +274,11 @@ def _derivatives(
     return np.sum(gradients, axis=0), np.sum(informations, axis=0), sum(losses), max(changes)
 
 
+def _inside(score: FloatArray) -> FloatArray:
+    """Scores that are next to 0 or 1 as the nearest numbers that are not: the fit converged, so that none is either."""
+    return np.asarray(np.clip(score, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).epsneg))
+
+
 def _row_by_row(Z: FloatArray, beta: FloatArray) -> FloatArray:
     """``Z @ beta``, column after column: a matrix product may round equal rows differently, and untie them."""
     eta = np.zeros(len(Z))
@@ -300,7 +302,7 @@ def _regression(
         held = fold == j
         inside = None if weight is None else weight[~held]
         beta, _ = maximise_likelihood(Z[~held], codes[~held], link=link, sample_weight=inside)
-        score[held] = _LINKS[link].mean(_row_by_row(Z[held], beta))
+        score[held] = _inside(_LINKS[link].mean(_row_by_row(Z[held], beta)))
     return _scored(score, f"{link} regression, unpenalised", fold, weight)
 
 
@@ -328,7 +330,12 @@ def _scored(score: FloatArray, model: str, fold: IntArray | None, weight: FloatA
 def _clipped(found: PropensityResult, clip: float | None) -> PropensityResult:
     """Scores within bounds. A clipped score no longer follows the coefficients, so its slope is zero there."""
     if clip is None:
-        clip_propensity(_both(found.score), None)  # raises for scores of 0 and 1
+        certain = int(((found.score <= 0) | (found.score >= 1)).sum())
+        if certain:
+            raise OverlapError(
+                f"the propensity is exactly 0 or 1 for {certain} of {found.n_obs} units: these have no comparison. "
+                "Drop them, pass clip=0.01 to bound their weight, or use calibration='sigmoid'."
+            )
         return found
     score = np.clip(found.score, clip, 1 - clip)
     moved = score != found.score

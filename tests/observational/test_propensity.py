@@ -235,6 +235,25 @@ def test_clipping_is_said_and_stops_the_influence_of_what_was_clipped() -> None:
     assert "clipped to [0.2, 0.8]" in found.method
 
 
+def test_scores_next_to_0_and_1_are_no_error() -> None:
+    """Controls of 60 standard deviations beside the others: 1 - 1e-17 is 1 to a computer, the weights are plain."""
+    X, _, t, _ = confounded(14, 400)
+    far = np.vstack([X, [[-60.0, 0.0], [60.0, 0.0]]])
+    score = fit_propensity(far, treatment=np.r_[t, 0, 1]).score
+    assert 0 < score[-2] < 1e-12
+    assert 1 - 1e-12 < score[-1] < 1
+
+
+def test_a_classifier_that_is_certain_is_an_error_unless_clipped() -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    X, _, t, _ = confounded(15, 200)
+    with pytest.raises(OverlapError, match=r"exactly 0 or 1 for \d+ of 200 units.*clip=0.01"):
+        fit_propensity(X, treatment=t, model=DecisionTreeClassifier(random_state=0))
+    clipped = fit_propensity(X, treatment=t, model=DecisionTreeClassifier(random_state=0), clip=0.05).score
+    assert (clipped.min(), clipped.max()) == (0.05, 0.95)
+
+
 def test_labels_and_control() -> None:
     X, _, t, _ = confounded(13, 300)
     labels = np.where(t == 1, "mail", "none")
