@@ -16,6 +16,7 @@ from causalrec.exceptions import CausalRecError
 from causalrec.results import (
     AAResult,
     ABResult,
+    AdjustedEffect,
     AllocationResult,
     BalanceResult,
     BayesStoppingResult,
@@ -30,6 +31,7 @@ from causalrec.results import (
     CoxResult,
     CurveResult,
     DistributionResult,
+    EffectComparisonResult,
     EffectResult,
     ExperimentResult,
     FunnelResult,
@@ -44,6 +46,7 @@ from causalrec.results import (
     InstrumentEffect,
     LearnerComparisonResult,
     LogrankResult,
+    MatchResult,
     MetricBootstrapResult,
     MonitorResult,
     MultiplicityResult,
@@ -61,6 +64,7 @@ from causalrec.results import (
     PriorResult,
     ProfitCurveResult,
     ProjectionResult,
+    PropensityResult,
     ProxyAcrossResult,
     ProxyResult,
     RankingResult,
@@ -87,6 +91,7 @@ from causalrec.results import (
     UpliftIntervalsResult,
     VerdictResult,
     WeightSpreadResult,
+    WeightsResult,
     dump_results,
     format_interval,
     format_level,
@@ -146,6 +151,9 @@ SEGMENTED = SegmentsResult(
     np.array(["persuadables"]), F[:1], F[:1], I[:1],
 )  # fmt: skip
 HAZARD = HazardRatioResult(*EFFECT, "A", "B", 1.35, 0.0, INF, 4, NAN, NAN)
+SQUARE = np.array([[0.1, NAN], [INF, -0.0]])
+SCORE = PropensityResult(4, "logistic <t>", False, False, 0.0, F, SQUARE, F, SQUARE, F)
+ADJUSTED = AdjustedEffect(*EFFECT, 4, 3, 1, 2.5, NAN, 0.1, F, F)
 NAMES = np.array(["A", "B=ü", "", "a <note>"])
 EXAMPLES = [
     EffectResult(*EFFECT),
@@ -365,6 +373,15 @@ EXAMPLES = [
         F,
     ),
     WeightSpreadResult(4, 2, 2, 0, 1, 1.5, NAN, 1.2, INF, 0.5, 0.1 + 0.2, "ipw <t>", F, F[:3], F[:3]),
+    SCORE,
+    PropensityResult(4, "known <t>", True, False, 0.0, F),
+    WeightsResult(4, 2, 2, 0, "att", "entropy <t>", 1.5, NAN, 0.5, F, 0.0, 0.1, INF, F, F, SQUARE, F, F, SQUARE),
+    WeightsResult(4, 2, 2, 0, "ate", "known <t>", 1.5, NAN, 0.5, F),
+    MatchResult(4, 2, 2, 2, 0, "att", "1:1 <t>", "logit", 1, True, INF, 2.0, 1.5, F, I, I, I + 1, I, F, F, I, SCORE, I),
+    MatchResult(4, 2, 2, 2, 0, "att", "1:1 <t>", "logit", 1, False, INF, 2.0, 1.5, F, I, I, I + 1, EMPTY_I, EMPTY_F),
+    ADJUSTED,
+    InstrumentEffect(*EFFECT, 4, 3, 0, NAN, NAN, 0.0, None, None, 2, 0.82, -INF, INF),
+    EffectComparisonResult("mail", "spend ü", "att", 7, ("aipw", "ü"), (ADJUSTED, ADJUSTED), F[:2], ("dml: <t>",)),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -79,7 +79,8 @@ def _typed(value: Any, hint: Any) -> Any:
         return value
     if typing.get_origin(hint) is tuple:
         return tuple(_decode(item) if isinstance(item, dict) else item for item in value)
-    return np.asarray(value, dtype={FloatArray: np.float64, IntArray: np.int64}.get(hint))
+    kinds = {FloatArray: np.float64, IntArray: np.int64}
+    return np.asarray(value, dtype=next((kinds[h] for h in (hint, *typing.get_args(hint)) if h in kinds), None))
 
 
 def _subclasses(cls: type[Result]) -> list[type[Result]]:
