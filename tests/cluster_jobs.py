@@ -153,7 +153,10 @@ def uplift() -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         X = pd.DataFrame({"a": rng.normal(size=4_000), "b": rng.choice(["x", "y", "z"], 4_000)})
         t = rng.integers(0, 2, 4_000)
-        return X, X["a"] + t * (X["a"] + (X["b"] == "x")) + rng.normal(size=4_000), t
+        return X, X["a"] + t * effect(X) + rng.normal(size=4_000), t
+
+    def effect(X: pd.DataFrame) -> Any:
+        return X["a"] + (X["b"] == "x")
 
     (X, y, t), (more, more_y, more_t) = rows(0), rows(1)
     in_memory, more = (Z.assign(b=Z["b"].astype("category")) for Z in (X, more))
@@ -173,6 +176,7 @@ def uplift() -> dict[str, Any]:
                 "corr": float(np.corrcoef(scored, mine)[0, 1]),
                 "distance": float(np.sqrt(np.mean((scored - mine) ** 2))),
                 "noise": float(np.sqrt(np.mean((other - mine) ** 2))),
+                "errors": [float(np.sqrt(np.mean((found - effect(X)) ** 2))) for found in (scored, mine)],
             }
     return found
 

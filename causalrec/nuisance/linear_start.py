@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Self
@@ -216,9 +217,14 @@ def choose_terms(Z: FloatArray, n_columns: int, y: FloatArray, weight: FloatArra
 
 def clearly_less(loss: FloatArray, than: FloatArray, weight: FloatArray) -> bool:
     """Whether one weighted mean loss is below another by more than chance: half its standard error over rows."""
-    gain = than - loss
-    mean = float(gain @ weight / weight.sum())
-    error = float(np.sqrt(((gain - mean) * weight) @ ((gain - mean) * weight)) / weight.sum())
+    gain = (than - loss) * weight
+    return clearly_positive(weight @ weight, weight @ gain, gain @ gain, weight.sum(), gain.sum())
+
+
+def clearly_positive(ww: float, wwg: float, wwgg: float, w: float, wg: float) -> bool:
+    """Whether a weighted mean of gains g is above half its standard error, from sums over rows."""
+    mean = wg / w
+    error = math.sqrt(max(wwgg - 2 * mean * wwg + mean**2 * ww, 0.0)) / w
     return mean > _CLEAR * error
 
 

@@ -183,6 +183,13 @@ def start_margin(given: tuple[Any, CovariateForm], table: pd.DataFrame) -> Float
     return np.asarray(slopes.predict(covariates(table, form))[:, None])
 
 
+def tree_margin(given: tuple[Any, CovariateForm], table: pd.DataFrame) -> FloatArray:
+    """What trees add to the margin that they start from, shape (m, 1)."""
+    booster, form = given
+    margin = booster.inplace_predict(covariates(table, form), predict_type="margin", validate_features=False)
+    return np.asarray(margin, dtype=np.float64)[:, None]
+
+
 def fit_whole(base: Any, form: CovariateForm, table: pd.DataFrame) -> Any:
     """A clone of ``base`` fitted in this task, on rows with a ``label`` and maybe a ``weight``."""
     y = table["label"].to_numpy(np.float64)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -20,9 +16,19 @@ from causalrec._validation import CovariateForm, optional_import
 from causalrec.exceptions import CausalRecError, EngineError
 from causalrec.nuisance.boosting import is_boosted
 from causalrec.nuisance.fitting import Constant
+from causalrec.nuisance.linear_start import clearly_positive
 from causalrec.nuisance.rounds import Curve, Task
+from causalrec.nuisance.spark_tasks import running
 from causalrec.nuisance.tables import arm_names
-from causalrec.uplift._spark_batches import BatchFunction, fit_start, fit_whole, in_one_task, start_margin, with_columns
+from causalrec.uplift._spark_batches import (
+    BatchFunction,
+    fit_start,
+    fit_whole,
+    in_one_task,
+    start_margin,
+    tree_margin,
+    with_columns,
+)
 from causalrec.uplift._spark_rows import Rows
 
 _ROWS_PER_WORKER = 10_000
@@ -182,6 +188,8 @@ class Trainer:
         settings = _own_settings(model, task, facts.n)
         booster, history = self._train(ready, form, settings)
         curve = _curve(history, _start_loss(ready, binary=binary))
+        if base.early_stopping and curve.lowest:
+            curve.worth = _worth(ready.where("held"), (booster[: curve.lowest], form), binary=binary)
         rounds = curve.best if base.early_stopping else len(curve.train) - 1
         if rounds and base.early_stopping and facts.n <= _REFIT_ROWS:
             again = {**settings, "n_estimators": rounds, "early_stopping_rounds": None}
@@ -229,10 +237,17 @@ def _facts(data: Any, *, weighted: bool) -> Facts:
     return Facts(**row, deviation=math.sqrt(variance))
 
 
+def _loss(margin: str, *, binary: bool) -> str:
+    """Squared error or log-loss of a row with this margin, in Spark's SQL."""
+    if binary:
+        return f"ln(1 + exp(-abs({margin}))) + greatest({margin}, 0D) - label * {margin}"
+    return f"power(label - {margin}, 2)"
+
+
 def _start_loss(data: Any, *, binary: bool) -> dict[str, float]:
     """Mean loss before the first tree, of rows trained on and of rows held out."""
     w = "weight" if "weight" in data.columns else "1D"
-    loss = "ln(1 + exp(-abs(margin))) + greatest(margin, 0D) - label * margin" if binary else "power(label - margin, 2)"
+    loss = _loss("margin", binary=binary)
     if "held" not in data.columns:
         data = data.selectExpr("*", "false AS held")
     found = data.selectExpr(
@@ -242,6 +257,19 @@ def _start_loss(data: Any, *, binary: bool) -> dict[str, float]:
         )
     )
     return dict(found.toArrow().to_pylist()[0])
+
+
+def _worth(held: Any, given: tuple[Any, CovariateForm], *, binary: bool) -> bool:
+    """Whether the trees lower the loss of rows held out by more than chance, as :func:`clearly_less` has it."""
+    w = "weight" if "weight" in held.columns else "1D"
+    gains = with_columns(held, ["trees"], given, tree_margin).selectExpr(
+        f"{w} AS w", f"({_loss('margin', binary=binary)}) - ({_loss('(margin + trees)', binary=binary)}) AS gain"
+    )
+    names = ("ww", "wwg", "wwgg", "w", "wg")
+    sums = ("w * w", "w * w * gain", "w * w * gain * gain", "w", "w * gain")
+    columns = (f"SUM({value}) AS {name}" for name, value in zip(names, sums, strict=True))
+    row = gains.selectExpr(*columns).toArrow().to_pylist()[0]
+    return row["w"] is not None and clearly_positive(*(row[name] for name in names))
 
 
 def _curve(history: dict[str, Any], start: dict[str, float]) -> Curve:
@@ -295,54 +323,3 @@ def _settings(base: Any) -> dict[str, Any]:
     if is_classifier(base):
         found["objective"] = "binary:logistic"  # SparkXGBClassifier is this, after a look for more classes
     return found
-
-
-@contextmanager
-def running(session: Any, what: str) -> Iterator[None]:
-    """Run Python on executors: by this Python where they are on this machine, quietly, with short errors."""
-    try:
-        with _local_python(session.sparkContext), _quiet():
-            yield
-    except Exception as error:
-        if not type(error).__module__.startswith(("pyspark.", "py4j.")):
-            raise
-        raise EngineError(f"{what}: {short(error)}") from error
-
-
-@contextmanager
-def _local_python(context: Any) -> Iterator[None]:
-    """Executors on this machine run the Python that has our packages, which need not be the first on PATH."""
-    before = context.pythonExec
-    if context.master.startswith("local"):
-        context.pythonExec = sys.executable
-    try:
-        yield
-    finally:
-        context.pythonExec = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ``xgboost.spark`` from writing its settings, and PySpark from warning of a pandas that it can use."""
-    loggers = [logging.getLogger(name) for name in ("XGBoost-PySpark", "SparkXGBRegressor")]
-    before = [(log.level, list(log.handlers)) for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="PySpark does not yet fully support pandas", category=FutureWarning
-            )
-            yield
-    finally:
-        for log, (level, handlers) in zip(loggers, before, strict=True):
-            log.setLevel(level)
-            log.handlers[:] = handlers
-
-
-def short(error: Exception) -> str:
-    """What went wrong, without the traces of Java and Python."""
-    text = str(error)
-    lines = [line.strip() for line in text.split("\tat ")[0].splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line.split(":")[0] and ": " in line and not line.startswith("File")]
-    return (named[-1] if named else lines[0] if lines else text)[:2000]

@@ -23,6 +23,7 @@ from causalrec.nuisance.folds import check_n_folds
 from causalrec.nuisance.nuisances import FoldModels
 from causalrec.nuisance.propensity import check_clip, propensity_base
 from causalrec.nuisance.spark_rows import check_frame_of_learners, quoted
+from causalrec.nuisance.spark_tasks import running
 from causalrec.uplift._spark_batches import (
     BatchFunction,
     Stage,
@@ -31,7 +32,7 @@ from causalrec.uplift._spark_batches import (
     stage_targets,
     struct_batches,
 )
-from causalrec.uplift._spark_boosting import Trainer, check_boosted, check_workers, running
+from causalrec.uplift._spark_boosting import Trainer, check_boosted, check_workers
 from causalrec.uplift._spark_rows import Asked, Rows, check_fold_rows, read_rows
 from causalrec.uplift.saving import without_rows
 from causalrec.uplift.xlearner import XModels

@@ -27,8 +27,9 @@ from causalrec.exceptions import (
 from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.nuisance.fitting import Constant
 from causalrec.nuisance.nuisances import FoldModels
+from causalrec.nuisance.spark_tasks import short
 from causalrec.uplift._spark_batches import Stage, covariates, stage_targets
-from causalrec.uplift._spark_boosting import check_workers, short
+from causalrec.uplift._spark_boosting import check_workers
 from causalrec.uplift._spark_rows import Asked, check_fold_rows, read_rows
 from causalrec.uplift.saving import load_learner, save_learner
 from causalrec.uplift.spark import DRLearner, RLearner, SLearner, TLearner, XLearner, score_spark
@@ -408,4 +409,7 @@ def test_executors_in_processes_of_their_own(cluster_job):
         assert found[name]["rows"] == 4_000
         assert found[name]["same"]  # as the local learner that came of it
         assert found[name]["corr"] > 0.97
-        assert found[name]["distance"] < found[name]["noise"]  # no farther than a local fit on other rows
+        # No farther than a local fit on other rows. Fits on the same rows that hold out others to stop by, as "large"
+        # ones do, are 0.2 to 0.94 as far, 0.6 on average (eight data sets of this kind).
+        assert found[name]["distance"] < found[name]["noise"]
+        assert found[name]["errors"][0] < 1.25 * found[name]["errors"][1] + 0.02  # from the truth
