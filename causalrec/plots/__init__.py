@@ -13,17 +13,18 @@ from causalrec.plots.abtest import (
 from causalrec.plots.bayes import plot_bayes_stopping, plot_posterior, plot_prob_best
 from causalrec.plots.boosting import plot_boosting, plot_importances
 from causalrec.plots.decisions import plot_impact, plot_shrinkage
-from causalrec.plots.figures import (
-    plot_balance,
-    plot_effects,
-    plot_overlap,
-    plot_placebo,
-    plot_ranking,
-)
+from causalrec.plots.figures import plot_placebo, plot_ranking
 from causalrec.plots.funnel import plot_funnel_sankey
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.heterogeneity import plot_group_effects, plot_learners, plot_projection
 from causalrec.plots.importance import plot_permutation_importance, plot_shap_importance
+from causalrec.plots.observational import (
+    plot_balance,
+    plot_effects,
+    plot_event_study,
+    plot_overlap,
+    plot_weights,
+)
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
 from causalrec.plots.segment_scan import plot_segment_scan
@@ -50,6 +51,7 @@ __all__ = [
     "plot_curve",
     "plot_distribution",
     "plot_effects",
+    "plot_event_study",
     "plot_forest",
     "plot_funnel_sankey",
     "plot_group_effects",
@@ -87,4 +89,5 @@ __all__ = [
     "plot_trend",
     "plot_uplift_bins",
     "plot_uplift_calibration",
+    "plot_weights",
 ]

@@ -33,7 +33,7 @@ def new_axes(ax: Any, height: float = 3.8) -> Any:
 def finish(ax: Any, title: str, text: str) -> Any:
     """Title, the legend in a row of its own where it covers nothing, and what is seen in words."""
     handles, labels = ax.get_legend_handles_labels()
-    columns = 3 if sum(map(len, labels)) <= 45 else 2
+    columns = _legend_columns(labels, ax)
     if handles:
         ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(len(labels), columns),
                   frameon=False, borderaxespad=0.2, handlelength=1.6, columnspacing=1.4)  # fmt: skip
@@ -42,10 +42,26 @@ def finish(ax: Any, title: str, text: str) -> Any:
     return ax
 
 
+def _legend_columns(labels: Sequence[str], ax: Any) -> int:
+    """As many as fit above the picture, which is narrow where names of rows are long."""
+    columns = 3 if sum(map(len, labels)) <= 45 else 2
+    room = 72 - _longest_name(ax)
+    while labels and columns > 1:
+        rows = -(-len(labels) // columns)
+        widths = [max(map(len, labels[k : k + rows])) for k in range(0, len(labels), rows)]
+        if sum(widths) + 6 * len(widths) <= room:
+            break
+        columns -= 1
+    return columns
+
+
+def _longest_name(ax: Any) -> int:
+    return max((len(label.get_text()) for label in ax.get_yticklabels()), default=0)
+
+
 def wrapped(text: str, ax: Any, smaller: float = 1.0) -> str:
     """Text above or below the picture in lines that fit; the picture is narrow where names of rows are long."""
-    names = max((len(label.get_text()) for label in ax.get_yticklabels()), default=0)
-    return "\n".join(textwrap.wrap(text, int(smaller * max(24, 56 - 0.83 * names))))
+    return "\n".join(textwrap.wrap(text, int(smaller * max(24, 56 - 0.83 * _longest_name(ax)))))
 
 
 def short(name: object, longest: int = _LONGEST) -> str:

@@ -33,10 +33,8 @@ from causalrec.plots import (
 )
 from causalrec.results import (
     ABResult,
-    BalanceResult,
     CurveResult,
     EffectResult,
-    OverlapResult,
     RankingResult,
     RefutationResult,
     UpliftBinsResult,
@@ -45,6 +43,7 @@ from causalrec.results import (
 from . import abtest_results as found
 from . import boosting_results as boosted
 from . import heterogeneity_results as hetero
+from . import observational_results as logs
 from . import policy_results as policies
 from . import segment_results as segmented
 from . import sequel_results as later
@@ -81,20 +80,6 @@ def bins(n: int = 5) -> UpliftBinsResult:
     return UpliftBinsResult(
         0.95, 100 * n, np.arange(1, n + 1), np.full(n, 100), observed + 0.01, observed, observed - 0.1, observed + 0.2
     )
-
-
-def balance(n: int = 4, name: str = "x") -> BalanceResult:
-    before = np.array([0.4, -0.5, 0.05, 0.2])[:n]
-    after = np.array([0.02, -0.03, 0.01, 0.0])[:n]
-    ones = np.ones(n)
-    names = np.array([f"{name}{i}" for i in range(n)], dtype=object)
-    return BalanceResult(1000, 0.5, 0.03, 0.1, True, "treated", "matching", names, before, after, ones, ones)
-
-
-def overlap(n: int = 10) -> OverlapResult:
-    edges = np.linspace(0, 1, n + 1)
-    treated = np.arange(1, n + 1) / np.arange(1, n + 1).sum()
-    return OverlapResult(1000, 0.1, 0.9, 0.02, "logistic", edges, treated, treated[::-1].copy())
 
 
 def placebo(draws: np.ndarray | None = None) -> RefutationResult:
@@ -143,8 +128,10 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_uplift_calibration", lambda ax=None: plots.plot_uplift_calibration(ranking.calibration(), ax=ax)),
     ("plot_scorers", lambda ax=None: plots.plot_scorers(ranking.scorers(), ax=ax)),
     ("plot_scorer_differences", lambda ax=None: plots.plot_scorer_differences(ranking.scorers(), ax=ax)),
-    ("plot_balance", lambda ax=None: plot_balance(balance(), ax=ax)),
-    ("plot_overlap", lambda ax=None: plot_overlap(overlap(), ax=ax)),
+    ("plot_balance", lambda ax=None: plot_balance(logs.balance(), ax=ax)),
+    ("plot_overlap", lambda ax=None: plot_overlap(logs.trimmed(), ax=ax)),
+    ("plot_weights", lambda ax=None: plots.plot_weights(logs.weight_spread(), ax=ax)),
+    ("plot_event_study", lambda ax=None: plots.plot_event_study(logs.panel(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
     ("plot_ab", lambda ax=None: plot_ab([ab()], ax=ax)),
@@ -257,36 +244,6 @@ def test_uplift_bins(n: int) -> None:
     assert high > result.ci_high.max()
 
 
-def test_balance_is_sorted_by_the_difference_before() -> None:
-    result = balance()
-    ax = plot_balance(result)
-    assert ticks(ax, "y") == ["x2", "x3", "x0", "x1"]  # from the bottom
-    before, after = lines(ax)[-2:]
-    assert before == ([0.05, 0.2, 0.4, -0.5], [0, 1, 2, 3])
-    assert after == ([0.01, 0.0, 0.02, -0.03], [0, 1, 2, 3])
-    assert {line[0][0] for line in lines(ax)[:3]} == {-0.1, 0.0, 0.1}
-    assert "0.5 before, 0.03 after" in ax.get_label()
-    assert ax.get_legend().get_texts()[0].get_text() == "usual limit, ±0.1"
-
-
-def test_balance_with_a_difference_that_is_not_known() -> None:
-    result = dataclasses.replace(balance(2), smd_before=np.array([NAN, 0.3]), smd_after=np.array([NAN, 0.1]))
-    ax = plot_balance(result)
-    assert drawn(ax)
-    assert np.isfinite(ax.get_xlim()).all()
-
-
-def test_overlap_is_mirrored() -> None:
-    result = overlap()
-    ax = plot_overlap(result)
-    heights = [patch.get_height() for patch in ax.patches]
-    assert heights[:10] == result.treated.tolist()
-    assert heights[10:] == (-result.control).tolist()
-    assert [patch.get_x() for patch in ax.patches[:10]] == result.edges[:-1].tolist()
-    assert all(t.endswith("%") and not t.startswith(("-", "−")) for t in ticks(ax, "y"))
-    assert ax.get_xlim() == (0, 1)
-
-
 def test_placebo() -> None:
     result = placebo()
     ax = plot_placebo(result)
@@ -384,7 +341,7 @@ def test_ranking_from_the_top() -> None:
 @pytest.mark.parametrize(
     "ax, axis",
     [
-        (lambda: plot_balance(balance(name=LONG)), "y"),
+        (lambda: plot_balance(logs.balance(name=LONG)), "y"),
         (lambda: plot_effects({LONG: effect()}), "y"),
         (lambda: plot_ab([dataclasses.replace(ab(LONG), treatment=LONG, control=LONG)]), "y"),
         (lambda: plot_ranking([score(LONG)]), "y"),
