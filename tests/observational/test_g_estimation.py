@@ -74,7 +74,7 @@ def test_regression_on_the_score_of_the_book(nhefs: pd.DataFrame) -> None:
 
 
 def test_logistic_g_estimation_is_overlap_weighting() -> None:
-    """A logistic score with an intercept makes Σ(t - e) zero: the estimate is a difference of overlap-weighted means."""
+    """A logistic score with an intercept makes Σ(t - e) zero: its estimate is that of overlap weights."""
     X, t, y = confounded(0, 300)
     found = g_estimation(X, y, treatment=t)
     e = fit_propensity(X, treatment=t).score
