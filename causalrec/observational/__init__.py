@@ -8,7 +8,7 @@ from causalrec.observational.econml_adapter import causal_forest, dml
 from causalrec.observational.entropy import entropy_balancing
 from causalrec.observational.g_estimation import g_estimation
 from causalrec.observational.instruments import instrumental_variable
-from causalrec.observational.matching import match, match_nearest, matching_effect
+from causalrec.observational.matching import match, matching_effect
 from causalrec.observational.methods import METHODS
 from causalrec.observational.panel import difference_in_differences
 from causalrec.observational.placebo import placebo_treatment
@@ -37,7 +37,6 @@ __all__ = [
     "instrumental_variable",
     "lin_effect",
     "match",
-    "match_nearest",
     "matching_effect",
     "ols_effect",
     "overlap",

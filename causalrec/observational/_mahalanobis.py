@@ -61,9 +61,9 @@ def whiten(X: FloatArray, treatment: IntArray, *, covariance: str, scale_only: b
     centred = X - X.mean(axis=0)
     spread = np.sqrt((centred**2).sum(axis=0) / (len(X) - 1))
     varies = spread > 1e-12 * np.abs(X).max(axis=0, initial=0.0)
+    if scale_only:  # not centred, so that the rounding of large values stays in sight
+        return np.asarray(X[:, varies] / spread[varies])
     Z = centred[:, varies] / spread[varies]
-    if scale_only:
-        return Z
     residual = Z
     if covariance == "within_arms":
         means = np.stack([Z[treatment == arm].mean(axis=0) for arm in (0, 1)])

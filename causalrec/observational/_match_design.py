@@ -14,12 +14,13 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_columns, check_length, check_treatment, check_two_arms, list_some, nearest
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.observational._mahalanobis import COVARIANCES, whiten
-from causalrec.observational.design import as_design, check_arms, design_matrix
+from causalrec.observational.design import as_design, design_matrix
 from causalrec.observational.propensity import as_propensity, fit_propensity
 from causalrec.results import PropensityResult
 
 DISTANCES = ("propensity", "logit", "mahalanobis", "scaled_euclidean")
 _SCALES = ("sd", "raw")
+_FAR = 800.0  # beyond the logit of any number but 0 and 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,6 @@ def read_design(
     check_known("caliper_scale", caliper_scale, _SCALES)
     codes, labels = check_treatment(treatment, control=control)
     check_two_arms(labels, what="matching")
-    check_arms(codes)
     n = len(codes)
     if X is not None:
         check_length(len(X), n, name="X")
@@ -65,11 +65,11 @@ def read_design(
     strata = None if exact is None else _strata(exact, X, n)
     if distance in ("propensity", "logit"):
         score = fit_propensity(_given(X, distance), treatment=codes) if score is None else score
-        place = score.score if distance == "propensity" else special.logit(score.score)
+        place = score.score if distance == "propensity" else _logit(score.score)
         return MatchDesign(place, codes, strata, _scaled(width, place, caliper_scale), None, score)
     place = _covariate_places(_given(X, distance), codes, distance, covariance)
     if score is not None and np.isfinite(width):
-        logit = special.logit(score.score)
+        logit = _logit(score.score)
         return MatchDesign(place, codes, strata, np.inf, (logit, _scaled(width, logit, caliper_scale)), None)
     if np.isfinite(width) and caliper_scale == "sd":
         raise CausalRecError(
@@ -77,6 +77,11 @@ def read_design(
             'bound the difference of scores, or caliper_scale="raw" to bound the distance itself.'
         )
     return MatchDesign(place, codes, strata, width, None, None)
+
+
+def _logit(score: FloatArray) -> FloatArray:
+    """Finite for scores that are 0 or 1 to the last digit."""
+    return np.asarray(np.clip(special.logit(score), -_FAR, _FAR))
 
 
 def check_known(name: str, value: Any, known: Sequence[str]) -> None:

@@ -193,7 +193,7 @@ def homoskedastic_error(found: Contrasts, population: bool) -> float:
     factor = 2 * found.matched * found.times + found.times**2
     factor = factor - found.squares if population else factor + found.matched
     total = sigma2 * float(factor.sum()) + (float(deviations.sum()) if population else 0.0)
-    return math.sqrt(total) / len(found.contrast)
+    return math.sqrt(max(total, 0.0)) / len(found.contrast)
 
 
 def heteroskedastic_variance(found: Contrasts, alike: MatchedSets, population: bool) -> float:
@@ -222,7 +222,7 @@ def heteroskedastic_variance(found: Contrasts, alike: MatchedSets, population: b
         )  # fmt: skip
         rest = found.matched * asked + 2 * found.matched * found.times * both + found.times**2 * serving
         total = float(rest[found.matched + found.times > 0].sum())
-    return total / len(found.contrast) ** 2
+    return max(total, 0.0) / len(found.contrast) ** 2
 
 
 def linear_form(found: Contrasts, own: MatchedSets, other: MatchedSets, population: bool) -> FloatArray:
@@ -250,7 +250,7 @@ def _score_influence(
     """What the estimation of the score adds to each unit's influence; zeros where it cannot be counted."""
     if score.slope is None or score.cross_fitted:
         return np.zeros(len(treatment))
-    steepness = units.of(score.slope / (score.score * (1 - score.score)))
+    steepness = units.of(score.slope / np.maximum(score.score * (1 - score.score), 1e-300))
     moved = units.by_row(score_gradient(found, other, steepness))
     with np.errstate(divide="ignore", invalid="ignore"):
         gradient = np.where(score.slope > 0, moved / score.slope, 0.0)

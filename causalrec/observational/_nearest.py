@@ -108,28 +108,33 @@ def windows(line: Line, asking: int, serving: int, size: int) -> MatchedSets:
 
     For local means: found by counting in sorted order, whatever the distances are.
     """
-    values = line.values[line.arm(serving)]
+    asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    middle = _middle(line, asking, serving)
+    begin, end = _runs(line, serving)
+    middle, last, half = _middle(line, asking, serving), len(values) - 1, max(size // 2, 1)
+    left, right = np.maximum(middle - 1, 0), np.minimum(middle, last)
+    on_left = (middle > low) & (np.abs(asked - values[left]) <= line.slack)
+    on_right = (middle < high) & (np.abs(asked - values[right]) <= line.slack)
+    first = np.where(on_left, begin[left], np.where(on_right, begin[right], middle))  # those that are tied with it
+    after = np.where(on_right, end[right], np.where(on_left, end[left], middle))
+    length = 2 * half + after - first
+    start = np.maximum(np.minimum(first - half, high - length), low)
+    stop = np.minimum(np.maximum(after + half, low + length), high)
+    kept = start < stop
+    start = np.where(kept, begin[np.minimum(start, last)], start)
+    stop = np.where(kept, end[np.maximum(stop - 1, 0)], stop)
+    return _sets(line, asking, serving, kept, start, stop, np.zeros(len(start)))
+
+
+def _runs(line: Line, serving: int) -> tuple[IntArray, IntArray]:
+    """Where the tied units of each unit of an arm begin and end."""
+    values = line.values[line.arm(serving)]
     new = np.concatenate([[True], np.diff(values) > line.slack, [True]])
     if line.strata is not None:
         new[1:-1] |= np.diff(line.strata[line.arm(serving)]) != 0
-    tied = not new.all()
-    edges = np.flatnonzero(new) if tied else np.arange(0)
-    run = np.cumsum(new[:-1]) - 1 if tied else edges
-    if tied:  # the middle of tied units is where they begin
-        inside = np.minimum(middle, len(values) - 1)
-        asked = line.values[line.arm(asking)]
-        back = (middle > low) & (np.abs(asked - values[np.maximum(middle - 1, 0)]) <= line.slack)
-        middle = np.where(back, edges[run[np.where(back, middle - 1, inside)]], middle)
-    start = np.maximum(np.minimum(middle - size // 2, high - size), low)
-    stop = np.minimum(start + size, high)
-    kept = start < stop
-    if tied:
-        last = len(values) - 1
-        start = np.where(kept, edges[run[np.minimum(start, last)]], start)
-        stop = np.where(kept, edges[run[np.maximum(stop - 1, 0)] + 1], stop)
-    return _sets(line, asking, serving, kept, start, stop, np.zeros(len(start)))
+    edges = np.flatnonzero(new)
+    run = np.cumsum(new[:-1]) - 1
+    return edges[run], edges[run + 1]
 
 
 def _sets(
@@ -166,7 +171,7 @@ def _k_nearest(
     first = np.maximum(low, middle - k)
     end = np.maximum(first, np.minimum(middle, high - k))
     while (first < end).any():
-        half = (first + end) // 2
+        half = np.minimum((first + end) // 2, last)
         right = (asked - values[half] > values[np.minimum(half + k, last)] - asked) & (first < end)
         end = np.where(right, end, half)
         first = np.where(right, half + 1, first)

@@ -71,9 +71,9 @@ def set_shares(sets: MatchedSets, n: int, amounts: FloatArray | None = None) -> 
     size = sets.stop - sets.start
     amounts = 1 / size if amounts is None else amounts
     if (size == 1).all():
-        return np.bincount(sets.pool[sets.start], weights=amounts, minlength=n)
+        return np.bincount(sets.pool[sets.start], weights=amounts, minlength=n).astype(np.float64)
     ends = len(sets.pool) + 1
     running = np.cumsum(np.bincount(sets.start, amounts, ends) - np.bincount(sets.stop, amounts, ends))[:-1]
     covering = np.cumsum(np.bincount(sets.start, minlength=ends) - np.bincount(sets.stop, minlength=ends))[:-1]
     # Rounding in the running sum must not make a user of a row that is in no set.
-    return np.bincount(sets.pool, weights=np.where(covering > 0, running, 0.0), minlength=n)
+    return np.bincount(sets.pool, weights=np.where(covering > 0, running, 0.0), minlength=n).astype(np.float64)

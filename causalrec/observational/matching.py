@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -308,21 +307,3 @@ def _described(match: MatchResult, adjusted: bool) -> str:
     how = f"{words[match.method]} matching on {_WORDS[match.distance]}{caliper}"
     how += " with replacement" if match.replace else ""
     return how + (", bias-adjusted" if adjusted else "")
-
-
-@dataclass(frozen=True, eq=False)
-class Match:
-    """What :func:`match_nearest` found."""
-
-    estimate: float
-    std_error: float
-    weight: FloatArray = field(repr=False)
-
-
-def match_nearest(score: FloatArray, treatment: IntArray, y: FloatArray, *, estimand: str = "ate") -> Match:
-    """Match on a number with replacement."""
-    found = match(np.asarray(score)[:, None], treatment=treatment, distance="scaled_euclidean", estimand=estimand)
-    effect = matching_effect(y, found, treatment=treatment, errors="homoskedastic", variance="sample")
-    times = found.weights.copy()
-    times[found.unit] -= 1
-    return Match(effect.estimate, effect.std_error, times)
