@@ -232,13 +232,32 @@ class RankerConfig(Section):
         return self
 
 
+_FORMER_METHODS = {"propensity_matching": "matching", "doubly_robust": "aipw"}  # names of runs before there were more
+
+
+def _effect_method(name: object) -> object:
+    return _FORMER_METHODS.get(name, name) if isinstance(name, str) else name
+
+
+# The names of causalrec.observational.METHODS, whose import would slow down every command.
+EffectMethod = Annotated[
+    Literal[
+        "difference_in_means", "ols", "lin", "standardisation", "matching", "full_matching", "subclassification",
+        "ipw", "overlap_weights", "entropy_balancing", "aipw", "aipw_parametric", "g_estimation", "dml",
+        "causal_forest",
+    ],
+    BeforeValidator(_effect_method),
+]  # fmt: skip
+
+
 class AverageEffectConfig(Section):
     """The average effect of the campaign, or of the experiment where there is no campaign."""
 
     enabled: bool = True
     outcome: str | None = None
-    estimand: Literal["ate", "att", "atc"] = "ate"
-    method: Literal["propensity_matching", "doubly_robust", "difference_in_means"] | None = None
+    estimand: Literal["ate", "att", "atc", "ato"] = "ate"
+    method: EffectMethod | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
     cross_check: bool = True
     n_placebo: Annotated[int, Field(strict=True, ge=20)] = 100
 

@@ -180,7 +180,7 @@ def identify(
         assigned at random.
     graph : optional
         As for :func:`adjustment_set`.
-    estimand : {"ate", "att", "atc"}
+    estimand : {"ate", "att", "atc", "ato"}
 
     Examples
     --------
@@ -190,7 +190,7 @@ def identify(
     if graph is None:
         graph = nx.DiGraph([(treatment, outcome), *((c, node) for c in covariates for node in (treatment, outcome))])
     adjust = adjustment_set(graph, treatment, outcome, covariates)
-    population = {"ate": "all units", "att": "the treated", "atc": "the controls"}[estimand]
+    population = _POPULATION[estimand]
     interference = "no interference: one unit's treatment does not change another's outcome"
     if not adjust:
         text = f"E[{outcome} | {treatment}=1] − E[{outcome} | {treatment}=0]"
@@ -209,7 +209,14 @@ def identify(
     return IdentificationResult(estimand, treatment, outcome, adjust, assumptions, text)
 
 
+_POPULATION = {
+    "ate": "all units",
+    "att": "the treated",
+    "atc": "the controls",
+    "ato": "all units, weighted by how much the arms overlap,",
+}
 _OVERLAP = {
+    "ato": "some units could have been treated or not",
     "ate": "every unit could have been treated or not",
     "att": "every treated unit could have been left untreated",
     "atc": "every control unit could have been treated",

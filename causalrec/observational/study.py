@@ -238,7 +238,7 @@ class ObservationalStudy:
         self,
         method: str = "matching",
         *,
-        estimand: str = "ate",
+        estimand: str | None = None,
         n_simulations: int = 100,
         progress: Callable[[int, int], None] | None = None,
         **options: Any,

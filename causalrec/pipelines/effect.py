@@ -1,106 +1,118 @@
-"""Stage "average effect": identification, estimate, balance and placebo through DoWhy."""
+"""Stage "average effect": identification, estimate, another opinion, balance, overlap and placebo."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from causalrec.config import RunConfig
-from causalrec.exceptions import CausalRecError, OverlapError
-from causalrec.observational import EffectStudy, average_effect, study_effect
+from causalrec.exceptions import CausalRecError, OverlapError, TreatmentError
+from causalrec.observational import METHODS, ObservationalStudy
 from causalrec.pipelines.designs import Design
 from causalrec.pipelines.progress import Advance
-from causalrec.results import EffectResult
+from causalrec.results import (
+    AdjustedEffect,
+    BalanceResult,
+    IdentificationResult,
+    OverlapResult,
+    RefutationResult,
+)
 
-_SECOND_METHOD = "doubly_robust"
+_UNADJUSTED, _DEFAULT, _SECOND = "difference_in_means", "matching", "aipw"
+_SLOW = ("aipw", "full_matching", "dml", "causal_forest")  # too slow to be fitted for each permutation
 
 
 @dataclass(frozen=True)
 class EffectOutput:
-    """The study, a second estimate by another route, and what was done to the covariates."""
+    """The effect, a second estimate by another route, what supports them, and what was done to the covariates.
 
-    study: EffectStudy
-    cross_check: EffectResult | None
-    units: pd.Series = field(repr=False)
+    ``balance`` and ``overlap`` are None without covariates, ``overlap`` also where chance separates the arms of a
+    randomised design. ``units`` are those whose effect it is; None where they are weighted by the overlap.
+    """
+
+    identification: IdentificationResult
+    effect: AdjustedEffect
+    cross_check: AdjustedEffect | None
+    balance: BalanceResult | None
+    overlap: OverlapResult | None
+    placebo: RefutationResult = field(repr=False)
+    units: pd.Series | None = field(repr=False)
     notes: tuple[str, ...]
 
 
 def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> EffectOutput:
     """Estimate the average effect of a design's treatment.
 
-    A randomised design is estimated by the difference in means unless the config asks otherwise;
-    a campaign by propensity matching. Covariates show the balance in either case.
+    A randomised design is estimated by the difference in means unless the config asks otherwise; a campaign by
+    propensity matching. Covariates show the balance in either case; where some are missing, an indicator or a level
+    of their own says so.
     """
+    from causalrec.observational.dowhy_adapter import identify
+
     settings = config.average_effect
-    outcome = design.outcome(settings.outcome)
-    method = settings.method or ("difference_in_means" if design.randomised else "propensity_matching")
-    if method == "difference_in_means" and not design.randomised:
+    method = settings.method or (_UNADJUSTED if design.randomised else _DEFAULT)
+    if method == _UNADJUSTED and not design.randomised:
         raise CausalRecError(
             f"average_effect.method is difference_in_means, but {design.name} is not randomised: the difference mixes "
-            "the effect with who was chosen. Use propensity_matching or doubly_robust."
+            "the effect with who was chosen. Use matching or aipw, say."
         )
-    frame, covariates, notes = complete_covariates(design)
-    study = study_effect(
-        frame,
-        treatment=design.treatment,
-        outcome=outcome,
-        covariates=covariates,
-        estimand=settings.estimand,
-        method=method,
-        n_placebo=settings.n_placebo,
-        confidence_level=config.confidence_level,
+    study = ObservationalStudy(
+        design.frame, treatment=design.treatment, outcome=design.outcome(settings.outcome),
+        covariates=design.covariates, missing="indicator", confidence_level=config.confidence_level,
         random_state=config.seed,
-        progress=advance,
-    )
-    check = None
-    if settings.cross_check and method != _SECOND_METHOD and settings.estimand == "ate" and covariates:
-        try:
-            check = average_effect(
-                frame,
-                treatment=design.treatment,
-                outcome=outcome,
-                covariates=covariates,
-                estimand=settings.estimand,
-                method=_SECOND_METHOD,
-                confidence_level=config.confidence_level,
-                random_state=config.seed,
-            )
-        except OverlapError as error:  # a second opinion that cannot be had is no reason to withhold the first
-            notes = (*notes, f"no doubly robust cross-check: {error}")
-    units = frame[design.unit]
-    if settings.estimand != "ate":
-        units = units[frame[design.treatment] == (settings.estimand == "att")]
-    return EffectOutput(study, check, units, notes)
+    )  # fmt: skip
+    effect = study.estimate(method, estimand=settings.estimand, **settings.options)
+    check, notes = _cross_check(study, settings.cross_check, method, settings.estimand)
+    adjusted = () if method == _UNADJUSTED else design.covariates
+    tried = _DEFAULT if method in _SLOW else method
+    return EffectOutput(
+        identification=identify(study.treatment, study.outcome, covariates=adjusted, estimand=settings.estimand),
+        effect=effect, cross_check=check, balance=_balance(study, effect), overlap=_overlap(study, method),
+        placebo=study.placebo(
+            tried, estimand=settings.estimand, n_simulations=settings.n_placebo, progress=advance,
+            **({} if tried != method else settings.options),
+        ),
+        units=_units(design, settings.estimand), notes=(*study.notes, *notes),
+    )  # fmt: skip
 
 
-def complete_covariates(design: Design) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
-    """Fill missing covariates and say so: numbers by 0 with an indicator, categories by a level of their own.
+def _units(design: Design, estimand: str) -> pd.Series | None:
+    if estimand == "ato":
+        return None
+    units = design.frame[design.unit]
+    return units if estimand == "ate" else units[design.frame[design.treatment] == (estimand == "att")]
 
-    With the indicator beside it, the filled value carries no information of its own
-    (Rosenbaum and Rubin 1984, section 3: balance on the pattern of missing values too).
+
+def _cross_check(
+    study: ObservationalStudy, wanted: bool, method: str, estimand: str
+) -> tuple[AdjustedEffect | None, tuple[str, ...]]:
+    """The same effect doubly robust; a second opinion that cannot be had is no reason to withhold the first."""
+    if not wanted or method == _SECOND or not study.covariates or estimand not in METHODS[_SECOND].estimands:
+        return None, ()
+    try:
+        return study.estimate(_SECOND, estimand=estimand), ()
+    except (OverlapError, TreatmentError) as error:
+        return None, (f"no doubly robust cross-check: {error}",)
+
+
+def _balance(study: ObservationalStudy, effect: AdjustedEffect) -> BalanceResult | None:
+    """Before and after the weights of the estimate; of the arms as they are where it has none."""
+    if not study.covariates:
+        return None
+    return study.balance(None if effect.weights is None else effect)
+
+
+def _overlap(study: ObservationalStudy, method: str) -> OverlapResult | None:
+    """The propensities by arm.
+
+    A rare level that chance put into one arm of a randomised design leaves none to show, and does no harm there.
     """
-    frame, covariates, notes = design.frame.copy(), list(design.covariates), []
-    for column in design.covariates:
-        missing = frame[column].isna()
-        if not missing.any():
-            continue
-        if isinstance(frame[column].dtype, pd.CategoricalDtype):
-            level = _free("(missing)", frame[column].cat.categories)
-            frame[column] = frame[column].cat.add_categories(level).fillna(level)
-            notes.append(f"{column}: {int(missing.sum()):,} missing values as a level of their own")
-        else:
-            frame[column] = frame[column].fillna(0.0)
-            indicator = _free(f"{column}_missing", frame.columns)
-            frame[indicator] = missing.astype("int64")
-            covariates.append(indicator)
-            notes.append(f"{column}: {int(missing.sum()):,} missing values set to 0, with the indicator {indicator}")
-    return frame, tuple(covariates), tuple(notes)
-
-
-def _free(name: str, taken: Iterable[object]) -> str:
-    """The name, with as many underscores behind it as keep it apart from those taken."""
-    while name in set(taken):
-        name += "_"
-    return name
+    if not study.covariates:
+        return None
+    try:
+        return study.overlap()
+    except OverlapError:
+        if method != _UNADJUSTED:
+            raise
+        return None

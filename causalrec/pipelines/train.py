@@ -202,19 +202,18 @@ def _effect(session: Session, prepared: Prepared, truth: Truth | None) -> None:
         return
     with session.stage("average effect") as (advance, stage):
         output = estimate_effect(design, config, advance)
-        study = output.study
         found: dict[str, Result | None] = {
-            IDENTIFICATION: study.identification,
-            EFFECT: study.effect,
+            IDENTIFICATION: output.identification,
+            EFFECT: output.effect,
             CROSS_CHECK: output.cross_check,
-            PLACEBO: study.placebo,
-            "balance": study.balance,
-            "overlap": study.overlap,
+            PLACEBO: output.placebo,
+            "balance": output.balance,
+            "overlap": output.overlap,
         }
         mean = _truth_of(design, design.outcome(config.average_effect.outcome), truth, output.units)
         known = {EFFECT: mean, CROSS_CHECK: mean}
         session.record(stage, {k: v for k, v in found.items() if v is not None}, known)
-        stage.log_text(str(study.placebo), "refutation.txt")
+        stage.log_text(str(output.placebo), "refutation.txt")
     for text in output.notes:
         session.note(f"average effect: {text}")
 
@@ -247,8 +246,8 @@ def _obstacle(design: Design | None, *, enabled: bool, key: str) -> str | None:
     return None
 
 
-def _truth_of(design: Design, outcome: str, truth: Truth | None, units: pd.Series) -> float:
-    return float("nan") if truth is None else truth.mean(design.outcomes[outcome].truth, units)
+def _truth_of(design: Design, outcome: str, truth: Truth | None, units: pd.Series | None) -> float:
+    return float("nan") if truth is None or units is None else truth.mean(design.outcomes[outcome].truth, units)
 
 
 def _keep_model(session: Session, stage: Stage, kind: str, scorer: Scorer, frame: pd.DataFrame) -> None:

@@ -130,6 +130,7 @@ def test_without_dowhy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 def test_observational_alone_loads_no_dowhy() -> None:
-    code = "import sys, causalrec.observational; print({'dowhy', 'econml', 'networkx', 'matplotlib'} & set(sys.modules))"
+    heavy = "{'dowhy', 'econml', 'networkx', 'matplotlib'}"
+    code = f"import sys, causalrec.observational; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

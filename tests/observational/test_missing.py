@@ -86,5 +86,5 @@ def test_errors_name_columns_counts_and_ways_out() -> None:
         complete_covariates(gaps(), ["a", "b"], missing="error")
     with pytest.raises(ColumnError, match="'n' have no value at all"):
         complete_covariates(gaps().assign(n=np.nan), ["n"])
-    with pytest.raises(CausalRecError, match="missing is 'imputed'.*Did you mean 'impute'"):
+    with pytest.raises(CausalRecError, match=r"missing is 'imputed'.*Did you mean 'impute'"):
         complete_covariates(gaps(), ["a"], missing="imputed")
