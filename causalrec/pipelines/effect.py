@@ -20,6 +20,7 @@ from causalrec.results import (
 )
 
 _UNADJUSTED, _DEFAULT, _SECOND = "difference_in_means", "matching", "aipw"
+_FEW = 30  # of an arm: models fitted on folds of fewer are no second opinion
 _SLOW = ("aipw", "full_matching", "dml", "causal_forest")  # too slow to be fitted for each permutation
 
 
@@ -63,7 +64,8 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
         random_state=config.seed,
     )  # fmt: skip
     effect = study.estimate(method, estimand=settings.estimand, **settings.options)
-    check, notes = _cross_check(study, settings.cross_check, method, settings.estimand)
+    wanted = settings.cross_check and method != _SECOND and settings.estimand in METHODS[_SECOND].estimands
+    check, notes = _cross_check(study, design, settings.estimand) if wanted and design.covariates else (None, ())
     adjusted = () if method == _UNADJUSTED else design.covariates
     tried = _DEFAULT if method in _SLOW else method
     return EffectOutput(
@@ -85,11 +87,13 @@ def _units(design: Design, estimand: str) -> pd.Series | None:
 
 
 def _cross_check(
-    study: ObservationalStudy, wanted: bool, method: str, estimand: str
+    study: ObservationalStudy, design: Design, estimand: str
 ) -> tuple[AdjustedEffect | None, tuple[str, ...]]:
     """The same effect doubly robust; a second opinion that cannot be had is no reason to withhold the first."""
-    if not wanted or method == _SECOND or not study.covariates or estimand not in METHODS[_SECOND].estimands:
-        return None, ()
+    smallest = int(design.frame[design.treatment].value_counts().min())
+    if smallest < _FEW:
+        why = f"its models need {_FEW} units of each arm, and the smaller one has {smallest}"
+        return None, (f"no doubly robust cross-check: {why}",)
     try:
         return study.estimate(_SECOND, estimand=estimand), ()
     except (OverlapError, TreatmentError) as error:

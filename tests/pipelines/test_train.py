@@ -170,7 +170,7 @@ def test_few_units_lose_the_cross_check_and_nothing_else(experiment_config: Call
     """Cross-fitting needs 30 units of each arm; the difference in means and the A/B test do not."""
     config = experiment_config(frame_of(50), average_effect={"n_placebo": 20}, uplift={"enabled": False})
     summary = train(config)
-    assert any("no doubly robust cross-check: " in note for note in summary.notes)
+    assert any("no doubly robust cross-check: its models need 30 units" in note for note in summary.notes)
     assert {r.stage for r in summary.rows} == {"average effect", "placebo", "A/B test"}
 
 
