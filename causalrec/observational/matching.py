@@ -16,7 +16,9 @@ from causalrec.observational._mahalanobis import make_space, match_space
 from causalrec.observational._match_design import MatchDesign, check_known, read_design
 from causalrec.observational._matching_errors import ERRORS, VARIANCES, nearest_effect
 from causalrec.observational._nearest import match_line, sort_line
+from causalrec.observational._paired_errors import paired_effect
 from causalrec.observational._sets import MatchedSets, set_shares
+from causalrec.observational._unreplaced import match_unreplaced
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.results import AdjustedEffect, MatchResult
 
@@ -134,8 +136,6 @@ def match(
         weights = set_shares(sets, len(design.treatment))
         weights[sets.unit] += 1.0
     else:
-        from causalrec.observational._unreplaced import match_unreplaced
-
         sets, weights, tie = match_unreplaced(
             design.place, design.treatment, estimand=estimand, method=method, ratio=int(ratio), caliper=design.caliper,
             strata=design.strata, gate=design.gate, order=order, ties=ties, n_strata=n_strata,
@@ -280,8 +280,6 @@ def matching_effect(
             score_known=score_known, clusters=groups,
         )  # fmt: skip
     else:
-        from causalrec.observational._paired_errors import paired_effect
-
         estimate, error, note = paired_effect(outcome, match, codes, X=covariates, clusters=groups)
     return adjusted_effect(
         estimate, error, treatment=codes, confidence_level=level, method=f"{_described(match, X is not None)}; {note}",
