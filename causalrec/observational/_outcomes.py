@@ -46,8 +46,14 @@ class Design:
         return np.asarray(self.Z[:, list(self.names).index(name)])
 
 
-def make_design(X: FloatArray, names: Sequence[Any] | AnyArray) -> Design:
+def make_design(X: FloatArray, names: Sequence[Any] | AnyArray, used: BoolArray | None = None) -> Design:
     """Standardise the columns and leave out, from left to right, those that are linear in others.
+
+    Parameters
+    ----------
+    X : array of shape (n, p), names : of its columns
+    used : bool array of shape (n,), optional
+        The units that count: a column that varies among others alone is none.
 
     Examples
     --------
@@ -55,12 +61,14 @@ def make_design(X: FloatArray, names: Sequence[Any] | AnyArray) -> Design:
     >>> design.names.tolist(), design.dropped
     (['intercept', 'a'], ('twice a',))
     """
-    mean, spread = X.mean(axis=0), X.std(axis=0)
-    varies = spread > 1e-12 * np.abs(X).max(axis=0, initial=0.0)
+    rows = slice(None) if used is None or used.all() else used
+    counted = X[rows]
+    mean, spread = counted.mean(axis=0), counted.std(axis=0)
+    varies = spread > 1e-12 * np.abs(counted).max(axis=0, initial=0.0)
     Z = np.column_stack([np.ones(len(X)), (X[:, varies] - mean[varies]) / spread[varies]])
     known = [str(name) for name in names]
     labels = np.array(["intercept", *[name for name, v in zip(known, varies, strict=True) if v]], dtype=object)
-    keep = independent(Z)
+    keep = independent(Z[rows])
     dropped = tuple(name for name in known if name not in labels[keep])
     return Design(Z if keep.all() else Z[:, keep], labels[keep], dropped)
 
@@ -216,9 +224,7 @@ def _newton(A: FloatArray, y: FloatArray, w: FloatArray, family: str, who: str) 
 
 
 def _no_maximum(who: str, why: str) -> str:
-    return (
-        f"the outcome model of the {who} units has no maximum: {why}. Use outcome_model='linear', or fewer covariates."
-    )
+    return f"the outcome model of {who} units has no maximum: {why}. Use outcome_model='linear', or fewer covariates."
 
 
 def _loss(family: str, eta: FloatArray, y: FloatArray, w: FloatArray) -> float:

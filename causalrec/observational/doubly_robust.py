@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import check_treatment, check_two_arms, check_vector, list_some, nearest
+from causalrec._validation import check_propensity, check_treatment, check_two_arms, check_vector, list_some, nearest
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import Nuisances, fit_nuisances
 from causalrec.observational._errors import adjusted_effect
@@ -110,7 +110,8 @@ def aipw_parametric(
             sample_weight=sample.weight if sample.weighted else None,
         )
     score = as_propensity(propensity, n_rows=sample.n_obs)
-    design = make_design(matrix, names)
+    check_propensity(score.score, n_rows=sample.n_obs)
+    design = make_design(matrix, names, sample.weight > 0)
     parts = _parametric(sample, design, family, score.score, estimand, form)
     influence = parts.influence + score.influence(sample.treatment, parts.by_score)
     weights = None

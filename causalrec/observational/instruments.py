@@ -214,13 +214,13 @@ def _columns(X: Any, instruments: Any, sample: Sample) -> tuple[FloatArray, Floa
     if X is not None:
         matrix, names = as_design(X)
         check_length(len(matrix), sample.n_obs, name="X")
-        covariates = make_design(matrix, names).Z
+        covariates = make_design(matrix, names, sample.weight > 0).Z
     if not isinstance(instruments, pd.DataFrame):
         instruments = np.asarray(instruments)
         instruments = instruments[:, None] if instruments.ndim == 1 else instruments
     raw, names = as_design(instruments)
     check_length(len(raw), sample.n_obs, name="instruments")
-    found = make_design(raw, names).Z[:, 1:]
+    found = make_design(raw, names, sample.weight > 0).Z[:, 1:]
     keep = independent(np.column_stack([covariates, found])[sample.weight > 0])[covariates.shape[1] :]
     if not keep.any():
         raise OverlapError(

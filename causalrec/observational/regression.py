@@ -140,7 +140,7 @@ def ols_effect(
             f"estimand is {estimand!r}, but a regression on main effects averages effects by the overlap of the arms: "
             "'ato'. Use lin_effect, or aipw, for ate, att or atc."
         )
-    design = make_design(matrix, names)
+    design = make_design(matrix, names, sample.weight > 0)
     kind = _error_kind(error, sample)
     method = f"least squares on treatment and {len(design.names) - 1} covariates, {_ERROR_TEXT[kind]}{design.suffix()}"
     return _main_effect(sample, design, kind, method=method, estimand=estimand)
@@ -204,7 +204,7 @@ def lin_effect(
     kind = _error_kind(error, sample)
     if kind == "classical":
         raise CausalRecError("error is 'classical', which takes one variance for all units; use 'HC2' or 'HC1'.")
-    design = make_design(matrix, names)
+    design = make_design(matrix, names, sample.weight > 0)
     found = lin_parts(sample, design, estimand)
     influence = adjusted_residuals(found.fits, found.influence, kind)
     if population:
@@ -275,8 +275,9 @@ def check_identified(Z: FloatArray, weight: FloatArray, names: AnyArray, *, who:
     rows = Z[weight > 0]
     alone = names[~independent(rows)]
     if len(alone):
+        units = f"all {len(rows)} units" if who == "all" else f"the {len(rows)} {who} units"
         raise OverlapError(
-            f"the {len(rows)} {who} units cannot tell what {list_some([str(n) for n in alone])} does: it does not vary "
+            f"{units} cannot tell what {list_some([str(n) for n in alone])} does: it does not vary "
             "among them, or only with other columns (a category of one arm only, or fewer units than columns). Drop "
             "the column, merge its category, restrict the units to where both arms occur, or use ols_effect."
         )

@@ -96,7 +96,7 @@ def standardisation(
     check_estimand(estimand)
     family = check_outcome_model(outcome_model)
     check_outcomes(sample.y, family)
-    design = make_design(matrix, names)
+    design = make_design(matrix, names, sample.weight > 0)
     if isinstance(interactions, str) and interactions == "all":
         arms, how = arm_models(sample, design, family, estimand), f"{family} regression in each arm"
     else:

@@ -365,6 +365,24 @@ def test_collinear_columns_are_left_out_from_the_right_and_said() -> None:
     assert shuffled.method == ols_effect(more, y, treatment=t).method
 
 
+def test_units_of_weight_zero_are_not_there() -> None:
+    """A category that only they have is no column, and they add to no count."""
+    rng = np.random.default_rng(12)
+    X, t, y, _ = confounded(rng, 120)
+    frame = pd.DataFrame(X, columns=list("abc")).assign(plan=np.where(np.arange(120) < 20, "gold", "basic"))
+    used = np.arange(120) >= 20
+    weight, groups = used * rng.random(120), np.arange(120) // 2
+    for method in (ols_effect, lin_effect, standardisation):
+        for clusters in (None, groups):
+            there = method(frame, y, treatment=t, sample_weight=weight, clusters=clusters)
+            gone = method(
+                frame[list("abc")][used], y[used], treatment=t[used], sample_weight=weight[used],
+                clusters=None if clusters is None else groups[used],
+            )  # fmt: skip
+            assert (there.estimate, there.std_error) == pytest.approx((gone.estimate, gone.std_error))
+            assert there.n_obs == gone.n_obs == 100
+
+
 def test_nearly_collinear_columns_keep_their_digits() -> None:
     """Two columns that differ by a millionth: normal equations alone would lose most digits of the coefficients."""
     rng = np.random.default_rng(7)
