@@ -45,7 +45,7 @@ class Sample:
 
     def units(self, estimand: str) -> FloatArray:
         """The weight of each unit among those that the estimand is of, shape (n,): it sums to 1."""
-        share = self.weight * {"ate": 1, "att": self.treatment, "atc": 1 - self.treatment}[estimand]
+        share = self.weight * asked(self.treatment, estimand)
         return np.asarray(share / share.sum())
 
     def error(self, influence: FloatArray) -> float:
@@ -81,6 +81,13 @@ class Sample:
             estimate, std_error, treatment=self.treatment, confidence_level=self.level,
             method=method + self.suffix(), estimand=estimand, weights=weights, **{**sizes, **rest},
         )  # fmt: skip
+
+
+def asked(treatment: IntArray, estimand: str) -> IntArray:
+    """1 for units that the ate, att or atc is of, else 0; shape (n,)."""
+    if estimand == "ate":
+        return np.ones_like(treatment)
+    return treatment if estimand == "att" else 1 - treatment
 
 
 def read_sample(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,16 @@ OUTCOME_MODELS = ("linear", "logistic", "poisson")
 _COLLINEAR = 1e-8
 _CLEAR = 1e-3  # a Cholesky pivot of standardised columns above this leaves twice the digits needed
 _NEWTON_STEPS = 60
-_MEAN = {"linear": lambda eta: eta, "logistic": special.expit, "poisson": np.exp}
-_SLOPE = {"linear": np.ones_like, "logistic": lambda mean: mean * (1 - mean), "poisson": lambda mean: mean}
+_MEAN: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "linear": lambda eta: eta,
+    "logistic": special.expit,
+    "poisson": np.exp,
+}
+_SLOPE: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "linear": np.ones_like,
+    "logistic": lambda mean: mean * (1 - mean),
+    "poisson": lambda mean: mean,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +159,7 @@ class OutcomeFit:
     def leverage(self) -> FloatArray:
         """The diagonal of the hat matrix of a linear fit, shape (n,)."""
         half = linalg.solve_triangular(self.root, self.Z.T, trans=1)
-        return self.weight * np.asarray((half**2).sum(axis=0))
+        return np.asarray(self.weight * (half**2).sum(axis=0))
 
 
 def fit_outcome(Z: FloatArray, y: FloatArray, weight: FloatArray, family: str = "linear", *, who: str) -> OutcomeFit:

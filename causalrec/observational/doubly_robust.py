@@ -11,7 +11,7 @@ from causalrec._validation import check_propensity, check_treatment, check_two_a
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import Nuisances, fit_nuisances
 from causalrec.observational._errors import adjusted_effect
-from causalrec.observational._inputs import Sample, read_sample
+from causalrec.observational._inputs import Sample, asked, read_sample
 from causalrec.observational._outcomes import check_outcome_model, check_outcomes, make_design
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.observational.propensity import as_propensity, fit_propensity
@@ -139,7 +139,7 @@ def _parametric(sample: Sample, design: Any, family: str, e: FloatArray, estiman
     t = sample.treatment
     share = sample.units(estimand)
     odds, odds_slope = inverse_weights(t, e, estimand)
-    size = sample.weight / (sample.weight @ {"ate": np.ones(len(t)), "att": t, "atc": 1 - t}[estimand])
+    size = sample.weight / float(sample.weight @ asked(t, estimand))
     fit_weight, fit_slope = _fit_weights(sample, odds, odds_slope, form)
     arms = arm_models(sample, design, family, "ate" if form == "weighted_augmented" else estimand, fit_weight)
     expected, influence = mean_contrast(arms, share)
@@ -219,6 +219,7 @@ def aipw(
     estimand: str = "ate",
     outcome_model: Any = None,
     propensity_model: Any = None,
+    joint_outcome: bool = False,
     n_folds: int = 5,
     calibration: Any = None,
     clip: float | None = None,
@@ -237,7 +238,7 @@ def aipw(
 
     Parameters
     ----------
-    X, y, treatment, control, sample_weight, outcome_model, propensity_model, n_folds, calibration, clip, n_jobs
+    X, y, treatment, control, sample_weight, outcome_model, propensity_model, joint_outcome, n_folds, calibration, clip
         As in :func:`causalrec.nuisance.fit_nuisances`, which fits the models.
     propensity : PropensityResult, float or array of shape (n,), optional
         P(treated) that is known by design, or fitted out of fold: no model is fitted then.
@@ -251,6 +252,8 @@ def aipw(
     confidence_level : float
     random_state : int
         Seeds the folds and the default models.
+    n_jobs : int, optional
+        Threads of the default models.
 
     Returns
     -------
@@ -282,7 +285,16 @@ def aipw(
     }  # fmt: skip
     if nuisance is None:
         nuisance = _fitted(
-            X, y, treatment, control, clusters, n_folds=n_folds, random_state=random_state, n_jobs=n_jobs, **fitting
+            X,
+            y,
+            treatment,
+            control,
+            clusters,
+            joint_outcome=joint_outcome,
+            n_folds=n_folds,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            **fitting,
         )
     else:
         _check_ready(nuisance, y, treatment, control, fitting)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from causalrec._threads import one_thread
 from causalrec._typing import FloatArray
 from causalrec._validation import optional_import
 from causalrec.exceptions import CausalRecError, OverlapError
@@ -16,7 +17,7 @@ from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.nuisance.folds import make_folds
 from causalrec.nuisance.scores import average_of_scores, effect_influence
 from causalrec.observational._inputs import Sample, read_sample
-from causalrec.observational.design import as_design, check_estimand, one_thread
+from causalrec.observational.design import as_design, check_estimand
 from causalrec.observational.doubly_robust import inverse_weights
 from causalrec.results import AdjustedEffect
 

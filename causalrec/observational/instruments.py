@@ -164,7 +164,8 @@ def _slopes(sample: Sample, stages: Stages, target: FloatArray) -> tuple[FloatAr
     gram = (Z * w[:, None]).T @ Z
     coef = np.linalg.solve(gram, Z.T @ (w * target))
     residual = target - Z @ coef
-    return coef, np.linalg.solve(gram, (Z * (w * residual)[:, None]).T).T, residual
+    influence = np.linalg.solve(gram, (Z * (w * residual)[:, None]).T).T
+    return np.asarray(coef), np.asarray(influence), residual
 
 
 def _first_stage_f(sample: Sample, stages: Stages, classical: bool) -> float:
