@@ -44,6 +44,7 @@ def balance_table(
     method: str = "",
     control: object = None,
     sample_weight: Any = None,
+    distances: bool = True,
 ) -> BalanceResult:
     r"""Means, standardised differences, variance ratios and distribution distances, before and after an adjustment.
 
@@ -71,6 +72,8 @@ def balance_table(
     control : label, optional
     sample_weight : array-like of shape (n,), optional
         Weights before the adjustment; ``weights`` are to hold them already.
+    distances : bool
+        Whether to compare distribution functions, which needs each covariate sorted: most of the time.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def balance_table(
     basis = _denominator(denominator or _BY_ESTIMAND.get(estimand, "pooled"))
     before = check_weights(sample_weight, n_rows=n)
     after = before if weights is None else check_vector(weights, name="weights", n_rows=n)
-    found = _compare(matrix, _Arms.of(t, before), None if weights is None else _Arms.of(t, after), basis)
+    found = _compare(matrix, _Arms.of(t, before), None if weights is None else _Arms.of(t, after), basis, distances)
     size = np.abs(found["smd_after"])
     ratio = found["variance_ratio_after"]
     worst = int(np.argmax(size))
@@ -211,14 +214,14 @@ class _Arms:
         return mean, var
 
 
-def _compare(X: FloatArray, before: _Arms, after: _Arms | None, basis: str) -> dict[str, FloatArray]:
+def _compare(X: FloatArray, before: _Arms, after: _Arms | None, basis: str, distances: bool) -> dict[str, FloatArray]:
     """All columns of the table; a column of the matrix at a time, each sorted once."""
     names = ("mean_control", "mean_treated", "smd", "variance_ratio", "ks")
     found = {f"{what}_{when}": np.empty(X.shape[1]) for when in ("before", "after") for what in names}
     for j in range(X.shape[1]):
         x = np.ascontiguousarray(X[:, j], dtype=np.float64)
         binary = bool(((x == 0) | (x == 1)).all())
-        order = None if binary else np.argsort(x)
+        order = np.argsort(x) if distances and not binary else None
         mean, var = before.moments(x, binary)
         scale = _scale(x, var, basis, binary)
         for when, arms in (("before", before), ("after", after)):
@@ -229,22 +232,23 @@ def _compare(X: FloatArray, before: _Arms, after: _Arms | None, basis: str) -> d
             if when == "after":
                 mean, var = arms.moments(x, binary)
             gap = mean[1] - mean[0]
-            ratio, distance = _ratio_and_distance(x, order, var, gap, arms)
+            ratio, distance = _ratio_and_distance(x, order, binary, var, gap, arms)
             for what, value in zip(names, (mean[0], mean[1], gap / scale, ratio, distance), strict=True):
                 found[f"{what}_{when}"][j] = value
     return found
 
 
 def _ratio_and_distance(
-    x: FloatArray, order: IntArray | None, var: FloatArray, gap: float, arms: _Arms
+    x: FloatArray, order: IntArray | None, binary: bool, var: FloatArray, gap: float, arms: _Arms
 ) -> tuple[float, float]:
-    """Variance ratio and KS distance; without ``order`` the covariate is 0/1. Negative weights have neither."""
+    """Variance ratio and KS distance, this without ``order`` only of a 0/1 covariate. Negative weights have neither."""
     nan = float("nan")
     if arms.negative:
         return nan, nan
-    if order is None:
+    if binary:
         return nan, abs(gap)
-    return var[1] / var[0] if var[0] > 0 else nan, ks_distance(x[order], arms.signed[order])
+    distance = nan if order is None else ks_distance(x[order], arms.signed[order])
+    return var[1] / var[0] if var[0] > 0 else nan, distance
 
 
 def _scale(x: FloatArray, var: FloatArray, basis: str, binary: bool) -> float:

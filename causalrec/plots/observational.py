@@ -288,13 +288,13 @@ def _shade_outside(ax: Any, result: OverlapResult) -> None:
         for start, stop in ((0.0, low), (high, 1.0)):
             if stop - start > 1e-3:
                 ax.axvspan(start, stop, color="#E8E8E8", zorder=0, linewidth=0, label=label)
-                label = None
+                label = ""
     if np.isfinite(result.share_trimmed) and result.share_trimmed > 0:
         label = _trim_label(result)
         for bound in (result.crump_low, result.crump_high):
             if 0 < bound < 1:
                 ax.axvline(bound, color=GREEN, linestyle="--", linewidth=1.2, label=label)
-                label = None
+                label = ""
 
 
 def _trim_label(result: OverlapResult) -> str:

@@ -51,7 +51,8 @@ class BalanceResult(Result):
     variance_ratio_before, variance_ratio_after : arrays
         Treated over control; NaN for 0/1 covariates, whose variance follows from the mean.
     ks_before, ks_after : arrays
-        Largest distance between the arms' distribution functions; of 0/1 covariates the difference of shares.
+        Largest distance between the arms' distribution functions; of 0/1 covariates the difference of shares. NaN
+        where they were not asked for.
     """
 
     n_obs: int
@@ -101,10 +102,11 @@ class BalanceResult(Result):
         if self.adjusted:
             worst = f"{format_number(self.max_abs_smd_before)} before, {format_number(self.max_abs_smd_after)} after"
             units = f"effective units: treated {numbers[0]} -> {numbers[1]}, control {numbers[2]} -> {numbers[3]}"
-            head = ("covariate", "treated", "control", "SMD before", "SMD after", "variance ratio", "KS")
+            differences: tuple[str, ...] = ("SMD before", "SMD after")
         else:
             worst, units = format_number(self.max_abs_smd_after), f"treated {numbers[0]}, control {numbers[2]}"
-            head = ("covariate", "treated", "control", "SMD", "variance ratio", "KS")
+            differences = ("SMD",)
+        head = ("covariate", "treated", "control", *differences, "variance ratio", "KS")
         columns = [self.mean_treated_after, self.mean_control_after, *([self.smd_before] * self.adjusted),
                    self.smd_after, self.variance_ratio_after, self.ks_after]  # fmt: skip
         rows = [(str(self.covariate[k]), *(_written(float(column[k])) for column in columns)) for k in shown]

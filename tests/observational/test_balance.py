@@ -200,6 +200,15 @@ def test_text_puts_the_worst_first() -> None:
     assert str(many).splitlines()[-1] == "  and 5 more"
 
 
+def test_without_distances_all_else_is_the_same() -> None:
+    frame, t = confounded()
+    w = np.random.default_rng(2).random(len(t))
+    plain, fast = (balance_table(frame, treatment=t, weights=w, distances=d).to_frame() for d in (True, False))
+    pd.testing.assert_frame_equal(plain.drop(columns=["ks_before", "ks_after"]),
+                                  fast.drop(columns=["ks_before", "ks_after"]))  # fmt: skip
+    assert fast["ks_after"].isna().tolist() == [True, False, False, False, False]  # shares need no sorting
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
