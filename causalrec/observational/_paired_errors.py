@@ -38,7 +38,8 @@ def paired_effect(
     estimated makes the error too large rather than too small, where it changes anything. With ``clusters``, users
     seen in several rows, it is clustered both ways.
 
-    Where tied units share their weight, the squares are expected values over which of them is taken.
+    Where tied units share their weight, the squares are expected values over which of them is taken. Strata of the
+    score (``method="fine"``) are few and large: there the error is by unit, within strata (:func:`strata_influence`).
 
     Parameters
     ----------
@@ -58,6 +59,11 @@ def paired_effect(
     """
     estimate, factor = _regression(y, treatment, match.weights, X)
     members = members_of(match, treatment)
+    if match.method == "fine":
+        influence = strata_influence(factor, members, treatment, match.unit)
+        used = members.row
+        error = sandwich_error(influence[used], None if clusters is None else clusters[used])
+        return estimate, error, "error within strata" + ("" if clusters is None else ", clustered")
     sets = set_error(factor, members, match.tie)
     if clusters is None:
         return estimate, sets, "error clustered by matched set"
@@ -127,6 +133,28 @@ def set_error(factor: FloatArray, members: Members, tie: IntArray | None = None)
     left = (size[kind] - count) / np.maximum(size[kind] - 1, 1)
     variance = float(sums @ sums) + float((weight**2 * count * left) @ spread[kind])
     return math.sqrt(variance * n_sets / (n_sets - 1))
+
+
+def strata_influence(factor: FloatArray, members: Members, treatment: IntArray, asked: IntArray) -> FloatArray:
+    """Influence of each row, shape (n,), where sets are strata of the score: deviations from the mean of the arm there.
+
+    Their squares are Neyman's variance in every stratum, divisors n - 1, plus the spread of the effect between strata
+    by the units whose effect is ``asked`` for. A unit alone in its arm and stratum deviates from the mean of all.
+    """
+    cell = 2 * members.group + treatment[members.row]
+    here, weight = factor[members.row], members.weight
+    size = np.bincount(cell)
+    mean = np.bincount(cell, here) / np.maximum(size, 1)
+    alone = size[cell] == 1
+    inside = np.where(alone, here, (here - mean[cell]) * np.sqrt(size[cell] / np.maximum(size[cell] - 1, 1)))
+    share = np.zeros(len(factor))
+    share[asked] = 1.0
+    share = share[members.row]
+    share /= np.bincount(members.group, share)[members.group]
+    total = np.bincount(members.group, weight * here)
+    influence = np.zeros(len(factor))
+    influence[members.row] = weight * inside + share * total[members.group]
+    return influence
 
 
 def _both_at_once(factor: FloatArray, members: Members, tie: IntArray | None, clusters: IntArray) -> float:
