@@ -348,6 +348,26 @@ def test_intervals_of_likelihoods_cover(family: str) -> None:
         assert low <= covered(found, truth) <= high
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [ols_effect, lin_effect, standardisation])
+def test_clustered_intervals_cover(method) -> None:
+    """Users of unlike numbers of rows, treated as a whole by a covariate of theirs; errors of rows alone do not."""
+    n_runs, found, rows_alone = 1000, [], []
+    for seed in range(n_runs):
+        rng = np.random.default_rng(seed)
+        user = np.repeat(np.arange(200), rng.integers(1, 6, 200))
+        a, shock = rng.normal(size=200), rng.normal(size=200)
+        t = (rng.random(200) < 1 / (1 + np.exp(-0.6 * a))).astype(int)[user]
+        X = np.column_stack([a[user], rng.normal(size=len(user))])
+        y = X @ [1.0, 0.5] + t + shock[user] + rng.normal(size=len(user))
+        one, other = method(X, y, treatment=t, clusters=user), method(X, y, treatment=t)
+        found.append((one.estimate, one.std_error))
+        rows_alone.append((other.estimate, other.std_error))
+    low, high = stats.binom.interval(0.999, n_runs, 0.95)
+    assert low <= covered(found, 1.0) <= high
+    assert covered(rows_alone, 1.0) < 0.85 * n_runs
+
+
 # --- designs and bad input ------------------------------------------------------------------------------------------
 
 
