@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from causalrec._threads import one_thread
 from causalrec._typing import AnyArray, FloatArray, RandomState
 from causalrec.exceptions import CausalRecError
 
@@ -51,7 +49,7 @@ def draw_in_blocks(
     tasks = list(zip(sizes, generators, strict=True))
     blocks, done = [], 0
     # The blocks use the cores: threads of BLAS within them would wait for one another.
-    with ThreadPoolExecutor(n_workers) as pool, _blas().limit(limits=1 if threads else None, user_api="blas"):
+    with ThreadPoolExecutor(n_workers) as pool, one_thread(bool(threads), only_blas=True):
         # A few at a time: an interrupt, or an error, ends it all within a block.
         for start in range(0, len(tasks), n_workers):
             batch = tasks[start : start + n_workers]
@@ -69,9 +67,3 @@ def draw_in_blocks(
 def share_of_hits(hits: AnyArray) -> float:
     """(1 + number of hits) / (1 + resamples): the sample itself counts as one (Davison and Hinkley 1997, 4.2)."""
     return float((1 + np.count_nonzero(hits)) / (1 + len(hits)))
-
-
-@cache
-def _blas() -> Any:
-    """The libraries whose threads can be limited; looking for them takes 10 ms."""
-    return ThreadpoolController()

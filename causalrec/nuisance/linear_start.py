@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import threadpoolctl  # type: ignore[import-untyped]
 from scipy.special import expit, logit
 
+from causalrec._threads import one_thread
 from causalrec._typing import AnyArray, FloatArray, IntArray
 
 # Penalties per unit of weight on standardised covariates; infinite: no slope at all.
@@ -172,13 +171,8 @@ def fit_slopes(
     """
     n_margins = int(fold.max()) + 1 if n_margins is None else min(n_margins, int(fold.max()) + 1)
     max_pairs = min(_MAX_PAIRS, _MAX_CELLS // len(y)) if products else 0
-    with _blas().limit(limits=1, user_api="blas"):  # matrices of a few columns: threads would wait for one another
+    with one_thread(only_blas=True):  # matrices of a few columns: threads would wait for one another
         return _fit_slopes(X, y, weight, fold, binary, n_margins, max_pairs)
-
-
-@cache
-def _blas() -> Any:
-    return threadpoolctl.ThreadpoolController()
 
 
 def _fit_slopes(

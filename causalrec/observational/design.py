@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import linalg
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from causalrec._threads import one_thread
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_covariates, list_some, nearest
 from causalrec.exceptions import CausalRecError, ColumnError, TreatmentError
@@ -40,15 +39,6 @@ def check_arms(treatment: IntArray) -> None:
         raise TreatmentError(
             f"treatment: {n_treated} treated units of {len(treatment)}; both arms are needed. Check the filter."
         )
-
-
-def one_thread(small: bool) -> AbstractContextManager[Any]:
-    """Keep BLAS and OpenMP to one thread while the work is small.
-
-    More threads gain nothing there, and cost tens of times as much where the cores are shared: they wait spinning.
-    """
-    limits: AbstractContextManager[Any] = threadpool_limits(limits=1 if small else None)
-    return limits
 
 
 def design_matrix(frame: pd.DataFrame, *, all_levels: bool = False) -> tuple[FloatArray, AnyArray]:
@@ -156,7 +146,7 @@ def in_parts(n: int, work: Callable[[list[slice]], _Part]) -> list[_Part]:
         return [work(blocks(n))]
     edges = [n * i // _PARTS for i in range(_PARTS + 1)]
     parts = [blocks(stop, start) for start, stop in pairwise(edges)]
-    with one_thread(True), ThreadPoolExecutor(2) as pool:
+    with one_thread(), ThreadPoolExecutor(2) as pool:
         return list(pool.map(work, parts))
 
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from causalrec._threads import one_thread
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import check_treatment, check_two_arms, check_weights, list_some
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.observational._weights import check_arms_weigh, weights_result
-from causalrec.observational.design import as_design, check_estimand, one_thread
+from causalrec.observational.design import as_design, check_estimand
 from causalrec.results import WeightsResult
 
 _STEPS = 200

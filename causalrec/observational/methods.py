@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from causalrec._threads import one_thread
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import CausalRecError
 from causalrec.observational._study_data import StudyData
-from causalrec.observational.design import check_estimand, one_thread
+from causalrec.observational.design import check_estimand
 from causalrec.observational.doubly_robust import aipw, aipw_parametric
 from causalrec.observational.econml_adapter import causal_forest, dml
 from causalrec.observational.entropy import entropy_balancing
