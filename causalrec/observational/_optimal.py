@@ -89,8 +89,9 @@ def optimal_space(
 ) -> MatchedSets:
     """As :func:`optimal_line`, by Euclidean distance: an assignment problem (Rosenbaum 1989, JASA 84) for each block.
 
-    Blocks are strata, cut where the scores of ``gate`` are farther apart than its width. Of several optima the one
-    that the solver finds first, in the order of the covariates, so that only identical units go by their rows.
+    Blocks are strata, cut where the scores of ``gate`` are farther apart than its width. Distances count to nine
+    digits. Of several optima the one that the solver finds first, in the order of the covariates, so that only
+    identical units go by their rows.
 
     Raises
     ------
@@ -99,14 +100,15 @@ def optimal_space(
     """
     group = np.zeros(len(treatment), dtype=np.int64) if strata is None else strata
     score, width = (np.zeros(len(treatment)), 0.0) if gate is None else gate
-    order = np.lexsort((*place.T[::-1], score, group))
+    grain = 1e-9 * max(float(np.abs(place).max(initial=0.0)), 1e-300)
+    order = np.lexsort((*np.round(place / grain).T[::-1], score, group))
     apart = (np.diff(group[order]) != 0) | (np.diff(score[order]) > width)
     found = []
     for block in _split(order, np.cumsum(np.r_[False, apart])):
         own = np.repeat(block[treatment[block] == arm], ratio)
         other = block[treatment[block] != arm]
         if len(own) and len(other):
-            found.append(_assign(place, score, width, own, other, caliper))
+            found.append(_assign(place, score, width, own, other, caliper, grain))
     if not found:
         found = [(order[:0], order[:0], score[:0])]
     return join_rounds(found)
@@ -117,7 +119,7 @@ def _split(values: IntArray, label: IntArray) -> list[IntArray]:
 
 
 def _assign(
-    place: FloatArray, score: FloatArray, width: float, own: IntArray, other: IntArray, caliper: float
+    place: FloatArray, score: FloatArray, width: float, own: IntArray, other: IntArray, caliper: float, grain: float
 ) -> tuple[IntArray, IntArray, FloatArray]:
     if len(own) * len(other) > _MOST_IN_SPACE:
         raise CausalRecError(
@@ -129,7 +131,7 @@ def _assign(
     allowed = (distance <= caliper) & (np.abs(score[own][:, None] - score[other]) <= width)
     # One match more outweighs any distances.
     penalty = float(distance[allowed].sum() if allowed.sum() < 2 else distance[allowed].max() * min(distance.shape)) + 1
-    cost = np.where(allowed, distance, penalty)
+    cost = np.where(allowed, np.round(distance / grain), penalty / grain)
     row, column = linear_sum_assignment(cost)
     kept = allowed[row, column]
     row, column = row[kept], column[kept]
