@@ -12,7 +12,7 @@ from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.observational._errors import sandwich_error
 from causalrec.observational._mahalanobis import Space, make_space, space_sets
 from causalrec.observational._nearest import Line, line_sets, sort_line, sorted_line, windows
-from causalrec.observational._sets import MatchedSets, set_covariances, set_means, set_shares
+from causalrec.observational._sets import MatchedSets, set_covariances, set_means, set_shares, spread_over
 from causalrec.observational.design import regressors
 from causalrec.results import MatchResult, PropensityResult
 
@@ -74,9 +74,9 @@ def nearest_effect(
     total = 0.0 if clusters is not None else heteroskedastic_variance(found, around.alike(int(neighbours)), whole)
     if clusters is not None or counted:
         groups = None if clusters is None else units.of(clusters)
-        own, other = around.wide(groups)
-        influence = linear_form(found, own, other, whole)
-        added = np.zeros(len(y)) if score is None else _score_influence(found, other, units, score, treatment)
+        near = local_means(found, *around.wide(groups))
+        influence = linear_form(found, near, whole)
+        added = np.zeros(len(y)) if score is None else _score_influence(found, near, units, score, treatment)
         if groups is not None:
             total = sandwich_error(influence + added, groups) ** 2
         else:
@@ -225,56 +225,82 @@ def heteroskedastic_variance(found: Contrasts, alike: MatchedSets, population: b
     return max(total, 0.0) / len(found.contrast) ** 2
 
 
-def linear_form(found: Contrasts, own: MatchedSets, other: MatchedSets, population: bool) -> FloatArray:
+class LocalMeans(NamedTuple):
+    """Mean outcomes around each unit, shape (n,): of its own arm as asked and as serving, of the other as serving.
+
+    ``factor`` makes up for a unit's being in the mean of its own arm; ``other`` are the units around it of the other
+    arm, with ``served`` their means by set. Means that there are not are NaN.
+    """
+
+    asked: FloatArray
+    serving: FloatArray
+    across: FloatArray
+    factor: FloatArray
+    other: MatchedSets
+    served: FloatArray
+
+
+def local_means(found: Contrasts, own: MatchedSets, other: MatchedSets) -> LocalMeans:
+    """Means over units around each that are of its arm, itself among them, and of the other."""
+    n, size = len(found.times), own.stop - own.start
+    factor = _by_row(np.sqrt(size / np.maximum(size - 1, 1)), own, n)
+    asked = serving = _by_row(set_means(found.serving, own), own, n)
+    if found.asked is not found.serving:
+        asked = _by_row(set_means(found.asked, own), own, n)
+    served = set_means(found.serving, other)
+    return LocalMeans(asked, serving, _by_row(served, other, n), factor, other, served)
+
+
+def linear_form(found: Contrasts, near: LocalMeans, population: bool) -> FloatArray:
     """Each unit's influence, shape (n,): (μ₁ - μ₀ - τ)(e_i) where matched, plus ±(m_i + K_i)(Y_i - μ(e_i)), over N.
 
     The matching estimator is this sum for any function μ, up to differences of μ between units and their matches;
-    here μ are means over units ``own`` and ``other`` of both arms that lie around each.
+    here μ are local means in both arms.
     """
-    n, total = len(found.times), len(found.contrast)
-    size = own.stop - own.start
-    factor = np.ones(n)
-    factor[own.unit] = np.sqrt(size / np.maximum(size - 1, 1))  # a unit is in the mean that it is compared with
-    asked, serving = (_by_row(set_means(v, own), own, n) for v in (found.asked, found.serving))
-    rest = found.matched * (found.asked - asked) + found.times * (found.serving - serving)
-    influence = found.sign * factor * rest
+    if found.asked is found.serving:
+        rest = (found.matched + found.times) * (found.serving - near.serving)
+    else:
+        rest = found.matched * (found.asked - near.asked) + found.times * (found.serving - near.serving)
+    influence = found.sign * near.factor * rest
     if population:
-        across = found.sign * (asked - _by_row(set_means(found.serving, other), other, n))
-        influence += np.where(found.matched > 0, across - found.estimate, 0.0)
-    return influence / total
+        across = found.sign * (near.asked - near.across) - found.estimate
+        influence += across if len(found.contrast) == len(across) else np.where(found.matched > 0, across, 0.0)
+    return np.asarray(influence / len(found.contrast))
 
 
 def _score_influence(
-    found: Contrasts, other: MatchedSets, units: Units, score: PropensityResult, treatment: IntArray
+    found: Contrasts, near: LocalMeans, units: Units, score: PropensityResult, treatment: IntArray
 ) -> FloatArray:
     """What the estimation of the score adds to each unit's influence; zeros where it cannot be counted."""
     if score.slope is None or score.cross_fitted:
         return np.zeros(len(treatment))
     steepness = units.of(score.slope / np.maximum(score.score * (1 - score.score), 1e-300))
-    moved = units.by_row(score_gradient(found, other, steepness))
+    moved = units.by_row(score_gradient(found, near, steepness))
     with np.errstate(divide="ignore", invalid="ignore"):
         gradient = np.where(score.slope > 0, moved / score.slope, 0.0)
     return np.asarray(units.of(score.influence(treatment, gradient)))
 
 
-def score_gradient(found: Contrasts, other: MatchedSets, steepness: FloatArray) -> FloatArray:
+def score_gradient(found: Contrasts, near: LocalMeans, steepness: FloatArray) -> FloatArray:
     """Derivative of the estimate by the linear predictor of the score, through each unit's outcome; shape (n,).
 
     A score that moves changes who is matched with whom. By Abadie and Imbens 2016 (theorems 1 and 2) the estimate
     moves by -Σ_i cov(X, Y | e_i, other arm) f_i / (e_i (1 - e_i)) over N, summed over the matched: for the treated
     -E[f cov(X, Y₀ | e) / (1 - e)] / E[e], and for all the paper's -c. The covariance around unit i is that of the
-    units ``other`` around it, so that each of these gets (Y_j - mean_i) f_i / (e_i (1 - e_i)) / (size - 1).
+    units around it, so that each of these gets (Y_j - mean_i) f_i / (e_i (1 - e_i)) / (size - 1).
 
     Parameters
     ----------
     steepness : array of shape (n,)
         f / (e (1 - e)): the derivative of the score by its linear predictor over the variance; 1 for a logistic one.
     """
+    other = near.other
     n, size = len(found.times), other.stop - other.start
     amounts = np.where(size > 1, (steepness * found.matched)[other.unit] / np.maximum(size - 1, 1), 0.0)
-    served = found.serving - found.serving.mean()
-    moved = served * set_shares(other, n, amounts) - set_shares(other, n, amounts * set_means(served, other))
-    return -moved / len(found.contrast)
+    centre = float(found.serving.mean())
+    moved = (found.serving - centre) * spread_over(other, n, amounts)
+    moved -= spread_over(other, n, amounts * (near.served - centre))
+    return np.asarray(-moved / len(found.contrast))
 
 
 def _by_row(values: FloatArray, sets: MatchedSets, n: int) -> FloatArray:

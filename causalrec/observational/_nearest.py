@@ -13,6 +13,7 @@ import numpy as np
 from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.observational._sets import MatchedSets
 
+_FEW = 16
 ASKING = {"ate": (0, 1), "att": (1,), "atc": (0,)}
 
 
@@ -84,7 +85,10 @@ def line_sets(line: Line, asking: int, serving: int, k: int, caliper: float = np
     """The k nearest of an arm, ties included, for every unit of an arm; of its own arm the unit itself is one."""
     asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    start, stop, farthest = _k_nearest(asked, values, _middle(line, asking, serving), low, high, k)
+    if asking == serving and line.strata is None and k <= _FEW:
+        start, stop, farthest = _k_nearest_own(values, min(k, len(values)))
+    else:
+        start, stop, farthest = _k_nearest(asked, values, _middle(line, asking, serving), low, high, k)
     reach = np.minimum(farthest, caliper) + line.slack
     last = len(values) - 1
     other = (start > low) & (asked - values[np.maximum(start - 1, 0)] <= reach)
@@ -110,31 +114,40 @@ def windows(line: Line, asking: int, serving: int, size: int) -> MatchedSets:
     """
     asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    begin, end = _runs(line, serving)
+    begin, end, tied = _runs(line, serving)
     middle, last, half = _middle(line, asking, serving), len(values) - 1, max(size // 2, 1)
-    left, right = np.maximum(middle - 1, 0), np.minimum(middle, last)
-    on_left = (middle > low) & (np.abs(asked - values[left]) <= line.slack)
-    on_right = (middle < high) & (np.abs(asked - values[right]) <= line.slack)
-    first = np.where(on_left, begin[left], np.where(on_right, begin[right], middle))  # those that are tied with it
-    after = np.where(on_right, end[right], np.where(on_left, end[left], middle))
+    if asking == serving:  # those that are tied with it
+        first, after = begin, end
+    else:
+        left, right = np.maximum(middle - 1, 0), np.minimum(middle, last)
+        on_left = (middle > low) & (np.abs(asked - values[left]) <= line.slack)
+        on_right = (middle < high) & (np.abs(asked - values[right]) <= line.slack)
+        first = after = middle
+        if on_left.any() or on_right.any():
+            first = np.where(on_left, begin[left], np.where(on_right, begin[right], middle))
+            after = np.where(on_right, end[right], np.where(on_left, end[left], middle))
     length = 2 * half + after - first
     start = np.maximum(np.minimum(first - half, high - length), low)
     stop = np.minimum(np.maximum(after + half, low + length), high)
     kept = start < stop
-    start = np.where(kept, begin[np.minimum(start, last)], start)
-    stop = np.where(kept, end[np.maximum(stop - 1, 0)], stop)
+    if tied:
+        start = np.where(kept, begin[np.minimum(start, last)], start)
+        stop = np.where(kept, end[np.maximum(stop - 1, 0)], stop)
     return _sets(line, asking, serving, kept, start, stop, np.zeros(len(start)))
 
 
-def _runs(line: Line, serving: int) -> tuple[IntArray, IntArray]:
-    """Where the tied units of each unit of an arm begin and end."""
+def _runs(line: Line, serving: int) -> tuple[IntArray, IntArray, bool]:
+    """Where the tied units of each unit of an arm begin and end, and whether there are any."""
     values = line.values[line.arm(serving)]
     new = np.concatenate([[True], np.diff(values) > line.slack, [True]])
     if line.strata is not None:
         new[1:-1] |= np.diff(line.strata[line.arm(serving)]) != 0
+    if new.all():
+        each = np.arange(len(new))
+        return each[:-1], each[1:], False
     edges = np.flatnonzero(new)
     run = np.cumsum(new[:-1]) - 1
-    return edges[run], edges[run + 1]
+    return edges[run], edges[run + 1], True
 
 
 def _sets(
@@ -170,14 +183,27 @@ def _k_nearest(
     last = len(values) - 1
     first = np.maximum(low, middle - k)
     end = np.maximum(first, np.minimum(middle, high - k))
-    while (first < end).any():
-        half = np.minimum((first + end) // 2, last)
-        right = (asked - values[half] > values[np.minimum(half + k, last)] - asked) & (first < end)
+    for _ in range(int(k).bit_length()):  # k + 1 places
+        half = np.minimum((first + end) >> 1, last)
+        right = (first < end) & (asked - values[half] > values[np.minimum(half + k, last)] - asked)
         end = np.where(right, end, half)
         first = np.where(right, half + 1, first)
     stop = np.minimum(first + k, high)
     distance = np.maximum(asked - values[np.minimum(first, last)], values[np.maximum(stop - 1, 0)] - asked)
     return first, stop, distance
+
+
+def _k_nearest_own(values: FloatArray, k: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """The same for every one of sorted ``values`` among themselves: the best of the k runs of k that hold it."""
+    n = len(values)
+    distance, back = np.full(n, np.inf), np.zeros(n, dtype=np.int64)
+    for s in range(k):
+        inner = slice(s, n - k + s + 1)
+        reach = np.maximum(values[inner] - values[: n - k + 1], values[k - 1 :] - values[inner])
+        back[inner][reach < distance[inner]] = s
+        np.minimum(distance[inner], reach, out=distance[inner])
+    start = np.arange(n) - back
+    return start, start + k, distance
 
 
 def _bisect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_confidence_level, check_length, check_treatment, check_two_arms, check_vector
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.folds import check_groups
-from causalrec.observational._errors import adjusted_effect, effective_size
+from causalrec.observational._errors import adjusted_effect
 from causalrec.observational._mahalanobis import make_space, match_space
 from causalrec.observational._match_design import MatchDesign, check_known, read_design
 from causalrec.observational._matching_errors import ERRORS, VARIANCES, nearest_effect
@@ -23,6 +24,7 @@ from causalrec.observational.design import as_design, check_estimand
 from causalrec.results import AdjustedEffect, MatchResult
 
 METHODS = ("nearest", "optimal", "full", "fine")
+_CHECKED = 10_000  # units, of many
 _WORDS = {
     "propensity": "the propensity score", "logit": "the logit of the propensity score",
     "mahalanobis": "the Mahalanobis distance", "scaled_euclidean": "the distance in standard deviations",
@@ -163,8 +165,8 @@ def _result(
     replace: bool,
     tie: IntArray | None,
 ) -> MatchResult:
-    asked = {"ate": len(design.treatment), "att": int((design.treatment == 1).sum())}
-    n_asked = asked.get(estimand, asked["ate"] - asked["att"])
+    arms = np.bincount(design.treatment, minlength=2)
+    n_asked = {"ate": len(weights), "att": int(arms[1]), "atc": int(arms[0])}[estimand]
     caliper = design.caliper if design.gate is None else design.gate[1]
     if not len(sets.unit):
         exactly = " among those that agree exactly" if design.strata is not None else ""
@@ -172,14 +174,14 @@ def _result(
             f"none of the {n_asked:,} units has a match within {caliper:.4g}{exactly}. Widen the caliper, ask for less "
             "to agree exactly, or compare units that are alike."
         )
-    arms = [weights[design.treatment == arm] for arm in (1, 0)]
-    used = [int(np.count_nonzero(arm)) for arm in arms]
-    sizes = [effective_size(arm) for arm in arms]
+    treated = design.treatment.astype(np.float64)
+    n_used, n_used_treated = np.count_nonzero(weights), np.count_nonzero(weights * treated)
+    ess = [float(weights @ arm) ** 2 / float(weights**2 @ arm) for arm in (treated, 1 - treated)]
     return MatchResult(
-        n_obs=len(weights), n_treated=used[0], n_control=used[1], n_matched=len(sets.unit),
+        n_obs=len(weights), n_treated=n_used_treated, n_control=n_used - n_used_treated, n_matched=len(sets.unit),
         n_unmatched=n_asked - len(sets.unit), estimand=estimand, method=method, distance=distance, ratio=ratio,
-        replace=replace, caliper=caliper, ess_treated=sizes[0], ess_control=sizes[1], weights=weights,
-        **sets._asdict(), place=design.place, strata=design.strata, propensity=design.propensity, tie=tie,
+        replace=replace, caliper=caliper, ess_treated=ess[0], ess_control=ess[1], weights=weights, **sets._asdict(),
+        place=design.place, strata=design.strata, propensity=design.propensity, tie=tie,
     )  # fmt: skip
 
 
@@ -281,17 +283,20 @@ def matching_effect(
         )  # fmt: skip
     else:
         estimate, error, note = paired_effect(outcome, match, codes, X=covariates, clusters=groups)
-    return adjusted_effect(
+    effect = adjusted_effect(
         estimate, error, treatment=codes, confidence_level=level, method=f"{_described(match, X is not None)}; {note}",
-        estimand=match.estimand, weights=match.weights, n_dropped=match.n_unmatched,
-        propensity=None if match.propensity is None else match.propensity.score,
+        estimand=match.estimand, n_treated=match.n_treated, n_control=match.n_control,
+        n_obs=match.n_treated + match.n_control, ess_treated=match.ess_treated, ess_control=match.ess_control,
+        n_dropped=match.n_unmatched, propensity=None if match.propensity is None else match.propensity.score,
     )  # fmt: skip
+    return dataclasses.replace(effect, weights=match.weights)
 
 
 def _check_same_arms(match: MatchResult, treatment: IntArray) -> None:
     asked = {"att": (1,), "atc": (0,), "ate": (0, 1)}[match.estimand]
-    strange = ~np.isin(treatment[match.unit], asked)
-    if strange.any() or (treatment[match.pool[match.start]] == treatment[match.unit]).any():
+    some = slice(None, None, max(1, len(match.unit) // _CHECKED))
+    units, partners = treatment[match.unit[some]], treatment[match.pool[match.start[some]]]
+    if not np.isin(units, asked).all() or (partners == units).any():
         raise CausalRecError(
             "treatment is not the one that was matched: some matched units are of the same arm. Pass the same "
             "treatment (and control) to match and to matching_effect, in the same order of rows."
