@@ -203,9 +203,10 @@ def test_influences_of_the_doubly_robust_change_are_those_of_leaving_a_unit_out(
 # --- claims ---------------------------------------------------------------------------------------------------------
 
 
-def test_intervals_and_the_band_cover_under_selection_on_levels() -> None:
+@pytest.mark.parametrize("runs", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_intervals_and_the_band_cover_under_selection_on_levels(runs: int) -> None:
     """The truth: 2 = mean of 1, 2, 3 for those first treated at 2, 1.5 for those at 3."""
-    runs, covered, band, trend = 200, 0, 0, 0
+    covered, band, trend = 0, 0, 0
     for seed in range(runs):
         frame = staggered(150, seed)
         n = frame.drop_duplicates("unit")["first"].value_counts()
@@ -218,7 +219,24 @@ def test_intervals_and_the_band_cover_under_selection_on_levels() -> None:
     low, high = stats.binom.ppf([0.001, 0.999], runs, 0.95)
     assert low <= covered <= high
     assert low <= band
-    assert stats.binom.ppf(0.001, runs, 0.05) <= trend <= stats.binom.ppf(0.999, runs, 0.05)
+    assert runs - high <= trend <= runs - low
+
+
+@pytest.mark.slow
+def test_intervals_cover_with_shocks_and_treatment_by_region() -> None:
+    runs, covered, naive = 300, 0, 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        region = np.repeat(np.arange(60), 4)
+        first = np.where(region < 30, 3.0, np.nan)
+        shocks = rng.normal(size=(60, 5)).cumsum(axis=1)[region]
+        y = shocks + rng.normal(size=(240, 5)) + (np.arange(5) >= np.nan_to_num(first, nan=9)[:, None])
+        frame = long(y, first, start=0, region=region)
+        right, wrong = estimate(frame, clusters="region"), estimate(frame)
+        covered += right.ci_low <= 1 <= right.ci_high
+        naive += wrong.ci_low <= 1 <= wrong.ci_high
+    assert stats.binom.ppf(0.001, runs, 0.95) <= covered
+    assert naive < 0.85 * runs
 
 
 @pytest.mark.slow
