@@ -298,7 +298,7 @@ class AdjustedEffect(EffectResult):
     propensity: FloatArray | None = field(repr=False, default=None)
 
     def __str__(self) -> str:
-        rest = f"; {self.n_dropped:,} units not in it" if self.n_dropped else ""
+        rest = f"; {self.n_dropped:,} unit{'s' * (self.n_dropped > 1)} not in it" if self.n_dropped else ""
         return super().__str__() + rest
 
 
