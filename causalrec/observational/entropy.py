@@ -122,8 +122,8 @@ def moment_columns(
     if not varied:
         raise CausalRecError("no covariate varies: there is nothing to balance. Pass covariates that differ.")
     Z = np.empty((len(X), len(varied)))
-    for place, j in enumerate(varied):
-        Z[:, place] = flat[j] / sizes[j]
+    for place, k in enumerate(varied):
+        Z[:, place] = flat[k] / sizes[k]
     return Z, np.array([flat_names[j] for j in varied], dtype=object)
 
 
@@ -170,7 +170,7 @@ def _tilt(D: FloatArray, q: FloatArray, names: AnyArray, label: Any) -> _Tilt:
     weight = np.zeros(len(D))
     weight[inside] = _solve(reachable, base, whiten, names, label)
     moment = (D * weight[:, None]).T @ D
-    return _Tilt(weight, np.linalg.pinv(moment, rcond=_FLAT, hermitian=True))
+    return _Tilt(weight, np.asarray(np.linalg.pinv(moment, rcond=_FLAT, hermitian=True), dtype=np.float64))
 
 
 def _on_faces(D: FloatArray, names: AnyArray, label: Any) -> AnyArray:

@@ -205,7 +205,8 @@ def stratified_difference(
 def _sizes(stratum: IntArray, treatment: IntArray, counted: Any) -> FloatArray:
     """Units of each stratum and arm, shape (s, 2), control first."""
     n_cells = 2 * (int(stratum.max()) + 1)
-    return np.bincount(2 * stratum + treatment, weights=counted, minlength=n_cells).reshape(-1, 2)
+    counts = np.bincount(2 * stratum + treatment, weights=counted, minlength=n_cells)
+    return counts.astype(np.float64).reshape(-1, 2)
 
 
 def _check_cells(

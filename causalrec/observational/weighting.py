@@ -145,18 +145,13 @@ def score_weights(
         base = base * _stabiliser(score, treatment, base, estimand)
     weight, change = weight * base, change * base
     change[moved] = 0.0
-    stacked: dict[str, Any] = {}
-    if propensity.design is not None and propensity.slope is not None and propensity.information is not None:
-        stacked = {
-            "design": propensity.design, "residual": _score_residual(propensity, treatment)[:, None],
-            "slope": (change * propensity.slope)[:, None], "bread": np.linalg.inv(propensity.information)[None],
-        }  # fmt: skip
     target = {"att": treatment == 1, "atc": treatment == 0}.get(estimand, 1.0)
-    clipped = float(np.mean(moved | (propensity.score != score))) if clip is not None else propensity.share_clipped
+    clipped = propensity.share_clipped if clip is None else float(moved.mean())
     return weights_result(
         weight, treatment, estimand=estimand, method=_method_text(propensity, estimand, method, low, high, clip),
         n_dropped=int(np.count_nonzero(~kept)), share_clipped=clipped, trim_low=low, trim_high=high,
-        target=base * target if method == "horvitz_thompson" else None, propensity=score, **stacked,
+        target=base * target if method == "horvitz_thompson" else None, propensity=score,
+        **_stacked(propensity, treatment, change),
     )  # fmt: skip
 
 
@@ -312,11 +307,20 @@ def _stabiliser(score: FloatArray, treatment: IntArray, base: FloatArray, estima
     return np.where(treatment == 1, treated, 1 - treated) / mean
 
 
-def _score_residual(propensity: PropensityResult, treatment: IntArray) -> FloatArray:
-    """What each unit adds to the likelihood equations, without its row of the design."""
-    score, slope = propensity.score, propensity.slope
+def _stacked(propensity: PropensityResult, treatment: IntArray, change: FloatArray) -> dict[str, Any]:
+    """The likelihood equations of a parametric score, and how weights move with it (``change``); nothing of others."""
+    score, design, slope, information = (
+        propensity.score, propensity.design, propensity.slope, propensity.information
+    )  # fmt: skip
+    if design is None or slope is None or information is None:
+        return {}
     residual = (treatment - score) * slope / (score * (1 - score))
-    return residual if propensity.sample_weight is None else residual * propensity.sample_weight
+    if propensity.sample_weight is not None:
+        residual = residual * propensity.sample_weight
+    return {
+        "design": design, "residual": residual[:, None], "slope": (change * slope)[:, None],
+        "bread": np.linalg.inv(information)[None],
+    }  # fmt: skip
 
 
 def _method_text(
