@@ -232,7 +232,7 @@ class ObservationalStudy:
         """The largest standardised difference that an estimate leaves; NaN where it has no weights."""
         if effect.weights is None or self._data.X is None:
             return float("nan")
-        return float(_balance(self._data, effect, {}).max_abs_smd_after)
+        return float(_balance(self._data, effect, {"distances": False}).max_abs_smd_after)
 
     def placebo(
         self,
