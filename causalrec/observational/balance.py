@@ -106,7 +106,7 @@ def balance_table(
     size = np.abs(found["smd_after"])
     ratio = found["variance_ratio_after"]
     worst = int(np.argmax(size))
-    negative = float(-after[after < 0].sum() / np.abs(after).sum())
+    negative = float(np.maximum(-after, 0).sum() / np.abs(after).sum())
     return BalanceResult(
         n_obs=n, n_treated=int(t.sum()), n_control=int(n - t.sum()), ess_treated=effective_size(after[t == 1]),
         ess_control=effective_size(after[t == 0]), estimand=estimand,

@@ -12,12 +12,7 @@ from scipy import stats
 
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import (
-    check_columns,
     check_confidence_level,
-    check_not_empty,
-    check_treatment,
-    check_two_arms,
-    check_vector,
     list_some,
     nearest,
 )
@@ -27,14 +22,13 @@ from causalrec.observational._panel_cells import (
     NEVER,
     Cells,
     Design,
-    Panel,
     controls,
     group_time_effects,
     mean_effect,
     two_way_fixed_effects,
     weighted_effect,
 )
-from causalrec.observational.design import design_matrix
+from causalrec.observational._panel_table import Names, Table, panel_table
 from causalrec.results import PanelEffectResult
 
 CONTROL_GROUPS = ("never_treated", "not_yet_treated")
@@ -143,35 +137,14 @@ def difference_in_differences(
         raise ColumnError(
             f"covariates is the text {covariates!r}; expected a list of columns, such as [{covariates!r}]."
         )
-    names = _Names(unit, time, outcome, treatment, first_treated, tuple(covariates), clusters)
-    table = _table(frame, names, control, _choice(unbalanced, _UNBALANCED, "unbalanced"))
+    names = Names(unit, time, outcome, treatment, first_treated, tuple(covariates), clusters)
+    table = panel_table(frame, names, control, _choice(unbalanced, _UNBALANCED, "unbalanced"))
     if not design.not_yet_treated and not (table.panel.group == NEVER).any():
         raise TreatmentError(
             "every unit is treated in the end, so that none is never treated. Use control_group='not_yet_treated'."
         )
     cells = group_time_effects(table.panel, design)
     return _result(table, cells, names, design, aggregation, method, level, random_state)
-
-
-class _Names(NamedTuple):
-    """Columns by role."""
-
-    unit: str
-    time: str
-    outcome: str
-    treatment: str | None
-    first_treated: str | None
-    covariates: tuple[str, ...]
-    clusters: str | None
-
-
-class _Table(NamedTuple):
-    """The checked panel."""
-
-    panel: Panel
-    times: AnyArray
-    clusters: IntArray | None
-    n_dropped: int
 
 
 def _choice(value: str, known: Sequence[str], name: str) -> str:
@@ -189,138 +162,6 @@ def _design(control_group: str, base_period: str, anticipation: int, method: str
     return Design(
         control_group == "not_yet_treated", base_period == "universal", int(anticipation), method == "regression"
     )
-
-
-# --- from rows to a panel -------------------------------------------------------------------------------------------
-
-
-def _table(frame: Any, names: _Names, control: object, unbalanced: str) -> _Table:
-    if not isinstance(frame, pd.DataFrame) and hasattr(frame, "to_pandas"):
-        frame = frame.to_pandas()
-    if (names.treatment is None) == (names.first_treated is None):
-        raise CausalRecError("pass either treatment= (0/1 by unit and period) or first_treated= (a time by unit).")
-    roles = [r for r in (*names[:5], *names.covariates, names.clusters) if r is not None]
-    check_columns(frame.columns, roles, where="frame")
-    check_not_empty(len(frame), where="frame")
-    if frame[names.unit].isna().any():
-        raise ColumnError(f"{names.unit} is missing in {int(frame[names.unit].isna().sum())} rows; drop these rows.")
-    units, unit_values = pd.factorize(frame[names.unit])
-    times, periods = _periods(frame[names.time], names.time)
-    _check_once(units, periods, unit_values, times, names)
-    keep, n_dropped = _complete(units, len(times), unbalanced, names)
-    rows = np.flatnonzero(keep[units])
-    order = rows[np.lexsort((periods[rows], units[rows]))]
-    grid = order.reshape(-1, len(times))  # row numbers, a row per unit
-    y = check_vector(frame[names.outcome].to_numpy(), name=names.outcome)[grid]
-    group = _from_treatment(frame, names, control, grid) if names.treatment else _from_times(frame, names, times, grid)
-    _check_groups(group, names)
-    X = _unit_covariates(frame, names.covariates, grid)
-    clusters = None if names.clusters is None else _constant(frame[names.clusters], grid, names.clusters)
-    return _Table(Panel(y, group, X), times, clusters, n_dropped)
-
-
-def _periods(column: pd.Series, name: str) -> tuple[AnyArray, IntArray]:
-    """The times that occur, ascending, and the place of each row's among them."""
-    if column.isna().any():
-        raise ColumnError(f"{name} is missing in {int(column.isna().sum())} rows; drop these rows.")
-    values = column.dt.to_timestamp() if isinstance(column.dtype, pd.PeriodDtype) else column
-    if not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values)):
-        raise ColumnError(
-            f"{name} holds {column.iloc[0]!r}, which has no order that one can rely on; expected numbers or dates."
-        )
-    times, periods = np.unique(values.to_numpy(), return_inverse=True)
-    if len(times) < 2:
-        raise ColumnError(f"{name} has a single value; at least a period before treatment and one after are needed.")
-    return times, periods
-
-
-def _check_once(units: IntArray, periods: IntArray, unit_values: AnyArray, times: AnyArray, names: _Names) -> None:
-    counts = np.bincount(units * len(times) + periods)
-    if counts.max() > 1:
-        first = int(np.argmax(counts > 1))
-        raise ColumnError(
-            f"{int((counts > 1).sum())} units have several rows in a period (such as {names.unit} "
-            f"{list_some([unit_values[first // len(times)]])} at {names.time} {times[first % len(times)]}); "
-            "aggregate these to a row per unit and period first."
-        )
-
-
-def _complete(units: IntArray, n_periods: int, unbalanced: str, names: _Names) -> tuple[AnyArray, int]:
-    """Which units have all periods."""
-    keep: AnyArray = np.asarray(np.bincount(units) == n_periods)
-    n_dropped = int((~keep).sum())
-    if n_dropped and unbalanced == "error":
-        raise ColumnError(
-            f"{n_dropped} of {len(keep)} units lack some of the {n_periods} values of {names.time}. Fill the rows in "
-            "(with 0, where no event means 0), or pass unbalanced='drop' to leave these units out."
-        )
-    if not keep.any():
-        raise ColumnError(f"no unit has all {n_periods} values of {names.time}; restrict the table to fewer of them.")
-    return keep, n_dropped
-
-
-def _from_treatment(frame: pd.DataFrame, names: _Names, control: object, grid: IntArray) -> IntArray:
-    """First treated period of each unit, from a treatment that must stay on."""
-    codes, labels = check_treatment(frame[names.treatment], control=control)
-    check_two_arms(labels, what="difference-in-differences")
-    on = codes[grid]
-    off = int((np.diff(on, axis=1) < 0).any(axis=1).sum())
-    if off:
-        raise TreatmentError(
-            f"{names.treatment} turns off again in {off} of {len(on)} units; the method is for treatment that stays "
-            "on. Code first exposure as treatment, or cut the table before it ends."
-        )
-    return np.where(on.any(axis=1), on.argmax(axis=1), NEVER)
-
-
-def _from_times(frame: pd.DataFrame, names: _Names, times: AnyArray, grid: IntArray) -> IntArray:
-    column = frame[names.first_treated]
-    if isinstance(column.dtype, pd.PeriodDtype):
-        column = column.dt.to_timestamp()
-    missing = column.isna().to_numpy()
-    dated = np.issubdtype(times.dtype, np.datetime64)
-    if dated != pd.api.types.is_datetime64_any_dtype(column) and not missing.all():
-        raise ColumnError(f"{names.first_treated} is of type {column.dtype}, {names.time} of {times.dtype}; use one.")
-    values = column.to_numpy() if dated else column.to_numpy(dtype=np.float64, na_value=np.nan)
-    places = np.where(missing, NEVER, np.searchsorted(times, np.where(missing, times[0], values)))
-    places = np.where(places >= len(times), NEVER, places)  # after the last period: not treated within the panel
-    return _constant(pd.Series(places), grid, str(names.first_treated), code=False)
-
-
-def _constant(column: pd.Series, grid: IntArray, name: str, *, code: bool = True) -> IntArray:
-    """The value of each unit, which must be the same in all its rows; as codes unless it is a number already."""
-    if column.isna().any():
-        raise ColumnError(f"{name} is missing in {int(column.isna().sum())} rows; drop these or give them a value.")
-    values = pd.factorize(column)[0] if code else column.to_numpy()
-    found = values[grid]
-    changing = int((found != found[:, :1]).any(axis=1).sum())
-    if changing:
-        raise ColumnError(
-            f"{name} changes over time in {changing} of {len(grid)} units; it must be one value per unit, such as the "
-            "one before treatment."
-        )
-    return np.asarray(found[:, 0], dtype=np.int64)
-
-
-def _check_groups(group: IntArray, names: _Names) -> None:
-    column = names.treatment or names.first_treated
-    early = int((group == 0).sum())
-    if early:
-        raise TreatmentError(
-            f"{column}: {early} of {len(group)} units are treated from the first period on, so that nothing is known "
-            "from before. Drop them, or add earlier periods. Where a value stands for 'never', make it missing."
-        )
-    if (group == NEVER).all():
-        raise TreatmentError(f"{column}: no unit is treated within the periods of the table.")
-
-
-def _unit_covariates(frame: pd.DataFrame, covariates: tuple[str, ...], grid: IntArray) -> FloatArray | None:
-    if not covariates:
-        return None
-    for name in covariates:
-        if not frame[name].isna().any():  # else design_matrix names it
-            _constant(frame[name], grid, name)
-    return design_matrix(frame[list(covariates)].iloc[grid[:, 0]])[0]
 
 
 # --- from cells to a result -----------------------------------------------------------------------------------------
@@ -349,9 +190,9 @@ class _Errors(NamedTuple):
 
 
 def _result(
-    table: _Table,
+    table: Table,
     cells: Cells,
-    names: _Names,
+    names: Names,
     design: Design,
     aggregation: str,
     method: str,
@@ -406,7 +247,7 @@ def _result(
     )  # fmt: skip
 
 
-def _described(design: Design, aggregation: str, method: str, names: _Names) -> str:
+def _described(design: Design, aggregation: str, method: str, names: Names) -> str:
     adjusted = f", {method.replace('_', ' ')} for {len(names.covariates)} covariates" if names.covariates else ""
     against = "units not yet treated" if design.not_yet_treated else "units never treated"
     by = names.clusters or names.unit

@@ -40,7 +40,9 @@ _FAR = 6.0  # times the limit, beyond which methods could not be told apart with
 _NEAR_LINE = 0.4  # of a row between the methods' marks
 
 
-def plot_balance(result: BalanceResult | Mapping[str, BalanceResult], *, most: int | None = 40, ax: Any = None) -> Any:
+def plot_balance(
+    result: BalanceResult | Mapping[str, BalanceResult], *, most: int | None = 40, title: str = "", ax: Any = None
+) -> Any:
     """Standardised mean differences before and after (a love plot), the largest before at the top.
 
     Parameters
@@ -75,11 +77,11 @@ def plot_balance(result: BalanceResult | Mapping[str, BalanceResult], *, most: i
     notes = ["steps grow beyond the limit"] * wide
     notes += [f"the {len(order)} largest of {len(first.covariate)} covariates"] * bool(left_out)
     ax.set(xlabel="\n".join(["difference of means, treated − control,", "in standard deviations", *notes]))
-    title = "Are the groups alike after adjustment?" if after else "Are the groups alike?"
-    return finish(ax, title, _balance_words(results, first))
+    question = "Are the groups alike after adjustment?" if after else "Are the groups alike?"
+    return finish(ax, title or question, _balance_words(results, first))
 
 
-def plot_overlap(result: OverlapResult, *, weighted: bool = True, ax: Any = None) -> Any:
+def plot_overlap(result: OverlapResult, *, weighted: bool = True, title: str = "", ax: Any = None) -> Any:
     """Distribution of the propensity in both arms, mirrored; after weighting as lines, with the bounds of trimming.
 
     Parameters
@@ -106,13 +108,13 @@ def plot_overlap(result: OverlapResult, *, weighted: bool = True, ax: Any = None
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
     ax.set(xlabel="propensity: probability of treatment given the covariates", ylabel="share of the arm", xlim=(0, 1))
     return finish(
-        ax, "Can the groups be compared? Overlap of propensities",
+        ax, title or "Can the groups be compared? Overlap of propensities",
         f"Propensities run from {format_number(result.min_propensity)} to {format_number(result.max_propensity)}; "
         f"{result.share_outside_common_support:.1%} of units lie where only one group is found{_trim_words(result)}.",
     )  # fmt: skip
 
 
-def plot_weights(result: WeightSpreadResult, *, ax: Any = None) -> Any:
+def plot_weights(result: WeightSpreadResult, *, title: str = "", ax: Any = None) -> Any:
     """How the weights of each arm are spread, mirrored, in multiples of the arm's mean."""
     ax = new_axes(ax)
     width = np.diff(result.edges)
@@ -138,7 +140,7 @@ def plot_weights(result: WeightSpreadResult, *, ax: Any = None) -> Any:
     zero = _zero_words(result)
     ax.set(xlabel="weight, in multiples of the arm's mean" + (f"\n({zero})" if zero else ""), ylabel="share of the arm")
     return finish(
-        ax, "Do few units carry the estimate? Weights by arm",
+        ax, title or "Do few units carry the estimate? Weights by arm",
         f"Effective units: treated {_rounded(result.ess_treated)} of {result.n_treated:,}, control "
         f"{_rounded(result.ess_control)} of {result.n_control:,}; the largest weight is "
         f"{format_number(result.max_treated)} and {format_number(result.max_control)} times the mean; the heaviest 1% "
@@ -192,7 +194,7 @@ def plot_effects(
     return finish(ax, title, "; ".join([*seen, *beside]) + ".")
 
 
-def plot_event_study(result: PanelEffectResult, *, ax: Any = None) -> Any:
+def plot_event_study(result: PanelEffectResult, *, title: str = "", ax: Any = None) -> Any:
     """Effects by periods since treatment, with intervals for each and the band for all at once."""
     ax = new_axes(ax)
     event, estimate = result.event, result.event_estimate
@@ -217,7 +219,7 @@ def plot_event_study(result: PanelEffectResult, *, ax: Any = None) -> Any:
         else f"Effects before treatment: p = {format_number(result.pretrend_pvalue)} for all of them being zero"
     )
     return finish(
-        ax, "What happens once treatment begins?",
+        ax, title or "What happens once treatment begins?",
         f"Overall {format_number(result.estimate)} {format_interval(result.ci_low, result.ci_high)}. {trend}.",
     )  # fmt: skip
 

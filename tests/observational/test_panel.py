@@ -334,6 +334,9 @@ def test_units_without_all_periods() -> None:
     kept = estimate(frame[~frame["unit"].isin(frame["unit"].iloc[[3, 11, 12]])])
     assert result.n_dropped == 2
     assert result.estimate == kept.estimate
+    alone = estimate(gaps.assign(region=gaps["unit"]), unbalanced="drop", clusters="region")  # two regions are gone
+    assert alone.n_clusters == 58
+    assert alone.std_error == pytest.approx(kept.std_error * np.sqrt(58 / 57))
 
 
 def change(**columns: Any) -> Any:
@@ -343,7 +346,7 @@ def change(**columns: Any) -> Any:
 @pytest.mark.parametrize(
     "edit, options, kind, words",
     [
-        (lambda f: pd.concat([f, f.iloc[[7]]]), {}, ColumnError, ["1 units have several rows", "unit 1 at time 2"]),
+        (lambda f: pd.concat([f, f.iloc[[7]]]), {}, ColumnError, ["several rows of a unit", "unit 1 at time 2"]),
         (change(on=lambda f: (f["time"] == f["first"]).astype(int)), {"treatment": "on", "first_treated": None},
          TreatmentError, ["turns off", "stays on"]),
         (change(first=lambda f: f["first"].fillna(0)), {}, TreatmentError, ["from the first period", "missing"]),

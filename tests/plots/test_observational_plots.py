@@ -88,6 +88,19 @@ def test_nothing_to_draw_is_an_error() -> None:
         plot_balance({})
 
 
+@pytest.mark.parametrize(
+    "draw, result",
+    [
+        (plot_balance, made.balance()), (plot_overlap, made.trimmed()), (plot_weights, made.weight_spread()),
+        (plot_event_study, made.panel()),
+    ],
+)  # fmt: skip
+def test_a_title_of_its_own(draw, result) -> None:
+    ax = draw(result, title="Survey A")
+    assert ax.get_title(loc="left") == "Survey A"
+    assert ax.get_label().startswith("Survey A. ")
+
+
 # --- overlap and weights --------------------------------------------------------------------------------------------
 
 
