@@ -37,6 +37,6 @@ def check_arms_weigh(weight: FloatArray, codes: IntArray, labels: tuple[Any, ...
         found = int(np.count_nonzero(weight[inside]))
         if found < least:
             raise TreatmentError(
-                f"arm {label!r}: {found} of its {int(inside.sum())} units have a weight above zero; at least {least} "
+                f"arm {label!r}: units with a weight above zero: {found} of {int(inside.sum())}; at least {least} "
                 f"{'is' if least == 1 else 'are'} needed. Look at the sample weights, and at what trimming cuts off."
             )

@@ -17,7 +17,8 @@ from causalrec.results import WeightsResult
 
 _STEPS = 200
 _BALANCED = 1e-9  # in standard deviations
-_FLAT = 1e-10  # least variance of a direction, as a share of the largest
+_FLAT = 1e-12  # least variance of a direction, as a share of the largest
+_OFF = 1e-5  # most that a mean may be off in a direction without variance, in standard deviations
 _SMALL = 10**8
 
 
@@ -164,11 +165,13 @@ def _tilt(D: FloatArray, q: FloatArray, names: AnyArray, label: Any) -> _Tilt:
     values, vectors = np.linalg.eigh((reachable * base[:, None]).T @ reachable - np.outer(mean, mean))
     flat = values <= _FLAT * max(float(values[-1]), _FLAT)
     off = np.abs(mean @ vectors[:, flat])
-    if off.size and off.max() > 1e3 * _BALANCED:
+    if off.size and off.max() > _OFF:
         raise _infeasible(names, vectors[:, flat][:, int(np.argmax(off))], label)
-    whiten = vectors[:, ~flat] / np.sqrt(values[~flat])
-    weight = np.zeros(len(D))
-    weight[inside] = _solve(reachable, base, whiten, names, label)
+    spread = np.sqrt(values[~flat])
+    whiten = vectors[:, ~flat] / spread
+    weight, (weight[inside], lam) = np.zeros(len(D)), _solve(reachable @ whiten, base, spread)
+    if lam is not None:
+        raise _infeasible(names, whiten @ lam, label)
     moment = (D * weight[:, None]).T @ D
     return _Tilt(weight, np.asarray(np.linalg.pinv(moment, rcond=_FLAT, hermitian=True), dtype=np.float64))
 
@@ -188,19 +191,19 @@ def _on_faces(D: FloatArray, names: AnyArray, label: Any) -> AnyArray:
     return inside
 
 
-def _solve(D: FloatArray, q: FloatArray, whiten: FloatArray, names: AnyArray, label: Any) -> FloatArray:
-    """Newton's method on log Σ q exp(λ'd), which is convex, with step halving.
+def _solve(W: FloatArray, q: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    """Newton's method on log Σ q exp(λ'w), which is convex, with step halving; ``spread`` are the units of ``W``.
 
-    At a solution it is minus the relative entropy, which no weights bring above -log min q: below that there is none.
+    At a solution it is minus the relative entropy, which no weights bring above -log min q: below that there is none,
+    and the direction λ that leads there is returned beside the weights.
     """
-    W = D @ whiten
     lam = np.zeros(W.shape[1])
     floor = float(np.log(q.min())) - 1e-6
     value, weight = _log_mean(W @ lam, q)
     for _ in range(_STEPS):
         gradient = weight @ W
-        if np.abs(weight @ D).max() < _BALANCED:
-            return weight
+        if np.abs(gradient * spread).max(initial=0.0) < _BALANCED:
+            return weight, None
         hessian = (W * weight[:, None]).T @ W - np.outer(gradient, gradient)
         hessian[np.diag_indices_from(hessian)] += 1e-14 * np.trace(hessian)
         step = np.linalg.lstsq(hessian, -gradient, rcond=None)[0]
@@ -212,7 +215,7 @@ def _solve(D: FloatArray, q: FloatArray, whiten: FloatArray, names: AnyArray, la
         lam, value, weight = lam + size * step, trial, moved
         if value < floor:
             break
-    raise _infeasible(names, whiten @ lam, label)
+    return weight, lam
 
 
 def _log_mean(eta: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:

@@ -216,10 +216,12 @@ def _check_cells(
     small = np.argwhere(sizes < _LEAST)
     if len(small):
         s, arm = small[0]
+        found, other = (int(sizes[s, a]) for a in (arm, 1 - arm))
+        rest = len(np.unique(small[:, 0])) - 1
         raise OverlapError(
-            f"stratum {names[s]} has {int(sizes[s, arm])} units of arm {labels[arm]!r} against "
-            f"{int(sizes[s, 1 - arm])} of the other; each needs {_LEAST}. There are {len(np.unique(small[:, 0]))} such "
-            "strata. Use fewer strata, small='merge', or restrict the data to where both arms occur."
+            f"stratum {names[s]} has {found} unit{'s' * (found != 1)} of arm {labels[arm]!r} against {other} of the "
+            f"other; each needs {_LEAST}.{f' So it is in {rest} more.' if rest else ''} Use fewer strata, "
+            "small='merge', or restrict the data to where both arms occur."
         )
     return sizes
 

@@ -111,7 +111,7 @@ def test_small_strata_are_named_or_merged() -> None:
     score = np.repeat([0.1, 0.2, 0.3, 0.4], 4)
     t = np.array([0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 1, 1, 1])
     y = np.arange(16.0)
-    with pytest.raises(OverlapError, match=r"stratum 1 of 4 \(scores 0.1 to 0.1\) has 1 units of arm 1 against 3"):
+    with pytest.raises(OverlapError, match=r"stratum 1 of 4 \(scores 0.1 to 0.1\) has 1 unit of arm 1 against 3"):
         subclassification(y, treatment=t, propensity=score, n_strata=4)
     merged = subclassification(y, treatment=t, propensity=score, n_strata=4, small="merge")
     assert merged.estimate == pytest.approx(by_hand(np.repeat([0, 1], 8), t, y, "ate")[0])
@@ -119,7 +119,7 @@ def test_small_strata_are_named_or_merged() -> None:
     np.testing.assert_array_equal(
         merge_small(np.repeat([0, 1, 2, 3], 4), t, np.ones(16, dtype=bool)), np.repeat([0, 0, 1, 1], [4, 4, 4, 4])
     )
-    with pytest.raises(OverlapError, match=r"1 of 1 .* has 1 units of arm 1"):
+    with pytest.raises(OverlapError, match=r"1 of 1 .* has 1 unit of arm 1"):
         subclassification(y[:4], treatment=t[:4], propensity=score[:4], small="merge")
 
 
@@ -156,7 +156,7 @@ def test_order_units_and_names_change_nothing() -> None:
         ({"strata": np.zeros(8)}, CausalRecError, "so is what they could be made of"),
         ({"propensity": None, "strata": np.zeros(8), "small": "merge"}, CausalRecError, "have neighbours"),
         ({"propensity": None, "strata": [None, *range(7)]}, CausalRecError, "1 of 8 values are missing"),
-        ({"propensity": None, "strata": list("aaaaabbb")}, OverlapError, "stratum 'b' has 1 units of arm 0 against 2"),
+        ({"propensity": None, "strata": list("aaaaabbb")}, OverlapError, "stratum 'b' has 1 unit of arm 0 against 2"),
         ({"y": [np.nan] * 8}, OutcomeError, "8 of 8"),
         ({"treatment": [1] * 8}, TreatmentError, "needs two arms"),
     ],
