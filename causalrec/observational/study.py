@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._threads import one_thread
 from causalrec._validation import check_columns, check_not_empty, list_some
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.nuisance import overlap
@@ -325,11 +326,11 @@ def _balance(data: StudyData, effect: AdjustedEffect | None, options: dict[str, 
             f"the estimate weights {len(effect.weights):,} units, the study has {data.n_obs:,}; pass an estimate of "
             "this study."
         )
-    estimand = effect.estimand if effect.estimand in ("ate", "att", "atc") else "ate"
-    return balance_table(
-        data.X, treatment=data.treatment, weights=effect.weights, estimand=estimand, method=effect.method,
-        sample_weight=data.sample_weight, **options,
-    )  # fmt: skip
+    with one_thread(data.small):
+        return balance_table(
+            data.X, treatment=data.treatment, weights=effect.weights, estimand=effect.estimand, method=effect.method,
+            sample_weight=data.sample_weight, **options,
+        )  # fmt: skip
 
 
 def _columns_of(frame: Any) -> list[Any]:
