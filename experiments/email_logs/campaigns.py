@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,23 +11,9 @@ from scipy import stats
 from causalrec.observational import ObservationalStudy, fit_propensity
 from causalrec.observational.doubly_robust import aipw_parametric
 from causalrec.results import EffectResult
+from experiments._effects import LABELS, OWN
 from experiments.email_logs.logs import COVARIATES, OUTCOME, TREATMENT, WITHOUT_ENGAGEMENT, Logs, simulate_logs
 
-LABELS: Mapping[str, str] = {
-    "difference_in_means": "no adjustment",
-    "ols": "regression",
-    "lin": "regression by arm",
-    "standardisation": "standardisation",
-    "matching": "matching",
-    "full_matching": "full matching",
-    "subclassification": "subclasses of the score",
-    "ipw": "weighting by the score",
-    "overlap_weights": "overlap weights",
-    "entropy_balancing": "entropy balancing",
-    "aipw": "doubly robust, trees",
-    "aipw_parametric": "doubly robust, parametric",
-    "g_estimation": "g-estimation",
-}
 TREES = "aipw"  # thirty times the time of the others
 BY_SESSION = ("ols", "ipw", "aipw_parametric")
 
@@ -39,7 +25,7 @@ def study_of(frame: pd.DataFrame, covariates: Sequence[str] = COVARIATES, **opti
 
 def by_every_method(logs: Logs, *, trees: bool) -> dict[str, EffectResult]:
     """The average effect over all users (over the overlap for some methods), with or without the fitted trees."""
-    names = [name for name in LABELS if trees or name != TREES]
+    names = [name for name in OWN if trees or name != TREES]
     found = study_of(logs.users).compare(names, estimand="ate")
     return dict(zip(found.names, found.effects, strict=True))
 

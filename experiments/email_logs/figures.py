@@ -14,7 +14,7 @@ def plot_errors(table: pd.DataFrame, title: str) -> Any:
     """By estimate: mean error with the middle 95% of errors, and how often the interval held the truth; the Axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.2, 1.6 + 0.4 * len(table)), layout="constrained")
+    figure = Figure(figsize=(6.8, 1.6 + 0.34 * len(table)), layout="constrained")
     ax = figure.add_subplot()
     places = np.arange(len(table))[::-1]
     ends = []

@@ -7,6 +7,7 @@ experiment: balance, overlap, a placebo, specifications, trimming; what may be r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ import pandas as pd
 
 from causalrec.plots import plot_balance, plot_effects, plot_overlap
 from causalrec.report import SummaryRow
-from causalrec.results import AdjustedEffect, EffectComparisonResult
+from causalrec.results import AdjustedEffect
+from experiments._effects import LABELS, between, labelled, number
 from experiments._study import Study, how_made, study_arguments
 from experiments.lalonde.data import DEHEJIA_WAHBA, LALONDE, SURVEYS, read_against
 from experiments.lalonde.estimates import (
@@ -31,13 +33,6 @@ from experiments.lalonde.estimates import (
     experimental_effects,
 )
 
-LABELS = {
-    "difference_in_means": "no adjustment", "ols": "regression", "lin": "regression by arm",
-    "standardisation": "standardisation", "matching": "matching", "full_matching": "full matching",
-    "subclassification": "subclasses of the score", "ipw": "weighting by the score",
-    "overlap_weights": "overlap weights", "entropy_balancing": "entropy balancing", "aipw": "doubly robust, trees",
-    "aipw_parametric": "doubly robust, parametric", "g_estimation": "g-estimation",
-}  # fmt: skip
 CAVEATS = [
     "The trainees of Dehejia and Wahba are those whose earnings of 1974 are known, chosen partly by when they joined "
     "and by having been out of work; Smith and Todd (2005) show how much the results lean on that choice. The larger "
@@ -48,7 +43,7 @@ CAVEATS = [
     f"The rule of the report (entropy balancing, {LEAST_CONTROLS:.0f} effective controls, an allowance for the "
     "placebo) looks at no earnings of 1978, but we knew how this story ends when we wrote it down, as everybody does. "
     "The allowance is a rule of thumb: an error of 1975 need not come back in 1978, and it is no bound.",
-    "Thirteen methods and three surveys: some intervals miss by chance.",
+    "Fifteen methods and three surveys: some intervals, and some placebos, miss by chance.",
     "Regression on main effects, overlap weights and g-estimation answer for people of whom it was least certain that "
     "they would be trained, not for the trainees.",
 ]
@@ -84,28 +79,27 @@ def methods_table(found: Comparison, truth: AdjustedEffect) -> pd.DataFrame:
     """A row per method: estimate, interval, what it rests on, and the distance from the experiment."""
     effects = found.effects
     return pd.DataFrame({
-        "method": [LABELS.get(n, n) for n in effects.names],
-        "effect, $": [_dollars(e.estimate) for e in effects.effects],
+        "method": list(labelled(effects)),
+        "effect, $": [round(e.estimate) for e in effects.effects],
         "95% interval": [_range(e.ci_low, e.ci_high) for e in effects.effects],
-        "off by": [_dollars(e.estimate - truth.estimate) for e in effects.effects],
-        "worst |SMD|": [round(float(v), 2) for v in effects.max_abs_smd],
-        "effective controls": [f"{e.ess_control:,.0f}" for e in effects.effects],
-        "negative weight": [f"{found.negative.get(n, 0.0):.0%}" for n in effects.names],
+        "off by": [round(e.estimate - truth.estimate) for e in effects.effects],
+        "worst |SMD|": [_or_dash(float(v), 2) for v in effects.max_abs_smd],
+        "effective controls": [_or_dash(e.ess_control, 0) for e in effects.effects],
+        "negative weight": [f"{found.negative[n]:.0%}" if n in found.negative else "–" for n in effects.names],
     })  # fmt: skip
+
+
+def _or_dash(value: float, digits: int) -> str:
+    return number(value, digits) if math.isfinite(value) else "–"
 
 
 def placebo_table(found: Comparison) -> pd.DataFrame:
     """What each method finds on earnings before the training."""
-    named = zip(found.placebo.names, found.placebo.effects, strict=True)
     return pd.DataFrame([
-        {"method": LABELS.get(n, n), "effect on 1975, $": _dollars(e.estimate), "interval": _range(e.ci_low, e.ci_high),
+        {"method": name, "effect on 1975, $": round(e.estimate), "interval": _range(e.ci_low, e.ci_high),
          "finds nothing": "yes" if e.ci_low <= 0 <= e.ci_high else "no"}
-        for n, e in named
+        for name, e in labelled(found.placebo).items()
     ])  # fmt: skip
-
-
-def _dollars(value: float) -> str:
-    return f"{value:,.0f}".replace("-", "−")
 
 
 def _money(value: float) -> str:
@@ -113,16 +107,12 @@ def _money(value: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"[{_dollars(low)}, {_dollars(high)}]"
-
-
-def _named(found: EffectComparisonResult) -> dict[str, Any]:
-    return {LABELS.get(n, n): e for n, e in zip(found.names, found.effects, strict=True)}
+    return between(low, high, 0)
 
 
 def _tell_experiment(study: Study, found: Training) -> None:
     rows = [
-        {"sample": name, "trainees": e.n_treated, "controls by lot": e.n_control, "effect, $": _dollars(e.estimate),
+        {"sample": name, "trainees": e.n_treated, "controls by lot": e.n_control, "effect, $": round(e.estimate),
          "95% interval": _range(e.ci_low, e.ci_high)}
         for name, e in (("Dehejia and Wahba", found.experiments[DEHEJIA_WAHBA]),
                         ("LaLonde", found.experiments[LALONDE]))
@@ -141,15 +131,15 @@ def _tell_people(study: Study, found: Training) -> None:
         overlap = comparison.study.overlap()
         balance = comparison.study.balance(comparison.effects[CHOSEN])
         shown = {LABELS[n]: comparison.study.balance(comparison.effects[n]) for n in ("matching", "ipw", CHOSEN)}
-        figures[f"overlap_{_key(survey)}"] = plot_overlap(overlap)
-        figures[f"balance_{_key(survey)}"] = plot_balance(shown)
+        figures[f"overlap_{_key(survey)}"] = _titled(plot_overlap(overlap), survey)
+        figures[f"balance_{_key(survey)}"] = _titled(plot_balance(shown), survey)
         text.append(
             f"{survey}: the largest difference is {balance.max_abs_smd_before:.1f} standard deviations of the "
             f"trainees. {overlap.share_outside_common_support:.0%} of the people have scores that only one arm has."
         )
     study.add(
         "Who are the controls?",
-        "The surveys are of the working population; the trainees had hardly worked for two years, most of them black "
+        "The surveys are of the working population; most trainees had no earnings in 1974, were black "
         "and without a degree. A score of the CPS is near zero for nearly everybody: the few who look like trainees "
         "are lost in sixteen thousand. CPS-3 was cut from the CPS by hand, to people without work in 1976.",
         *text,
@@ -159,9 +149,16 @@ def _tell_people(study: Study, found: Training) -> None:
     )
 
 
+def _titled(axes: Any, survey: str) -> Any:
+    """The picture with the survey above it."""
+    axes.figure.suptitle(f"Trainees against the {survey}", x=0.02, ha="left", fontsize="medium", fontweight="bold")
+    axes.set_label(f"{survey}: {axes.get_label()}")
+    return axes
+
+
 def _tell_methods(study: Study, found: Training) -> None:
     for survey, comparison in found.comparisons.items():
-        shown = {k: v for k, v in _named(comparison.effects).items() if k != LABELS[NAIVE]}
+        shown = {k: v for k, v in labelled(comparison.effects).items() if k != LABELS[NAIVE]}
         least, most = comparison.adjusted_range(comparison.effects)
         study.add(
             f"Every method against the {survey}",
@@ -213,8 +210,8 @@ def _tell_without_1974(study: Study, found: Training) -> None:
     truth = found.experiments[LALONDE]
     rows: dict[str, dict[str, Any]] = {}
     for survey, comparison in found.comparisons.items():
-        for name, e in _named(comparison.without_1974).items():
-            rows.setdefault(name, {"method": name})[survey] = f"{_dollars(e.estimate)} {_range(e.ci_low, e.ci_high)}"
+        for name, e in labelled(comparison.without_1974).items():
+            rows.setdefault(name, {"method": name})[survey] = f"{number(e.estimate, 0)} {_range(e.ci_low, e.ci_high)}"
     study.add(
         "All trainees, one year of earnings",
         f"LaLonde's {truth.n_treated} trainees, whose earnings of 1974 are not known. The experiment says "
@@ -277,9 +274,10 @@ def report_lines(found: Training) -> list[str]:
                 f"lies in {_range(*report.interval)}: its sign is open."
             )
         else:
+            before = f"{_money(report.placebo.estimate)} {_interval(report.placebo)}"
             lines.append(
-                f"{survey}: {estimate}. The placebo finds nothing, and the interval is too wide to tell a useless "
-                f"training from a very good one; {effect.ess_control:.0f} effective controls."
+                f"{survey}: {estimate}, on {effect.ess_control:.0f} effective controls. The placebo is not told from "
+                f"nothing ({before}), but the interval is too wide to tell a useless training from a very good one."
             )
     return lines
 

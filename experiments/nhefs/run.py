@@ -15,7 +15,8 @@ import pandas as pd
 from causalrec.observational import ObservationalStudy
 from causalrec.plots import plot_balance, plot_effects, plot_overlap
 from causalrec.report import SummaryRow
-from causalrec.results import AdjustedEffect, EffectComparisonResult, format_interval
+from causalrec.results import AdjustedEffect, EffectComparisonResult
+from experiments._effects import LABELS, OWN, between, labelled, number
 from experiments._study import Study, how_made, study_arguments
 from experiments.nhefs.data import Smokers, read_smokers
 from experiments.nhefs.estimates import Published, by_price, published, study_of, with_censoring
@@ -29,14 +30,7 @@ CAVEATS = [
     "the score is estimated.",
     "The weights for the lost count as known in the errors.",
 ]
-LABELS = {
-    "difference_in_means": "no adjustment", "ols": "regression", "lin": "regression by arm",
-    "standardisation": "standardisation", "matching": "matching", "full_matching": "full matching",
-    "subclassification": "subclasses of the score", "ipw": "weighting by the score",
-    "overlap_weights": "overlap weights", "entropy_balancing": "entropy balancing", "aipw": "doubly robust, trees",
-    "aipw_parametric": "doubly robust, parametric", "g_estimation": "g-estimation",
-}  # fmt: skip
-ADJUSTED = tuple(name for name in LABELS if name != "difference_in_means")
+ADJUSTED = tuple(name for name in OWN if name != "difference_in_means")
 
 
 @dataclass(frozen=True)
@@ -68,19 +62,19 @@ def published_table(found: Sequence[Published]) -> pd.DataFrame:
     """Printed and own estimates, and their difference."""
     return pd.DataFrame({
         "method": [p.what for p in found], "program": [p.where for p in found],
-        "printed": [f"{p.value:.2f} ({p.low:g}, {p.high:g})" for p in found],
-        "ours": [round(p.ours.estimate, 4) for p in found],
-        "interval": [f"({p.ours.ci_low:.2f}, {p.ours.ci_high:.2f})" for p in found],
-        "difference": [round(p.ours.estimate - p.value, 4) for p in found],
+        "printed": [p.value for p in found], "printed interval": [p.interval for p in found],
+        "ours": [number(p.ours.estimate, len(p.value.partition(".")[2])) for p in found],
+        "our interval": [between(p.ours.ci_low, p.ours.ci_high) for p in found],
+        "difference": [number(p.difference, 5) for p in found],
     })  # fmt: skip
 
 
 def methods_table(found: EffectComparisonResult) -> pd.DataFrame:
     """A row per method: estimate, interval, balance, effective sizes."""
     return pd.DataFrame({
-        "method": [LABELS.get(n, n) for n in found.names],
+        "method": list(labelled(found)),
         "effect, kg": [round(e.estimate, 2) for e in found.effects],
-        "95% interval": [format_interval(round(e.ci_low, 2), round(e.ci_high, 2)) for e in found.effects],
+        "95% interval": [between(e.ci_low, e.ci_high) for e in found.effects],
         "std error": [round(e.std_error, 3) for e in found.effects],
         "worst |SMD|": [round(float(v), 3) for v in found.max_abs_smd],
         "effective quitters": [_count(e.ess_treated) for e in found.effects],
@@ -93,19 +87,19 @@ def _count(size: float) -> str:
 
 
 def _tell_published(study: Study, found: Quitting) -> None:
-    worst = max(found.published, key=lambda p: abs(p.ours.estimate - p.value))
+    worst = max(found.published, key=lambda p: abs(p.difference))
     study.add(
         "What the book prints, and what we get",
         "Difference in weight change 1971 to 1982, kg, between quitting and smoking on. Programs are those of Hernán "
         "and Robins 2020; where the book rounds, the digits are those that its programs print.",
-        f"The largest difference is {abs(worst.ours.estimate - worst.value):.4f} kg ({worst.what}), which is rounding.",
+        f"The largest difference is {abs(worst.difference):.4f} kg ({worst.what}), which is rounding.",
         tables={"Effect of quitting, kg, with 95% intervals": published_table(found.published)},
     )
 
 
 def _tell_methods(study: Study, found: Quitting) -> None:
     least, most = found.range
-    shown = {LABELS.get(n, n): e for n, e in zip(found.effects.names, found.effects.effects, strict=True)}
+    shown = labelled(found.effects)
     study.add(
         "Every method on the same smokers",
         f"All adjusted estimates lie between {least:.2f} and {most:.2f} kg, every interval above zero. The methods "
@@ -140,17 +134,16 @@ def _tell_lost(study: Study, found: Quitting) -> None:
         "method": [LABELS.get(n, n) for n in names],
         "the weighed": [round(found.effects[n].estimate, 3) for n in names],
         "standing for the lost, too": [round(found.with_lost[n].estimate, 3) for n in names],
-        "interval": [format_interval(round(found.with_lost[n].ci_low, 2), round(found.with_lost[n].ci_high, 2))
-                     for n in names],
+        "interval": [between(found.with_lost[n].ci_low, found.with_lost[n].ci_high) for n in names],
     })  # fmt: skip
-    shift = max(abs(found.with_lost[n].estimate - found.effects[n].estimate) for n in names)
+    shift = max(abs(found.with_lost[n].estimate - found.effects[n].estimate) for n in names if n in ADJUSTED)
     everybody = found.smokers.everybody
     lost = everybody["wt82_71"].isna().groupby(everybody["qsmk"]).mean()
     study.add(
         f"{found.smokers.n_lost} people were not weighed in 1982",
         f"{lost[1]:.1%} of the quitters and {lost[0]:.1%} of the others are missing. Weights 1 / P(weighed | quitting, "
         f"covariates), from {found.smokers.censoring.min():.2f} to {found.smokers.censoring.max():.2f}, let the "
-        f"weighed stand for them. No estimate moves by more than {shift:.2f} kg.",
+        f"weighed stand for them (matching takes no weights). No adjusted estimate moves by more than {shift:.2f} kg.",
         tables={"Average effect, kg": table},
     )
 
@@ -167,15 +160,15 @@ def _conclusions(found: Quitting) -> list[str]:
         f"The choice of the method matters little here: {len(ADJUSTED)} ways of adjusting give {least:.2f} to "
         f"{most:.2f} kg. What would matter is a cause of quitting and of weight that is not among the nine covariates.",
         f"All {len(found.published)} estimates of the book come out to the digits that it prints.",
-        f"The price of cigarettes, an instrument, says nothing: {price.estimate:.1f} kg [{price.ci_low:.0f}, "
-        f"{price.ci_high:.0f}]. It hardly moves who quits.",
+        f"The price of cigarettes, an instrument, says nothing: {price.estimate:.1f} kg "
+        f"{between(price.ci_low, price.ci_high, 0)}. It hardly moves who quits (F = {price.first_stage_f:.1f}).",
         f"The {found.smokers.n_lost} who were never weighed do not change the answer, if what is known of them in 1971 "
         "explains who they are.",
     ]
 
 
 def _interval(e: AdjustedEffect) -> str:
-    return f"[{e.ci_low:.1f}, {e.ci_high:.1f}]"
+    return between(e.ci_low, e.ci_high, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> Quitting:
