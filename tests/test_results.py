@@ -381,6 +381,9 @@ EXAMPLES = [
     MatchResult(4, 2, 2, 2, 0, "att", "1:1 <t>", "logit", 1, False, INF, 2.0, 1.5, F, I, I, I + 1, EMPTY_I, EMPTY_F),
     ADJUSTED,
     InstrumentEffect(*EFFECT, 4, 3, 0, NAN, NAN, 0.0, None, None, 2, 0.82, -INF, INF),
+    OverlapResult(
+        4, 0.1, 0.9, 0.2, "<t>", F[:3], F[:2], F[:2], 3, 1, 0.3, 0.4, 0.0, 1.0, 0.1, INF, NAN, 0.5, "att", F[:2], F[:2]
+    ),
     EffectComparisonResult("mail", "spend ü", "att", 7, ("aipw", "ü"), (ADJUSTED, ADJUSTED), F[:2], ("dml: <t>",)),
 ]
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
