@@ -257,7 +257,7 @@ def fit_score(rows: Rows) -> Score:
 
 def _separated(rows: Rows) -> str:
     alone = rows.one_armed_levels()
-    return _SEPARATED + (f" One arm alone has {list_some(alone)}." if alone else "")
+    return _SEPARATED + (f" Values that only one arm has: {list_some(alone)}." if alone else "")
 
 
 def _derivative_sums(rows: Rows, beta: FloatArray, step: FloatArray | None) -> Sums:

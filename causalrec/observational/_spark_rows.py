@@ -166,7 +166,7 @@ class Rows:
     def one_armed_levels(self) -> list[str]:
         """Levels of text that one arm alone has."""
         return [
-            f"{name} = {level!r}"
+            f"{name}_{level}"
             for name, levels, counts in zip(self.coding.texts, self.coding.levels, self.level_counts, strict=True)
             for level, n in zip(levels, counts, strict=True) if n.min() == 0
         ]  # fmt: skip
@@ -372,7 +372,8 @@ def _prepared(
     query = f"SELECT {', '.join(columns)} FROM {{rows}}" + (" WHERE weight > 0" if asked.sample_weight else "")
     return Rows(
         frame=plain.sparkSession.sql(query, args={"treated": found[1]["treatment"]}, rows=plain), coding=coding,
-        labels=labels, n_arm=(found[0]["weighty"], found[1]["weighty"]), n_all=(found[0]["n"], found[1]["n"]), level_counts=tuple(c for _, c in levels),
+        labels=labels, n_arm=(found[0]["weighty"], found[1]["weighty"]), n_all=(found[0]["n"], found[1]["n"]),
+        level_counts=tuple(c for _, c in levels),
         shift=sum(row["mean_y"] * row["weighty"] for row in found) / n, weighted=asked.sample_weight is not None,
         clustered=asked.clusters is not None, known=asked.propensity is not None,
     )  # fmt: skip

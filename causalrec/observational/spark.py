@@ -241,7 +241,7 @@ def weighting_effect(
         Take the weights as known.
     """
     check_target(estimand)
-    low, high = _bounds(trim)
+    (low, high), limit = _bounds(trim), _clip(clip)
     level = check_confidence_level(confidence_level)
     if (propensity is None) == (not covariates):
         found = "neither" if propensity is None else "both"
@@ -250,7 +250,7 @@ def weighting_effect(
     asked = Asked(treatment, names, outcome, clusters, sample_weight, propensity, control, "weighting")
     with read_rows(frame, asked) as rows:
         design = make_design(rows)
-        weighting = Weighting(fit_score(design.rows), estimand, low, high, _clip(clip))
+        weighting = Weighting(fit_score(design.rows), estimand, low, high, limit)
         text = f"{WEIGHT_NAMES[estimand]} weights, propensity: {weighting.score.text}"
         text += f", trimmed to [{low:.4g}, {high:.4g}]" if trim is not None else ""
         text += f", clipped to [{clip:g}, {1 - clip:g}]" if clip is not None else ""
