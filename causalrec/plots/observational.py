@@ -37,7 +37,7 @@ from causalrec.results import (
 _MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#0072B2", "#009E73")
 _FAR = 6.0  # times the limit, beyond which methods could not be told apart within it
-_NEAR_LINE = 0.4  # of a row between the methods' marks
+_APART, _FARTHER_APART = 0.4, 0.64  # of a row between the methods' marks
 
 
 def plot_balance(
@@ -56,10 +56,12 @@ def plot_balance(
     check_known(list(results.values()))
     first = next(iter(results.values()))
     order = _shown(results, most)
-    after = {name: _matched(found, first)[order] for name, found in results.items() if found.adjusted}
     before = first.smd_before[order]
+    after = {name: _matched(found, first)[order] for name, found in results.items() if found.adjusted}
+    if len(after) > 1:  # methods that adjust nothing would cover what is before
+        after = {name: values for name, values in after.items() if not np.allclose(values, before, equal_nan=True)}
     rows = np.arange(len(order))
-    ax = new_axes(ax, height=max(2.6, (0.26 if len(after) < 3 else 0.34) * len(order) + 1.6))
+    ax = new_axes(ax, height=_love_height(len(order), len(after)))
     _draw_limits(ax, first.threshold)
     ends = limits([-first.threshold, first.threshold], before, *after.values())
     wide = len(after) > 1 and float(np.abs(ends).max()) > _FAR * first.threshold
@@ -67,7 +69,7 @@ def plot_balance(
         ends = (1.3 * ends[0], 1.3 * ends[1])  # a linear margin is none on a scale that shrinks
         _widen_middle(ax, first.threshold, max(np.abs(ends)))
     if len(after) > 1:
-        ax.hlines(rows[::2], *ends, color="#F2F2F2", linewidth=13, zorder=0)
+        ax.hlines(rows[::2], *ends, color="#F2F2F2", linewidth=13 if len(after) < 5 else 22, zorder=0)
     ax.plot(before, rows, "o", color=ORANGE, markerfacecolor="none", label="before" if after else "the difference")
     _draw_after(ax, rows, before, after)
     ax.set_xlim(*ends)
@@ -245,6 +247,12 @@ def _matched(found: BalanceResult, first: BalanceResult) -> FloatArray:
     return np.array([known.get(name, np.nan) for name in first.covariate.tolist()])
 
 
+def _love_height(n_rows: int, n_methods: int) -> float:
+    """Inches: rows of several marks are higher, and so is their legend."""
+    row = 0.26 if n_methods < 3 else min(0.24 + 0.035 * n_methods, 0.6)
+    return max(2.6, row * n_rows + 1.6) + 0.1 * max(n_methods - 3, 0)
+
+
 def _draw_limits(ax: Any, threshold: float) -> None:
     ax.axvline(0, color=GREY, linewidth=0.8)
     for limit in (-threshold, threshold):
@@ -257,9 +265,10 @@ def _draw_after(ax: Any, rows: AnyArray, before: FloatArray, after: Mapping[str,
     if len(after) == 1:
         ax.hlines(rows, before, next(iter(after.values())), color="#D0D0D0", zorder=1)
     for k, (name, values) in enumerate(after.items()):
-        lift = 0.0 if len(after) == 1 else _NEAR_LINE * (0.5 - k / (len(after) - 1))
-        ax.plot(values, rows + lift, _MARKS[k % len(_MARKS)], color=_COLOURS[k % len(_COLOURS)],
-                markersize=6 if len(after) == 1 else 4.5, label=short(name, 24))  # fmt: skip
+        lift = 0.0 if len(after) == 1 else (_APART if len(after) < 5 else _FARTHER_APART) * (0.5 - k / (len(after) - 1))
+        mark = _MARKS[(k + k // len(_COLOURS)) % len(_MARKS)]  # another one when the colours come again
+        ax.plot(values, rows + lift, mark, color=_COLOURS[k % len(_COLOURS)],
+                markersize=6 if len(after) == 1 else 4.5, label=short(name.replace("_", " "), 24))  # fmt: skip
 
 
 def _widen_middle(ax: Any, threshold: float, farthest: float) -> None:

@@ -52,7 +52,8 @@ def test_balance_of_several_methods() -> None:
     """The second gives the covariates in another order, and lacks one."""
     first, second = made.balance(), made.balance(3, smd_after=np.array([0.3, 0.2, 0.1]))
     second = dataclasses.replace(second, covariate=second.covariate[::-1].copy())
-    ax = plot_balance({"naive": made.balance(adjusted=False), "matching": first, "ipw": second})
+    same = made.balance(smd_after=first.smd_before)  # weights that change nothing
+    ax = plot_balance({"naive": made.balance(adjusted=False), "same": same, "matching": first, "ipw": second})
     assert names(ax) == ["usual limit, ±0.1", "before", "matching", "ipw"]
     before, one, other = lines(ax)[-3:]
     assert before[0] == [0.05, 0.2, 0.4, -0.5]
