@@ -12,7 +12,16 @@ from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.observational._errors import sandwich_error
 from causalrec.observational._mahalanobis import Space, make_space, space_sets
 from causalrec.observational._nearest import Line, line_sets, sort_line, sorted_line, windows
-from causalrec.observational._sets import MatchedSets, set_covariances, set_means, set_shares, spread_over
+from causalrec.observational._sets import (
+    MatchedSets,
+    SortedSets,
+    by_row,
+    by_unit,
+    set_covariances,
+    set_means,
+    set_shares,
+    spread_over,
+)
 from causalrec.observational.design import regressors
 from causalrec.results import MatchResult, PropensityResult
 
@@ -111,7 +120,7 @@ class Units(NamedTuple):
         """Values by row in the order of the units."""
         return values if self.order is None else values[self.order]
 
-    def by_row(self, values: FloatArray) -> FloatArray:
+    def to_rows(self, values: FloatArray) -> FloatArray:
         """The reverse of :meth:`of`."""
         if self.order is None:
             return values
@@ -136,7 +145,9 @@ def arrange(match: MatchResult, treatment: IntArray) -> Units:
         unit[pool] = new
         unit = unit[match.unit]
     strata = None if match.strata is None else match.strata[pool]
-    return Units(pool, treatment[pool], match.place[pool], strata, sets._replace(unit=unit, pool=new))
+    return Units(
+        pool, treatment[pool], match.place[pool], strata, SortedSets(unit, sets.start, sets.stop, new, sets.distances)
+    )
 
 
 def contrasts(y: FloatArray, units: Units, Z: FloatArray | None) -> Contrasts:
@@ -145,11 +156,10 @@ def contrasts(y: FloatArray, units: Units, Z: FloatArray | None) -> Contrasts:
     sizes = sets.stop - sets.start
     times = set_shares(sets, n)
     squares = times if (sizes == 1).all() else set_shares(sets, n, 1.0 / sizes.astype(np.float64) ** 2)
-    matched = np.zeros(n)
-    matched[sets.unit] = 1.0
+    matched = np.nan_to_num(by_row(np.ones(len(sets.unit)), sets, n))
     sign = np.where(units.treatment == 1, 1.0, -1.0)
     asked, serving = (y, y) if Z is None else bias_adjusted(y, Z, units.treatment, times)
-    contrast = sign[sets.unit] * (asked[sets.unit] - set_means(serving, sets))
+    contrast = by_unit(sign, sets) * (by_unit(asked, sets) - set_means(serving, sets))
     return Contrasts(sets, sign, asked, serving, contrast, matched, times, squares)
 
 
@@ -209,15 +219,15 @@ def heteroskedastic_variance(found: Contrasts, alike: MatchedSets, population: b
         For every unit, itself and its nearest of the same arm.
     """
     same = found.asked is found.serving
-    serving = _by_row(np.maximum(set_covariances(found.serving, found.serving, alike), 0.0), alike, len(found.times))
-    both = serving if same else _by_row(
+    serving = by_row(np.maximum(set_covariances(found.serving, found.serving, alike), 0.0), alike, len(found.times))
+    both = serving if same else by_row(
         set_covariances(found.asked, found.serving, alike), alike, len(found.times)
     )  # fmt: skip
     if population:
         rest = 2 * found.matched * found.times * both + (found.times**2 - found.squares) * serving
         total = float(((found.contrast - found.estimate) ** 2).sum()) + float(rest[found.times > 0].sum())
     else:
-        asked = serving if same else _by_row(
+        asked = serving if same else by_row(
             np.maximum(set_covariances(found.asked, found.asked, alike), 0.0), alike, len(found.times)
         )  # fmt: skip
         rest = found.matched * asked + 2 * found.matched * found.times * both + found.times**2 * serving
@@ -243,12 +253,12 @@ class LocalMeans(NamedTuple):
 def local_means(found: Contrasts, own: MatchedSets, other: MatchedSets) -> LocalMeans:
     """Means over units around each that are of its arm, itself among them, and of the other."""
     n, size = len(found.times), own.stop - own.start
-    factor = _by_row(np.sqrt(size / np.maximum(size - 1, 1)), own, n)
-    asked = serving = _by_row(set_means(found.serving, own), own, n)
+    factor = by_row(np.sqrt(size / np.maximum(size - 1, 1)), own, n)
+    asked = serving = by_row(set_means(found.serving, own), own, n)
     if found.asked is not found.serving:
-        asked = _by_row(set_means(found.asked, own), own, n)
+        asked = by_row(set_means(found.asked, own), own, n)
     served = set_means(found.serving, other)
-    return LocalMeans(asked, serving, _by_row(served, other, n), factor, other, served)
+    return LocalMeans(asked, serving, by_row(served, other, n), factor, other, served)
 
 
 def linear_form(found: Contrasts, near: LocalMeans, population: bool) -> FloatArray:
@@ -275,7 +285,7 @@ def _score_influence(
     if score.slope is None or score.cross_fitted:
         return np.zeros(len(treatment))
     steepness = units.of(score.slope / np.maximum(score.score * (1 - score.score), 1e-300))
-    moved = units.by_row(score_gradient(found, near, steepness))
+    moved = units.to_rows(score_gradient(found, near, steepness))
     with np.errstate(divide="ignore", invalid="ignore"):
         gradient = np.where(score.slope > 0, moved / score.slope, 0.0)
     return np.asarray(units.of(score.influence(treatment, gradient)))
@@ -296,17 +306,11 @@ def score_gradient(found: Contrasts, near: LocalMeans, steepness: FloatArray) ->
     """
     other = near.other
     n, size = len(found.times), other.stop - other.start
-    amounts = np.where(size > 1, (steepness * found.matched)[other.unit] / np.maximum(size - 1, 1), 0.0)
+    amounts = np.where(size > 1, by_unit(steepness * found.matched, other) / np.maximum(size - 1, 1), 0.0)
     centre = float(found.serving.mean())
     moved = (found.serving - centre) * spread_over(other, n, amounts)
     moved -= spread_over(other, n, amounts * (near.served - centre))
     return np.asarray(-moved / len(found.contrast))
-
-
-def _by_row(values: FloatArray, sets: MatchedSets, n: int) -> FloatArray:
-    by_row = np.full(n, np.nan)
-    by_row[sets.unit] = values
-    return by_row
 
 
 class _Around:
@@ -342,7 +346,7 @@ class _Around:
     def _nearest_own(self, k: int, strata: IntArray | None) -> MatchedSets:
         if self.on_line:
             line = self.line if self.line is not None and strata is self.strata else self._line(strata)
-            return join([line_sets(line, arm, arm, k) for arm in (0, 1)], shared=True)
+            return line_sets(line, (0, 1), k, own=True)
         space = self._space(strata)
         return join([space_sets(space, self.treatment == arm, self.treatment == arm, k) for arm in (0, 1)])
 
@@ -355,20 +359,15 @@ class _Around:
         size = [max(round(math.sqrt(g) * m / g), 2) for g, m in zip(groups, n, strict=True)]
         if self.line is not None:
             line = self.line
-            own = join([windows(line, arm, arm, size[arm]) for arm in (0, 1)], shared=True)
-            return own, join([windows(line, arm, 1 - arm, size[1 - arm]) for arm in (0, 1)], shared=True)
+            return windows(line, (size[0], size[1]), own=True), windows(line, (size[0], size[1]), own=False)
         space, arms = self._space(self.strata), [self.treatment == arm for arm in (0, 1)]
         size = [min(s, _MOST_IN_SPACE) for s in size]
         own = join([space_sets(space, arms[arm], arms[arm], size[arm]) for arm in (0, 1)])
         return own, join([space_sets(space, arms[arm], arms[1 - arm], size[1 - arm]) for arm in (0, 1)])
 
 
-def join(parts: list[MatchedSets], *, shared: bool = False) -> MatchedSets:
-    """Sets of both arms as one; ``shared`` where they are slices of one and the same pool."""
-    unit, distances = (np.concatenate([getattr(p, name) for p in parts]) for name in ("unit", "distances"))
-    before = [0, 0 if shared else len(parts[0].pool)]
-    start, stop = (
-        np.concatenate([getattr(p, name) + b for p, b in zip(parts, before, strict=True)]) for name in ("start", "stop")
-    )
-    pool = parts[0].pool if shared else np.concatenate([p.pool for p in parts])
-    return MatchedSets(unit, start, stop, pool, distances)
+def join(parts: list[MatchedSets]) -> MatchedSets:
+    """Sets of both arms as one."""
+    before = [0, len(parts[0].pool)]
+    moved = [p._replace(start=p.start + b, stop=p.stop + b) for p, b in zip(parts, before, strict=True)]
+    return MatchedSets(*(np.concatenate(arrays) for arrays in zip(*moved, strict=True)))

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from causalrec._typing import BoolArray, FloatArray, IntArray
-from causalrec.observational._sets import MatchedSets
+from causalrec.observational._sets import MatchedSets, SortedSets, longer
+from causalrec.observational.design import in_parts
 
 _FEW = 16
 ASKING = {"ate": (0, 1), "att": (1,), "atc": (0,)}
@@ -22,7 +23,7 @@ class Line(NamedTuple):
 
     ``values`` and ``strata`` are those of the pool; ``n_control`` is where the treated begin; ``before`` how many of
     the other arm lie before each of the pool; ``slack`` the largest difference that rounding may make between equal
-    distances.
+    distances; ``in_order`` whether the pool is 0, 1, 2, ….
     """
 
     pool: IntArray
@@ -31,6 +32,7 @@ class Line(NamedTuple):
     n_control: int
     before: IntArray
     slack: float
+    in_order: bool = False
 
     def arm(self, arm: int) -> slice:
         """Where an arm lies in the pool."""
@@ -59,7 +61,7 @@ def sorted_line(values: FloatArray, n_control: int) -> Line:
     below = np.searchsorted(treated, control)
     not_above = np.cumsum(np.bincount(below, minlength=len(treated) + 1))[:-1]
     return Line(
-        np.arange(len(values)), values, None, n_control, np.concatenate([below, not_above]), rounding(values)
+        np.arange(len(values)), values, None, n_control, np.concatenate([below, not_above]), rounding(values), True
     )  # fmt: skip
 
 
@@ -74,89 +76,148 @@ def match_line(line: Line, *, estimand: str, ratio: int, caliper: float) -> Matc
     The set is every unit no farther than the ``ratio``-th nearest (Abadie and Imbens 2006, Econometrica 74,
     section 2.2); fewer where the caliper or the stratum has no more.
     """
-    found = [line_sets(line, arm, 1 - arm, ratio, caliper) for arm in ASKING[estimand]]
-    unit, start, stop, distances = (
-        np.concatenate([getattr(sets, name) for sets in found]) for name in ("unit", "start", "stop", "distances")
-    )
-    return MatchedSets(unit, start, stop, line.pool, distances)
+    return line_sets(line, ASKING[estimand], ratio, caliper)
 
 
-def line_sets(line: Line, asking: int, serving: int, k: int, caliper: float = np.inf) -> MatchedSets:
-    """The k nearest of an arm, ties included, for every unit of an arm; of its own arm the unit itself is one."""
+def line_sets(line: Line, arms: tuple[int, ...], k: int, caliper: float = np.inf, *, own: bool = False) -> MatchedSets:
+    """The k nearest of the other arm, ties included, for every unit of ``arms``.
+
+    With ``own`` the nearest of its own arm, of which the unit itself is one.
+    """
+    whole = slice(line.arm(arms[0]).start, line.arm(arms[-1]).stop)
+    start, stop, farthest = (np.empty(whole.stop - whole.start, dtype=kind) for kind in (np.int64, np.int64, float))
+    for arm in arms:
+        place = slice(line.arm(arm).start - whole.start, line.arm(arm).stop - whole.start)
+        _search(line, arm, arm if own else 1 - arm, k, caliper, start[place], stop[place], farthest[place])
+    return _sets(line, whole, start, stop, farthest)
+
+
+def _search(
+    line: Line, asking: int, serving: int, k: int, caliper: float, start: IntArray, stop: IntArray, farthest: FloatArray
+) -> None:
+    """Write where in the pool the sets of an arm begin and end."""
     asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    if asking == serving and line.strata is None and k <= _FEW:
-        start, stop, farthest = _k_nearest_own(values, min(k, len(values)))
-    else:
-        start, stop, farthest = _k_nearest(asked, values, _middle(line, asking, serving), low, high, k)
-    reach = np.minimum(farthest, caliper) + line.slack
-    last = len(values) - 1
-    other = (start > low) & (asked - values[np.maximum(start - 1, 0)] <= reach)
-    other |= (stop < high) & (values[np.minimum(stop, last)] - asked <= reach)
-    other |= farthest > reach
-    if other.any():  # ties beyond the k, or a caliper within them
-        rows = np.flatnonzero(other)
+    runs = asking == serving and line.strata is None and k <= min(_FEW, len(values))
+    middle, offset = _middle(line, asking, serving), line.arm(serving).start
+    open_ = np.empty(len(asked), dtype=bool)
+
+    def search(parts: list[slice]) -> None:
+        for part in longer(parts):
+            inside = [bound if line.strata is None else bound[part] for bound in (low, high)]
+            found = _k_nearest_own(values, part, k) if runs else _k_nearest(
+                asked[part], values, middle[part], *inside, k
+            )  # fmt: skip
+            open_[part] = _beyond(asked[part], values, *found, *inside, caliper, line.slack)
+            start[part], stop[part], farthest[part] = found[0] + offset, found[1] + offset, found[2]
+
+    in_parts(len(asked), search)
+    if open_.any():
+        rows = np.flatnonzero(open_)
+        reach = np.minimum(farthest[rows], caliper) + line.slack
         low, high = (np.broadcast_to(bound, len(asked))[rows] for bound in (low, high))
-        start[rows] = _bisect(values, (asked - reach)[rows], low, high, "left", strata=line.strata is not None)
-        stop[rows] = _bisect(values, (asked + reach)[rows], low, high, "right", strata=line.strata is not None)
-        kept = start < stop
-        safe = np.minimum(start, last), np.maximum(stop - 1, 0)
-        farthest[rows] = np.maximum(asked - values[safe[0]], values[safe[1]] - asked)[rows]
-    else:
-        kept = start < stop
-    return _sets(line, asking, serving, kept, start, stop, farthest)
+        first = _bisect(values, asked[rows] - reach, low, high, "left", strata=line.strata is not None)
+        after = _bisect(values, asked[rows] + reach, low, high, "right", strata=line.strata is not None)
+        ends = values[np.minimum(first, len(values) - 1)], values[np.maximum(after - 1, 0)]
+        start[rows], stop[rows] = first + offset, after + offset
+        farthest[rows] = np.maximum(asked[rows] - ends[0], ends[1] - asked[rows])
 
 
-def windows(line: Line, asking: int, serving: int, size: int) -> MatchedSets:
-    """About ``size`` units of an arm around each unit of an arm, half of them on either side, whole ties included.
+def _beyond(
+    asked: FloatArray,
+    values: FloatArray,
+    start: IntArray,
+    stop: IntArray,
+    farthest: FloatArray,
+    low: Any,
+    high: Any,
+    caliper: float,
+    slack: float,
+) -> BoolArray:
+    """Whether there are ties beyond the k nearest, or the caliper lies within them."""
+    reach = np.minimum(farthest, caliper) + slack
+    found = (start > low) & (asked - values[np.maximum(start - 1, 0)] <= reach)
+    found |= (stop < high) & (values[np.minimum(stop, len(values) - 1)] - asked <= reach)
+    return np.asarray(found | (farthest > reach))
+
+
+def windows(line: Line, sizes: tuple[int, int], *, own: bool) -> MatchedSets:
+    """About ``sizes`` units of the own, or the other, arm around each unit, half of them on either side, whole ties.
 
     For local means: found by counting in sorted order, whatever the distances are.
     """
+    start, stop = (np.empty(len(line.pool), dtype=np.int64) for _ in range(2))
+    for arm in (0, 1):
+        serving = arm if own else 1 - arm
+        _count(line, arm, serving, max(sizes[serving] // 2, 1), start[line.arm(arm)], stop[line.arm(arm)])
+    return _sets(line, slice(0, len(line.pool)), start, stop, np.zeros(len(start)))
+
+
+def _count(line: Line, asking: int, serving: int, half: int, start: IntArray, stop: IntArray) -> None:
+    """Write where in the pool the windows of an arm begin and end."""
     asked, values = line.values[line.arm(asking)], line.values[line.arm(serving)]
     low, high = _bounds(line, asking, serving)
-    begin, end, tied = _runs(line, serving)
-    middle, last, half = _middle(line, asking, serving), len(values) - 1, max(size // 2, 1)
-    if asking == serving:  # those that are tied with it
-        first, after = begin, end
+    runs, middle = _runs(line, serving), _middle(line, asking, serving)
+    offset = line.arm(serving).start
+
+    def count(parts: list[slice]) -> None:
+        for part in longer(parts):
+            inside = [bound if line.strata is None else bound[part] for bound in (low, high)]
+            found = _around(asked[part], values, middle[part], *inside, half, line.slack, runs)
+            start[part], stop[part] = found[0] + offset, found[1] + offset
+
+    in_parts(len(asked), count)
+
+
+def _around(
+    asked: FloatArray,
+    values: FloatArray,
+    middle: IntArray,
+    low: Any,
+    high: Any,
+    half: int,
+    slack: float,
+    runs: tuple[IntArray, IntArray] | None,
+) -> tuple[IntArray, IntArray]:
+    """``half`` units on either side of those that are tied with each; ``runs`` where tied units begin and end."""
+    last = len(values) - 1
+    left, right = np.maximum(middle - 1, 0), np.minimum(middle, last)
+    on_left = (middle > low) & (np.abs(asked - values[left]) <= slack)
+    on_right = (middle < high) & (np.abs(asked - values[right]) <= slack)
+    if runs is None:
+        first, after = middle - on_left, middle + on_right
     else:
-        left, right = np.maximum(middle - 1, 0), np.minimum(middle, last)
-        on_left = (middle > low) & (np.abs(asked - values[left]) <= line.slack)
-        on_right = (middle < high) & (np.abs(asked - values[right]) <= line.slack)
-        first = after = middle
-        if on_left.any() or on_right.any():
-            first = np.where(on_left, begin[left], np.where(on_right, begin[right], middle))
-            after = np.where(on_right, end[right], np.where(on_left, end[left], middle))
+        begin, end = runs
+        first = np.where(on_left, begin[left], np.where(on_right, begin[right], middle))
+        after = np.where(on_right, end[right], np.where(on_left, end[left], middle))
     length = 2 * half + after - first
     start = np.maximum(np.minimum(first - half, high - length), low)
     stop = np.minimum(np.maximum(after + half, low + length), high)
-    kept = start < stop
-    if tied:
+    if runs is not None:
+        kept = start < stop
         start = np.where(kept, begin[np.minimum(start, last)], start)
         stop = np.where(kept, end[np.maximum(stop - 1, 0)], stop)
-    return _sets(line, asking, serving, kept, start, stop, np.zeros(len(start)))
+    return start, stop
 
 
-def _runs(line: Line, serving: int) -> tuple[IntArray, IntArray, bool]:
-    """Where the tied units of each unit of an arm begin and end, and whether there are any."""
+def _runs(line: Line, serving: int) -> tuple[IntArray, IntArray] | None:
+    """Where the tied units of each unit of an arm begin and end; None where there are no ties."""
     values = line.values[line.arm(serving)]
     new = np.concatenate([[True], np.diff(values) > line.slack, [True]])
     if line.strata is not None:
         new[1:-1] |= np.diff(line.strata[line.arm(serving)]) != 0
     if new.all():
-        each = np.arange(len(new))
-        return each[:-1], each[1:], False
+        return None
     edges = np.flatnonzero(new)
     run = np.cumsum(new[:-1]) - 1
-    return edges[run], edges[run + 1], True
+    return edges[run], edges[run + 1]
 
 
-def _sets(
-    line: Line, asking: int, serving: int, kept: BoolArray, start: IntArray, stop: IntArray, farthest: FloatArray
-) -> MatchedSets:
-    unit, offset = line.pool[line.arm(asking)], line.arm(serving).start
+def _sets(line: Line, whole: slice, start: IntArray, stop: IntArray, farthest: FloatArray) -> MatchedSets:
+    unit, kept = line.pool[whole], start < stop
     if not kept.all():
         unit, start, stop, farthest = unit[kept], start[kept], stop[kept], farthest[kept]
-    return MatchedSets(unit, start + offset, stop + offset, line.pool, farthest)
+    return (SortedSets if line.in_order else MatchedSets)(unit, start, stop, line.pool, farthest)
 
 
 def _middle(line: Line, asking: int, serving: int) -> IntArray:
@@ -193,16 +254,17 @@ def _k_nearest(
     return first, stop, distance
 
 
-def _k_nearest_own(values: FloatArray, k: int) -> tuple[IntArray, IntArray, FloatArray]:
-    """The same for every one of sorted ``values`` among themselves: the best of the k runs of k that hold it."""
-    n = len(values)
-    distance, back = np.full(n, np.inf), np.zeros(n, dtype=np.int64)
-    for s in range(k):
-        inner = slice(s, n - k + s + 1)
-        reach = np.maximum(values[inner] - values[: n - k + 1], values[k - 1 :] - values[inner])
-        back[inner][reach < distance[inner]] = s
-        np.minimum(distance[inner], reach, out=distance[inner])
-    start = np.arange(n) - back
+def _k_nearest_own(values: FloatArray, part: slice, k: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """The same for a part of sorted ``values`` among all of them: the best of the k runs of k that hold each."""
+    n, asked = len(values), values[part]
+    rows = np.arange(part.start, part.stop)
+    start, distance = rows, np.full(len(rows), np.inf)
+    for back in range(k):
+        first = rows - back
+        reach = np.maximum(asked - values[np.maximum(first, 0)], values[np.minimum(first + k, n) - 1] - asked)
+        reach[(first < 0) | (first + k > n)] = np.inf
+        better = reach < distance
+        start, distance = np.where(better, first, start), np.where(better, reach, distance)
     return start, start + k, distance
 
 

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from causalrec._typing import AnyArray, FloatArray, IntArray
+from causalrec.observational.design import in_parts
+
+_LONG = 16_384
 
 
 class MatchedSets(NamedTuple):
@@ -23,6 +26,43 @@ class MatchedSets(NamedTuple):
     distances: FloatArray
 
 
+class SortedSets(MatchedSets):
+    """Sets whose pool is 0, 1, 2, …: values need not be looked up there."""
+
+    __slots__ = ()
+
+
+def longer(parts: list[slice]) -> list[slice]:
+    """Adjoining rows in longer blocks: what is computed of a few vectors stays in the processor's cache even so."""
+    if not parts:
+        return []
+    start, stop = parts[0].start, parts[-1].stop
+    return [slice(i, min(i + _LONG, stop)) for i in range(start, stop, _LONG)]
+
+
+def in_pool(values: AnyArray, sets: MatchedSets) -> AnyArray:
+    """Values by row in the order of the pool."""
+    return values if isinstance(sets, SortedSets) else values[sets.pool]
+
+
+def by_unit(values: AnyArray, sets: MatchedSets) -> AnyArray:
+    """Values by row in the order of the units that have sets."""
+    return values if _each_in_order(sets) else values[sets.unit]
+
+
+def by_row(values: FloatArray, sets: MatchedSets, n: int) -> FloatArray:
+    """Values by set as values by row, shape (n,); NaN for rows without a set."""
+    if _each_in_order(sets):
+        return values
+    rows = np.full(n, np.nan)
+    rows[sets.unit] = values
+    return rows
+
+
+def _each_in_order(sets: MatchedSets) -> bool:
+    return isinstance(sets, SortedSets) and len(sets.unit) == len(sets.pool)
+
+
 def set_means(values: FloatArray, sets: MatchedSets) -> FloatArray:
     """Mean of ``values`` (one per row) over each set, shape (m,): from running sums, so that large sets cost nothing.
 
@@ -34,31 +74,34 @@ def set_means(values: FloatArray, sets: MatchedSets) -> FloatArray:
     """
     size = sets.stop - sets.start
     if (size == 1).all():
-        return np.asarray(values[sets.pool[sets.start]])
-    inside = values[sets.pool]
+        return np.asarray(in_pool(values, sets)[sets.start])
+    inside = in_pool(values, sets)
     centre = float(inside.mean())
     sums = np.empty(len(inside) + 1)
     sums[0] = 0.0
     np.cumsum(inside - centre, out=sums[1:])
-    return np.asarray((sums[sets.stop] - sums[sets.start]) / size + centre)
+    means = np.empty(len(size))
+
+    def average(parts: list[slice]) -> None:
+        for part in longer(parts):
+            means[part] = (sums[sets.stop[part]] - sums[sets.start[part]]) / size[part] + centre
+
+    in_parts(len(size), average)
+    return means
 
 
 def set_covariances(a: FloatArray, b: FloatArray, sets: MatchedSets) -> FloatArray:
     """Sample covariance (divisor size - 1) within each set, shape (m,); NaN for sets of one."""
     size = sets.stop - sets.start
-    same, a = a is b, a - _mean(a, sets)
+    same, a = a is b, a - float(a.mean())
     mean = set_means(a, sets)
     if same:
         product = set_means(a**2, sets) - mean**2
     else:
-        b = b - _mean(b, sets)
+        b = b - float(b.mean())
         product = set_means(a * b, sets) - mean * set_means(b, sets)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(size > 1, product * size / (size - 1), np.nan))
-
-
-def _mean(values: FloatArray, sets: MatchedSets) -> float:
-    return float(values[sets.pool].mean())
 
 
 def set_shares(sets: MatchedSets, n: int, amounts: FloatArray | None = None) -> FloatArray:
@@ -77,12 +120,19 @@ def set_shares(sets: MatchedSets, n: int, amounts: FloatArray | None = None) -> 
     running = _covering(sets, amounts)
     # Rounding in the running sum must not make a user of a row that is in no set.
     served = _covering(sets, None) > 0
-    return np.bincount(sets.pool, weights=np.where(served, running, 0.0), minlength=n).astype(np.float64)
+    return _to_rows(np.where(served, running, 0.0), sets, n)
 
 
 def spread_over(sets: MatchedSets, n: int, amounts: FloatArray) -> FloatArray:
     """As :func:`set_shares`, quicker, up to rounding: rows in no set may get a tiny amount."""
-    return np.bincount(sets.pool, weights=_covering(sets, amounts), minlength=n).astype(np.float64)
+    return _to_rows(_covering(sets, amounts), sets, n)
+
+
+def _to_rows(values: FloatArray, sets: MatchedSets, n: int) -> FloatArray:
+    """Values by place in the pool, summed by row."""
+    if isinstance(sets, SortedSets):
+        return values
+    return np.bincount(sets.pool, weights=values, minlength=n).astype(np.float64)
 
 
 def _covering(sets: MatchedSets, amounts: FloatArray | None) -> AnyArray:
