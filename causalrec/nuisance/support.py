@@ -205,7 +205,7 @@ def overlap(
     Overlap of propensities (propensity as given): 2 treated and 2 control units
       range           0.1 to 0.9
       common support  [0.3, 0.4]; outside: 50.0% of units
-      best trimming   none (Crump et al. 2009)
+      Crump trimming  none
       effective size  treated 1.6 of 2, control 1.9 of 2 (weights for the ate)
     """
     check_target(estimand)

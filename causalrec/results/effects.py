@@ -171,7 +171,7 @@ class OverlapResult(Result):
             f"range           {number(self.min_propensity)} to {number(self.max_propensity)}",
             f"common support  {format_interval(self.support_low, self.support_high)}; outside: "
             f"{self.share_outside_common_support:.1%} of units",
-            f"best trimming   {trimming if self.share_trimmed > 0 else 'none'} (Crump et al. 2009)",
+            f"Crump trimming  {trimming if self.share_trimmed > 0 else 'none'}",
             f"effective size  {', '.join(sizes)} (weights for the {self.estimand})",
         ]
         if self.share_clipped:

@@ -108,7 +108,7 @@ def test_overlap_says_what_weighting_costs() -> None:
     assert found.control_after == pytest.approx(np.histogram(score[t == 0], found.edges, weights=odds / odds.sum())[0])
     assert np.abs(found.control_after - found.treated_after).sum() < np.abs(found.control - found.treated).sum() / 4
     assert str(found).splitlines()[3:] == [
-        f"  best trimming   [0, {found.crump_high:.4g}]; outside: 8.1% of units (Crump et al. 2009)",
+        f"  Crump trimming  [0, {found.crump_high:.4g}]; outside: 8.1% of units",
         "  effective size  treated 1,225 of 1,225, control 330.3 of 2,775 (weights for the att)",
         "  clipped         25.0% of units",
     ]
