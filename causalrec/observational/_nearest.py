@@ -104,11 +104,11 @@ def _search(
 
     def search(parts: list[slice]) -> None:
         for part in longer(parts):
-            inside = [bound if line.strata is None else bound[part] for bound in (low, high)]
+            lowest, highest = _part(low, part), _part(high, part)
             found = _k_nearest_own(values, part, k) if runs else _k_nearest(
-                asked[part], values, middle[part], *inside, k
+                asked[part], values, middle[part], lowest, highest, k
             )  # fmt: skip
-            open_[part] = _beyond(asked[part], values, *found, *inside, caliper, line.slack)
+            open_[part] = _beyond(asked[part], values, *found, lowest, highest, caliper, line.slack)
             start[part], stop[part], farthest[part] = found[0] + offset, found[1] + offset, found[2]
 
     in_parts(len(asked), search)
@@ -162,8 +162,8 @@ def _count(line: Line, asking: int, serving: int, half: int, start: IntArray, st
 
     def count(parts: list[slice]) -> None:
         for part in longer(parts):
-            inside = [bound if line.strata is None else bound[part] for bound in (low, high)]
-            found = _around(asked[part], values, middle[part], *inside, half, line.slack, runs)
+            lowest, highest = _part(low, part), _part(high, part)
+            found = _around(asked[part], values, middle[part], lowest, highest, half, line.slack, runs)
             start[part], stop[part] = found[0] + offset, found[1] + offset
 
     in_parts(len(asked), count)
@@ -231,6 +231,10 @@ def _bounds(line: Line, asking: int, serving: int) -> tuple[Any, Any]:
         return 0, line.size(serving)
     mine, theirs = line.strata[line.arm(asking)], line.strata[line.arm(serving)]
     return np.searchsorted(theirs, mine, "left"), np.searchsorted(theirs, mine, "right")
+
+
+def _part(bound: Any, part: slice) -> Any:
+    return bound if isinstance(bound, int) else bound[part]
 
 
 def _k_nearest(

@@ -175,7 +175,7 @@ def _result(
             "to agree exactly, or compare units that are alike."
         )
     treated = design.treatment.astype(np.float64)
-    n_used, n_used_treated = np.count_nonzero(weights), np.count_nonzero(weights * treated)
+    n_used, n_used_treated = int(np.count_nonzero(weights)), int(np.count_nonzero(weights * treated))
     ess = [float(weights @ arm) ** 2 / float(weights**2 @ arm) for arm in (treated, 1 - treated)]
     return MatchResult(
         n_obs=len(weights), n_treated=n_used_treated, n_control=n_used - n_used_treated, n_matched=len(sets.unit),

@@ -526,6 +526,30 @@ def test_clustered_intervals_cover(estimand: str, by_user: bool, known: bool) ->
         assert covered(100, lambda seed: one(seed, False), 1.0)[1] < 0.8
 
 
+def test_many_units_equal_a_plain_search() -> None:
+    """Enough rows for several threads: nearest by searchsorted, the error from differences of neighbours in order."""
+    rng = np.random.default_rng(4)
+    n = 500_000
+    score, t = rng.random(n), rng.integers(0, 2, n)
+    y = score + t + rng.normal(size=n)
+    order = [np.flatnonzero(t == arm)[np.argsort(score[t == arm])] for arm in (0, 1)]
+    controls, treated = (score[rows] for rows in order)
+    right = np.clip(np.searchsorted(controls, treated), 1, len(controls) - 1)
+    best = right - (treated - controls[right - 1] <= controls[right] - treated)
+    found = match(propensity=score, treatment=t, caliper=1e-6, caliper_scale="raw")
+    kept = np.abs(treated - controls[best]) <= 1e-6
+    assert found.n_matched == kept.sum() < len(treated)
+    contrast = (y[order[1]] - y[order[0][best]])[kept]
+    effect = matching_effect(y, found, treatment=t, variance="sample", neighbours=1)
+    assert effect.estimate == pytest.approx(contrast.mean(), abs=1e-12)
+    total = 0.0
+    for rows, w in zip(order, (np.bincount(best[kept], minlength=len(controls)), kept), strict=True):
+        gap = np.concatenate([[np.inf], np.diff(score[rows]), [np.inf]])
+        other = np.arange(len(rows)) + np.where(gap[:-1] < gap[1:], -1, 1)
+        total += float(((y[rows] - y[rows[other]]) ** 2 / 2 * w**2).sum())
+    assert effect.std_error == pytest.approx(np.sqrt(total) / kept.sum(), rel=1e-9)
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
