@@ -105,6 +105,8 @@ def fit_propensity(
         Calibrate the score of each fold on the others.
     clip : float, optional
         Least and greatest score: clip and 1 - clip. Nothing is clipped by default; ``share_clipped`` says how many.
+        A clipped score no longer follows its coefficients, so that errors take it as known; to count its estimation,
+        clip in :func:`weights`.
     groups : array of shape (n,), optional
         Rows of one group, such as a user, lie in one fold.
     sample_weight : array of shape (n,), optional
@@ -328,7 +330,7 @@ def _scored(score: FloatArray, model: str, fold: IntArray | None, weight: FloatA
 
 
 def _clipped(found: PropensityResult, clip: float | None) -> PropensityResult:
-    """Scores within bounds. A clipped score no longer follows the coefficients, so its slope is zero there."""
+    """Scores within bounds."""
     if clip is None:
         certain = int(((found.score <= 0) | (found.score >= 1)).sum())
         if certain:
@@ -339,9 +341,10 @@ def _clipped(found: PropensityResult, clip: float | None) -> PropensityResult:
         return found
     score = np.clip(found.score, clip, 1 - clip)
     moved = score != found.score
-    slope = None if found.slope is None else np.where(moved, 0.0, found.slope)
+    if not moved.any():
+        return found
     return replace(
-        found, score=score, slope=slope, share_clipped=float(moved.mean()),
+        found, score=score, design=None, slope=None, information=None, share_clipped=float(moved.mean()),
         method=f"{found.method}, clipped to [{clip:g}, {1 - clip:g}]",
     )  # fmt: skip
 
