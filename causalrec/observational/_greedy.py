@@ -126,6 +126,8 @@ def tie_classes(place: list[FloatArray], treatment: IntArray, strata: IntArray |
     >>> tie_classes([np.array([0.2, 0.1, 0.2, 0.2])], np.array([0, 1, 1, 0])).tolist()
     [0, 1, 2, 0]
     """
+    if not any(_has_ties(place[0][treatment == arm]) for arm in (0, 1)):
+        return None
     keys = [*place, treatment] if strata is None else [*place, strata, treatment]
     order = np.lexsort(keys)
     new = np.ones(len(treatment), dtype=bool)
@@ -135,6 +137,18 @@ def tie_classes(place: list[FloatArray], treatment: IntArray, strata: IntArray |
     code = np.empty(len(treatment), dtype=np.int64)
     code[order] = np.cumsum(new) - 1
     return code
+
+
+def _has_ties(values: FloatArray) -> bool:
+    ordered = np.sort(values)
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
+def stable_order(values: AnyArray) -> IntArray:
+    """``argsort(kind="stable")``, several times as fast where no two values are equal."""
+    order = np.argsort(values)
+    ordered = values[order]
+    return np.argsort(values, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
 
 
 def class_means(values: FloatArray, tie: IntArray) -> FloatArray:
@@ -151,7 +165,7 @@ def class_means(values: FloatArray, tie: IntArray) -> FloatArray:
 def join_rounds(rounds: list[tuple[IntArray, IntArray, FloatArray]]) -> MatchedSets:
     """Sets in the order of the rows from rounds of (unit, match, distance)."""
     unit, match, distance = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
-    order = np.argsort(unit, kind="stable")
+    order = stable_order(unit)
     unit, match, distance = unit[order], match[order], distance[order]
     start = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]]) if len(unit) else np.zeros(0, dtype=np.int64)
     stop = np.append(start[1:], len(unit)) if len(unit) else start
@@ -174,16 +188,16 @@ def turns(key: AnyArray, order: str, rng: np.random.Generator | None) -> IntArra
     if order == "data":
         return np.arange(len(key))
     if order == "ascending":
-        return np.argsort(key, kind="stable")
+        return stable_order(key)
     if order == "random":
         if rng is None:
             raise CausalRecError("order='random' needs random numbers; pass random_state, such as 0.")
-        return rng.permutation(np.argsort(key, kind="stable"))
-    return np.argsort(-key, kind="stable")
+        return rng.permutation(stable_order(key))
+    return stable_order(-key)
 
 
 def make_shelf(key: AnyArray, width: int | None, score: FloatArray, other: IntArray) -> Shelf:
-    rows = other[np.argsort(key[other], kind="stable")]
+    rows = other[stable_order(key[other])]
     sorted_key = key[rows]
     first = np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]])
     room = np.diff(np.append(first, len(rows)))
@@ -335,7 +349,7 @@ def _walk_closest(
 
 def take_rows(shelf: Shelf, group: IntArray) -> IntArray:
     """A row for each that takes one of ``group``: the first to take gets the first row that is left."""
-    order = np.argsort(group, kind="stable")
+    order = stable_order(group)
     sorted_group = group[order]
     new = np.r_[True, sorted_group[1:] != sorted_group[:-1]] if len(group) else np.zeros(0, dtype=bool)
     begin = np.flatnonzero(new)
