@@ -263,7 +263,7 @@ def _reached(excess: IntArray) -> BoolArray:
     total = np.cumsum(excess)
     before = np.r_[0, total[:-1]]
     most = total - np.minimum.accumulate(before)
-    return np.r_[False, most[:-1] >= 1]
+    return np.asarray(np.r_[False, most[:-1] >= 1])
 
 
 def _walk(
@@ -355,7 +355,7 @@ def take_rows(shelf: Shelf, group: IntArray) -> IntArray:
     begin = np.flatnonzero(new)
     rank = np.empty(len(group), dtype=np.int64)
     rank[order] = np.arange(len(group)) - np.repeat(begin, np.diff(np.append(begin, len(group))))
-    return shelf.rows[shelf.first[group] + rank]
+    return np.asarray(shelf.rows[shelf.first[group] + rank])
 
 
 def reporter(progress: Progress | None, total: int) -> Callable[[int], None]:
