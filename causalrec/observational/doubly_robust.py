@@ -13,6 +13,7 @@ from causalrec.nuisance import Nuisances, fit_nuisances
 from causalrec.observational._errors import adjusted_effect
 from causalrec.observational._inputs import Sample, asked, read_sample
 from causalrec.observational._outcomes import check_outcome_model, check_outcomes, make_design
+from causalrec.observational._support import check_levels, check_separation
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.observational.propensity import as_propensity, fit_propensity
 from causalrec.observational.standardisation import arm_models, mean_contrast
@@ -243,7 +244,7 @@ def aipw(
     propensity : PropensityResult, float or array of shape (n,), optional
         P(treated) that is known by design, or fitted out of fold: no model is fitted then.
     nuisance : Nuisances, optional
-        Fitted before on the same units: nothing is fitted, ``X`` is not read, and settings of the fit are an error.
+        Fitted before on the same units: nothing is fitted, and settings of the fit are an error.
     estimand : {"ate", "att", "atc"}
     groups : array of shape (n,), optional
         Units that share a fold; ``clusters`` by default.
@@ -263,7 +264,8 @@ def aipw(
     Raises
     ------
     OverlapError
-        For propensities of 0 or 1 where nothing is clipped.
+        For propensities of 0 or 1 where nothing is clipped, arms that the covariates separate, and levels of a category
+        that an arm lacks: of a treatment whose propensity is not known.
     ColumnError, TreatmentError, OutcomeError, CausalRecError
         For missing values and settings that are not allowed.
 
@@ -305,6 +307,10 @@ def aipw(
         )
     else:
         _check_ready(nuisance, y, treatment, control, fitting)
+    if not nuisance.propensity_known:
+        check_separation(nuisance.propensity[:, 1], nuisance.codes)
+        if X is not None:
+            check_levels(X, nuisance.codes, estimand)
     found = nuisance.average_effect(estimand, clusters=clusters, confidence_level=confidence_level)  # type: ignore[arg-type]
     e = nuisance.propensity[:, 1]
     weights = inverse_weights(nuisance.codes, e, estimand)[0]

@@ -17,6 +17,7 @@ from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.nuisance.folds import make_folds
 from causalrec.nuisance.scores import average_of_scores, effect_influence
 from causalrec.observational._inputs import Sample, read_sample
+from causalrec.observational._support import check_levels, check_separation
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.observational.doubly_robust import inverse_weights
 from causalrec.results import AdjustedEffect
@@ -99,6 +100,7 @@ def dml(
         learner = LinearDML(**_settings(sample, outcome_model, propensity_model, n_folds, random_state))
         learner.fit(sample.y, sample.treatment, X=None, W=matrix, cache_values=True, **_weights(sample))
         score, rest, gap = _residuals(learner, sample)
+    check_separation(score, sample.treatment)
     weight = sample.weight * gap
     estimate = float(weight @ rest) / float(weight @ gap)
     influence = weight * (rest - estimate * gap) / float(weight @ gap)
@@ -157,6 +159,7 @@ def causal_forest(
     """
     sample, matrix = _read(X, y, treatment, control, sample_weight, clusters, confidence_level, what="causal_forest")
     check_estimand(estimand)
+    check_levels(X, sample.treatment, estimand)
     if n_trees < _TREES_APART or n_trees % _TREES_APART:
         raise CausalRecError(f"n_trees is {n_trees!r}; expected a multiple of {_TREES_APART}, such as 500.")
     with _quiet(), one_thread(matrix.size < _SMALL):
@@ -170,6 +173,7 @@ def causal_forest(
         learner.fit(sample.y, sample.treatment, X=matrix, cache_values=True, **_weights(sample))
         score, rest, _ = _residuals(learner, sample)
         effects = np.asarray(learner.model_cate.oob_predict(matrix)).ravel()
+    check_separation(score, sample.treatment)
     return _forest_effect(sample, score, sample.y - rest, effects, estimand, n_folds, n_trees)
 
 

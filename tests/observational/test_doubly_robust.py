@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError, TreatmentError
 from causalrec.nuisance import fit_nuisances
+from causalrec.observational._support import check_levels
 from causalrec.observational.doubly_robust import aipw, aipw_parametric
 from causalrec.observational.propensity import fit_propensity
 from causalrec.observational.standardisation import standardisation
@@ -234,6 +235,32 @@ def test_cross_fitting_refuses(options: dict, error: type[Exception], message: s
     options = {k: values[v]() if isinstance(v, str) and v in values else v for k, v in options.items()}
     with pytest.raises(error, match=message):
         aipw(X, y, **{"treatment": t, **options})
+
+
+def test_separated_arms_and_lonely_levels_are_refused() -> None:
+    """Boosted scores never reach 0 or 1: what a likelihood notices by itself must be looked for."""
+    X, t, y, e = confounded(9, 400)
+    frame = pd.DataFrame(X, columns=list("abc"))
+    with pytest.raises(OverlapError, match="separate treated from control units perfectly"):
+        aipw(frame.assign(age=10.0 * t), y, treatment=t)
+    plan = np.where((t == 1) & (X[:, 0] > 0), "gold", "basic")
+    n_gold = (plan == "gold").sum()
+    for column in (plan, pd.Categorical(plan), (plan == "gold").astype(float)):
+        with pytest.raises(OverlapError, match=rf"plan=(gold|1.0) \({n_gold} units, no control\)"):
+            check_levels(frame.assign(plan=column), t, "att")
+    with pytest.raises(OverlapError, match="no control"):
+        aipw(frame.assign(plan=(plan == "gold") * 1), y, treatment=t, n_folds=2, **LINEAR)
+    known = aipw(
+        frame.assign(plan=(plan == "gold") * 1), y, treatment=t, propensity=e, outcome_model=LinearRegression()
+    )
+    assert np.isfinite(known.estimate)  # known to be by chance
+    # Of controls alone, treated units of that level are not asked about; nor is the level of few units, by chance.
+    allowed = frame.assign(plan=pd.Categorical(plan))
+    check_levels(allowed, t, "atc")
+    few = np.where(np.arange(400) == np.flatnonzero(t == 1)[0], "rare", "basic")
+    check_levels(frame.assign(plan=few), t, "ate")
+    with pytest.raises(OverlapError, match="no treated"):
+        check_levels(frame.assign(plan=np.where((t == 0) & (X[:, 0] > 0), "old", "basic")), t, "ate")
 
 
 def test_callers_data_stay() -> None:
