@@ -70,6 +70,7 @@ def read_design(
     place = _covariate_places(_given(X, distance), codes, distance, covariance)
     if score is not None and np.isfinite(width):
         logit = _logit(score.score)
+        place = place[:, None] if place.ndim == 1 else place
         return MatchDesign(place, codes, strata, np.inf, (logit, _scaled(width, logit, caliper_scale)), None)
     if np.isfinite(width) and caliper_scale == "sd":
         raise CausalRecError(

@@ -130,12 +130,12 @@ class Units(NamedTuple):
 
 
 def arrange(match: MatchResult, treatment: IntArray) -> Units:
-    """Units and sets in the order of the pool, if it has each row once."""
+    """Units and sets in the order of the pool, where they lie on a line: it then has each row once."""
     sets = MatchedSets(match.unit, match.start, match.stop, match.pool, match.distances)
     if match.place is None:
         raise CausalRecError("the match does not hold where its units lie; make it by match().")
     n, pool = match.n_obs, match.pool
-    if match.place.ndim > 1 or len(pool) != n or int(np.bincount(pool, minlength=n).max()) > 1:
+    if match.place.ndim > 1:
         return Units(None, treatment, match.place, match.strata, sets)
     new = np.arange(n)
     if np.array_equal(match.unit, pool):
@@ -156,7 +156,10 @@ def contrasts(y: FloatArray, units: Units, Z: FloatArray | None) -> Contrasts:
     sizes = sets.stop - sets.start
     times = set_shares(sets, n)
     squares = times if (sizes == 1).all() else set_shares(sets, n, 1.0 / sizes.astype(np.float64) ** 2)
-    matched = np.nan_to_num(by_row(np.ones(len(sets.unit)), sets, n))
+    matched = np.ones(n)
+    if len(sets.unit) < n:
+        matched[:] = 0.0
+        matched[sets.unit] = 1.0
     sign = np.where(units.treatment == 1, 1.0, -1.0)
     asked, serving = (y, y) if Z is None else bias_adjusted(y, Z, units.treatment, times)
     contrast = by_unit(sign, sets) * (by_unit(asked, sets) - set_means(serving, sets))
@@ -313,18 +316,28 @@ def score_gradient(found: Contrasts, near: LocalMeans, steepness: FloatArray) ->
     return np.asarray(-moved / len(found.contrast))
 
 
+def _before(place: FloatArray, sets: MatchedSets, n_control: int) -> IntArray | None:
+    """How many of the other arm lie before each unit, where every unit has one match: those before it or it too."""
+    if len(sets.unit) < len(place) or (sets.stop - sets.start > 1).any():
+        return None
+    before = sets.start + (place[sets.start] < place)
+    before[:n_control] -= n_control
+    return before
+
+
 class _Around:
     """Units of either arm around each unit, on the line or in space."""
 
     def __init__(self, units: Units) -> None:
-        self.treatment, self.strata, self.place = units.treatment, units.strata, units.place
+        self.treatment, self.strata, self.place, self.sets = units.treatment, units.strata, units.place, units.sets
         self.on_line = self.place.ndim == 1
         self.sorted = units.order is not None and self.strata is None
         self.line = self._line(self.strata) if self.on_line else None
 
     def _line(self, strata: IntArray | None) -> Line:
         if self.sorted:
-            return sorted_line(self.place, int((self.treatment == 0).sum()))
+            n_control = int((self.treatment == 0).sum())
+            return sorted_line(self.place, n_control, _before(self.place, self.sets, n_control))
         return sort_line(self.place, self.treatment, strata)
 
     def _space(self, strata: IntArray | None) -> Space:

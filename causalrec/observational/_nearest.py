@@ -55,8 +55,10 @@ def sort_line(place: FloatArray, treatment: IntArray, strata: IntArray | None) -
     )  # fmt: skip
 
 
-def sorted_line(values: FloatArray, n_control: int) -> Line:
-    """The line of units that lie in its order already, without strata."""
+def sorted_line(values: FloatArray, n_control: int, before: IntArray | None = None) -> Line:
+    """The line of units that lie in its order already, without strata; ``before`` where it is known."""
+    if before is not None:
+        return Line(np.arange(len(values)), values, None, n_control, before, rounding(values), True)
     control, treated = values[:n_control], values[n_control:]
     below = np.searchsorted(treated, control)
     not_above = np.cumsum(np.bincount(below, minlength=len(treated) + 1))[:-1]
@@ -261,14 +263,17 @@ def _k_nearest(
 def _k_nearest_own(values: FloatArray, part: slice, k: int) -> tuple[IntArray, IntArray, FloatArray]:
     """The same for a part of sorted ``values`` among all of them: the best of the k runs of k that hold each."""
     n, asked = len(values), values[part]
-    rows = np.arange(part.start, part.stop)
-    start, distance = rows, np.full(len(rows), np.inf)
-    for back in range(k):
-        first = rows - back
-        reach = np.maximum(asked - values[np.maximum(first, 0)], values[np.minimum(first + k, n) - 1] - asked)
-        reach[(first < 0) | (first + k > n)] = np.inf
-        better = reach < distance
-        start, distance = np.where(better, first, start), np.where(better, reach, distance)
+    low, high = max(part.start - k + 1, 0), min(part.stop + k - 1, n)
+    before, after = part.start - k + 1 - low, high - part.stop - k + 1  # minus how many there are too few of
+    around = np.concatenate([np.full(-before, -np.inf), values[low:high], np.full(-after, np.inf)])
+    back, distance = np.zeros(len(asked), dtype=np.int64), np.full(len(asked), np.inf)
+    for s in range(k):
+        first = around[k - 1 - s : k - 1 - s + len(asked)]
+        last = around[2 * (k - 1) - s : 2 * (k - 1) - s + len(asked)]
+        reach = np.maximum(asked - first, last - asked)
+        back = np.where(reach < distance, s, back)
+        distance = np.minimum(reach, distance)
+    start = np.arange(part.start, part.stop) - back
     return start, start + k, distance
 
 

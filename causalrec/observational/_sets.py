@@ -9,7 +9,7 @@ import numpy as np
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec.observational.design import in_parts
 
-_LONG = 16_384
+_LONG, _FEW = 16_384, 8
 
 
 class MatchedSets(NamedTuple):
@@ -93,6 +93,8 @@ def set_means(values: FloatArray, sets: MatchedSets) -> FloatArray:
 def set_covariances(a: FloatArray, b: FloatArray, sets: MatchedSets) -> FloatArray:
     """Sample covariance (divisor size - 1) within each set, shape (m,); NaN for sets of one."""
     size = sets.stop - sets.start
+    if a is b and len(size) and (size == size[0]).all() and size[0] <= _FEW:
+        return _few_variances(in_pool(a, sets), sets.start, int(size[0]))
     same, a = a is b, a - float(a.mean())
     mean = set_means(a, sets)
     if same:
@@ -102,6 +104,22 @@ def set_covariances(a: FloatArray, b: FloatArray, sets: MatchedSets) -> FloatArr
         product = set_means(a * b, sets) - mean * set_means(b, sets)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(size > 1, product * size / (size - 1), np.nan))
+
+
+def _few_variances(inside: FloatArray, start: IntArray, k: int) -> FloatArray:
+    """Sample variance of ``inside[start:start + k]``, deviation by deviation."""
+    if k == 1:
+        return np.full(len(start), np.nan)
+    variances = np.empty(len(start))
+
+    def spread(parts: list[slice]) -> None:
+        for part in longer(parts):
+            members = [inside[start[part] + j] for j in range(k)]
+            mean = sum(members) / k
+            variances[part] = sum((member - mean) ** 2 for member in members) / (k - 1)
+
+    in_parts(len(start), spread)
+    return variances
 
 
 def set_shares(sets: MatchedSets, n: int, amounts: FloatArray | None = None) -> FloatArray:
@@ -116,7 +134,8 @@ def set_shares(sets: MatchedSets, n: int, amounts: FloatArray | None = None) -> 
     size = sets.stop - sets.start
     amounts = 1 / size if amounts is None else amounts
     if (size == 1).all():
-        return np.bincount(sets.pool[sets.start], weights=amounts, minlength=n).astype(np.float64)
+        rows = sets.start if isinstance(sets, SortedSets) else sets.pool[sets.start]
+        return np.bincount(rows, weights=amounts, minlength=n).astype(np.float64)
     running = _covering(sets, amounts)
     # Rounding in the running sum must not make a user of a row that is in no set.
     served = _covering(sets, None) > 0

@@ -147,7 +147,7 @@ def match(
 
 
 def _with_replacement(design: MatchDesign, estimand: str, ratio: int) -> MatchedSets:
-    if design.place.ndim == 1 and design.gate is None:
+    if design.place.ndim == 1:
         line = sort_line(design.place, design.treatment, design.strata)
         return match_line(line, estimand=estimand, ratio=ratio, caliper=design.caliper)
     space = make_space(design.place, design.strata, design.gate)

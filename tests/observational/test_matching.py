@@ -174,7 +174,7 @@ def check_against(oracle: Oracle, found: MatchResult, t, y, neighbours: int) -> 
     assert ((found.weights > 0) == (w > 0)).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=35)
 @given(design=designs(), neighbours=st.integers(1, 3))
 def test_matching_on_a_score_equals_brute_force(design, neighbours) -> None:
     X, t, y, strata, options = design
@@ -193,7 +193,7 @@ def test_matching_on_a_score_equals_brute_force(design, neighbours) -> None:
     check_against(oracle, match(propensity=score, treatment=t, **arguments), t, y, neighbours)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(design=designs(), neighbours=st.integers(1, 3), gated=st.booleans(), rng=st.integers(0, 5))
 def test_matching_on_covariates_equals_brute_force(design, neighbours, gated, rng) -> None:
     """Mahalanobis from the inverse of the pooled covariance, and within a caliper on the logit of a score."""
@@ -460,7 +460,7 @@ def matched_effect(seed: int, n: int, estimand: str, spread: float, way):
 
 @pytest.mark.parametrize("way", SCORES[:2])
 def test_intervals_cover_in_a_small_simulation(way) -> None:
-    n_runs = 150
+    n_runs = 100
     hits, _ = covered(n_runs, lambda seed: matched_effect(seed, 400, "att", 1.0, way), truth("att", 1.0))
     assert within(hits, n_runs)
 
