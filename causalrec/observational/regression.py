@@ -142,7 +142,9 @@ def ols_effect(
         )
     design = make_design(matrix, names, sample.weight > 0)
     kind = _error_kind(error, sample)
-    method = f"least squares on treatment and {len(design.names) - 1} covariates, {_ERROR_TEXT[kind]}{design.suffix()}"
+    n = len(design.names) - 1
+    covariates = f"{n} covariate{'s' * (n != 1)}"
+    method = f"least squares on treatment and {covariates}, {_ERROR_TEXT[kind]}{design.suffix()}"
     return _main_effect(sample, design, kind, method=method, estimand=estimand)
 
 
