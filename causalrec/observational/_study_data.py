@@ -13,7 +13,6 @@ from causalrec._validation import (
     check_confidence_level,
     check_covariates,
     check_length,
-    check_propensity,
     check_treatment,
     check_two_arms,
     check_vector,
@@ -46,8 +45,8 @@ class StudyData:
     treatment : 0/1 array of shape (n,)
     clusters : int array of shape (n,), or None
     sample_weight : array of shape (n,), or None
-    propensity : array of shape (n,), or None
-        P(treated given X), where the design tells it.
+    propensity : PropensityResult, or None
+        P(treated given X) as given: known by design, or fitted before.
     kept : bool array
         Which of the rows given are units.
     notes : tuple of str
@@ -59,7 +58,7 @@ class StudyData:
     treatment: IntArray
     clusters: IntArray | None
     sample_weight: FloatArray | None
-    propensity: FloatArray | None
+    propensity: PropensityResult | None
     propensity_model: Any
     confidence_level: float
     random_state: int
@@ -79,7 +78,7 @@ class StudyData:
         return self.n_obs * (1 if self.X is None else self.X.shape[1]) < _SMALL
 
     def score(self, model: Any = None, **settings: Any) -> PropensityResult:
-        """The propensity: as known, or fitted once for each specification.
+        """The propensity: as given, or fitted once for each specification.
 
         Raises
         ------
@@ -87,7 +86,7 @@ class StudyData:
             Where the covariates separate the arms; with the levels that only one arm has.
         """
         if self.propensity is not None:
-            return as_propensity(self.propensity, n_rows=self.n_obs)
+            return self.propensity
         model = self.propensity_model if model is None else model
         return self._once(("score", _key(model), *_settings(settings)), lambda: self._fit_score(model, settings))
 
@@ -98,12 +97,17 @@ class StudyData:
         )  # fmt: skip
 
     def nuisance(self, **settings: Any) -> Nuisances:
-        """Outcome models and propensity, cross-fitted once for each specification."""
+        """Outcome models and propensity, cross-fitted once for each specification.
+
+        A score that is given serves here if it is known or out of fold; one that has seen its units is fitted anew.
+        """
         key = ("nuisance", *_settings(settings))
+        given = self.propensity
+        known = given.score if given is not None and (given.known or given.cross_fitted) else None
         return self._once(
             key,
             lambda: fit_nuisances(
-                self.X, self.y, treatment=self.treatment, propensity=self.propensity, groups=self.clusters,
+                self.X, self.y, treatment=self.treatment, propensity=known, groups=self.clusters,
                 sample_weight=self.sample_weight, **{"random_state": self.random_state, **settings},
             ),
         )  # fmt: skip
@@ -121,7 +125,18 @@ class StudyData:
         return found
 
     def with_treatment(self, treatment: IntArray) -> StudyData:
-        """The same units under another treatment, with nothing fitted."""
+        """The same units under another treatment, with nothing fitted.
+
+        Raises
+        ------
+        CausalRecError
+            For a propensity that was fitted outside, which cannot be fitted anew.
+        """
+        if self.propensity is not None and not self.propensity.known:
+            raise CausalRecError(
+                f"propensity is given as fitted ({self.propensity.method}) and cannot be fitted anew for another "
+                "treatment; pass propensity_model instead."
+            )
         return replace(self, treatment=treatment, _fits={})
 
 
@@ -160,7 +175,7 @@ def make_study_data(
     level = check_confidence_level(confidence_level)
     check_missing(missing)
     parts = {outcome: y, "treatment": treatment, "clusters": clusters, "sample_weight": sample_weight}
-    if np.ndim(propensity) > 0:
+    if not isinstance(propensity, PropensityResult) and np.ndim(propensity) > 0:
         parts["propensity"] = propensity
     columns = {name: _column(values) for name, values in parts.items() if values is not None}
     n = len(columns[outcome])
@@ -174,7 +189,7 @@ def make_study_data(
         X, filled = _filled(X, missing)
         if filled:
             how = "marked" if missing == "indicator" else "imputed"
-            notes, summary = filled, f"missing values of {len(filled)} covariates {how}"
+            notes, summary = filled, f"missing values of {len(filled)} covariate{'s' * (len(filled) > 1)} {how}"
     columns = {name: column if kept.all() else column[kept] for name, column in columns.items()}
     codes, labels = check_treatment(columns["treatment"], control=control)
     check_two_arms(labels, what="an average effect")
@@ -185,11 +200,19 @@ def make_study_data(
         treatment=codes,
         clusters=check_groups(columns.get("clusters"), n_rows=n),
         sample_weight=None if sample_weight is None else check_weights(columns["sample_weight"], n_rows=n),
-        propensity=None if propensity is None
-        else check_propensity(columns.get("propensity", propensity), n_rows=n),
+        propensity=None if propensity is None else _given_score(columns.get("propensity", propensity), kept),
         propensity_model=propensity_model, confidence_level=level, random_state=random_state, kept=kept, notes=notes,
         summary=summary,
     )  # fmt: skip
+
+
+def _given_score(propensity: Any, kept: BoolArray) -> PropensityResult:
+    if isinstance(propensity, PropensityResult) and not kept.all():
+        raise CausalRecError(
+            f"propensity was fitted on {propensity.n_obs:,} rows, of which missing='drop' leaves {int(kept.sum()):,}; "
+            "drop the rows first, and fit it on those that are left."
+        )
+    return as_propensity(propensity, n_rows=int(kept.sum()))
 
 
 def _column(values: Any) -> pd.Series:

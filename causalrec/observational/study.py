@@ -45,8 +45,10 @@ class ObservationalStudy:
         The arm to compare with, where the treatment is not 0/1.
     clusters, sample_weight : str, optional
         Columns: users with several rows, and weights.
-    propensity : str, float or array of shape (n,), optional
-        P(treated given X) where the design tells it: a column, one number, or one for each row.
+    propensity : str, float, array of shape (n,) or PropensityResult, optional
+        P(treated given X) where the design tells it: a column, one number, or one for each row; or from
+        :func:`fit_propensity`, on whatever covariates. (Cross-fitted AIPW fits its own in place of one that has seen
+        the units.)
     propensity_model : {"logistic", "probit", "boosted"} or scikit-learn classifier
         Of the score that matching, weighting, subclassification and parametric AIPW use.
     missing : {"error", "drop", "indicator", "impute"}

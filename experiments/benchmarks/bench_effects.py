@@ -78,12 +78,15 @@ def econml_aipw(frame: pd.DataFrame) -> float:
 
 
 def compare(n: int, n_covariates: int, console: Console) -> None:
+    import dowhy  # noqa: F401 - no import is timed
+    import econml.dr  # noqa: F401
+
     frame = make_frame(n, n_covariates)
     names = [c for c in frame if c.startswith("x")]
     own_wall, own_cpu, found = seconds(
         lambda: ObservationalStudy(frame, treatment="t", outcome="y", covariates=names).compare()
     )
-    console.print(found)
+    console.print(str(found), highlight=False)
     table = Table("", "wall, s", "processor, s", "estimate", "ours", title=f"{n:,} rows, {n_covariates} covariates")
     table.add_row(f"compare(), {len(found.names)} methods", f"{own_wall:.2f}", f"{own_cpu:.2f}", "", "")
     runs = {f"DoWhy {name}": (name, lambda m=method: dowhy_estimate(frame, m)) for name, method in _DOWHY.items()}

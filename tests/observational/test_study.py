@@ -25,6 +25,7 @@ from causalrec.observational import (
     ObservationalStudy,
     _study_data,
     aipw,
+    aipw_parametric,
     balance_table,
     entropy_balancing,
     estimate_ate,
@@ -128,6 +129,21 @@ def test_clusters_weights_level_and_known_propensity_reach_the_methods() -> None
         frame[COVARIATES], frame["y"], treatment=frame["t"], method="ipw", confidence_level=0.8, **arrays
     )
     assert again.to_dict() == direct.to_dict()
+
+
+def test_a_score_fitted_on_other_covariates() -> None:
+    frame = make_frame()
+    score = fit_propensity(frame[["x0"]], treatment=frame["t"], model="probit")
+    study = study_of(frame, covariates=["x0", "x1"], propensity=score)
+    direct = aipw_parametric(frame[["x0", "x1"]], frame["y"], treatment=frame["t"], propensity=score)
+    assert numbers(study.estimate("aipw_parametric")) == pytest.approx(numbers(direct), rel=1e-12)
+    assert "probit" in study.overlap().method
+    own = study_of(frame, covariates=["x0", "x1"]).estimate("aipw", **LINEAR)
+    assert numbers(study.estimate("aipw", **LINEAR)) == numbers(own)  # not by a score that has seen its units
+    with pytest.raises(CausalRecError, match=r"given as fitted \(probit.*pass propensity_model instead"):
+        study.placebo("ipw", n_simulations=2)
+    with pytest.raises(CausalRecError, match=r"fitted on 300 rows, of which missing='drop' leaves 200"):
+        study_of(frame.assign(y=lambda f: f["y"].where(f.index >= 100)), propensity=score, missing="drop")
 
 
 def test_score_and_nuisances_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
