@@ -71,7 +71,7 @@ def read_design(
     if score is not None and np.isfinite(width):
         logit = _logit(score.score)
         place = place[:, None] if place.ndim == 1 else place
-        return MatchDesign(place, codes, strata, np.inf, (logit, _scaled(width, logit, caliper_scale)), None)
+        return MatchDesign(place, codes, strata, np.inf, (logit, _scaled(width, logit, caliper_scale)), score)
     if np.isfinite(width) and caliper_scale == "sd":
         raise CausalRecError(
             f'caliper={width} in standard deviations is for a score, and distance is "{distance}". Pass propensity= to '

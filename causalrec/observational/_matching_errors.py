@@ -78,7 +78,8 @@ def nearest_effect(
     if errors == "homoskedastic":
         return found.estimate, homoskedastic_error(found, whole), f"Abadie–Imbens error, homoskedastic, {variance}"
     around = _Around(units)
-    score = match.propensity if whole and not score_known else None
+    on_score = match.distance in ("propensity", "logit")
+    score = match.propensity if on_score and whole and not score_known else None
     counted = score is not None and score.parametric and not score.cross_fitted
     total = 0.0 if clusters is not None else heteroskedastic_variance(found, around.alike(int(neighbours)), whole)
     if clusters is not None or counted:
@@ -100,7 +101,7 @@ def nearest_effect(
 def _about_score(match: MatchResult, estimated: bool) -> str:
     if estimated:
         return ", the score's estimation counted"
-    known = match.propensity is None or match.propensity.known
+    known = match.propensity is None or match.propensity.known or match.distance not in ("propensity", "logit")
     return "" if known else ", the score taken as known"
 
 

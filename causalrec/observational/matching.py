@@ -14,7 +14,7 @@ from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.folds import check_groups
 from causalrec.observational._errors import adjusted_effect
 from causalrec.observational._mahalanobis import make_space, match_space
-from causalrec.observational._match_design import MatchDesign, check_known, read_design
+from causalrec.observational._match_design import DISTANCES, MatchDesign, check_known, read_design
 from causalrec.observational._matching_errors import ERRORS, VARIANCES, nearest_effect
 from causalrec.observational._nearest import match_line, sort_line
 from causalrec.observational._paired_errors import paired_effect
@@ -214,8 +214,8 @@ def matching_effect(
         by a regression among the matches, weighted by how often each serves (Abadie and Imbens 2011, Journal of
         Business and Economic Statistics 29). Needed with several covariates, where matches stay apart.
     errors : {"heteroskedastic", "homoskedastic"}
-        See the notes. Without replacement, errors are clustered by matched set, and this and the next three
-        parameters have no meaning.
+        See the notes. Without replacement, errors are clustered by matched set: ``errors`` and ``variance`` are then
+        refused, ``neighbours`` and ``score_known`` without meaning.
     variance : {"population", "sample"}
         ``"population"``: units are a sample, and their effects vary; ``"sample"``: the effect on these units, given
         covariates and treatment.
@@ -248,7 +248,14 @@ def matching_effect(
 
     Where the match was on a score that was estimated by maximum likelihood on these units, the population error counts
     that (Abadie and Imbens 2016, Econometrica 84): it lowers the error of the ate, and may lower or raise others.
-    Scores by other learners, and out of fold, are taken as known, which is right for none of them in general.
+    Scores by other learners, and out of fold, are taken as known, which is right for none of them in general; so they
+    are with ``variance="sample"``.
+
+    In simulations 95% intervals of all three estimands cover 95% on scores that are known or estimated by logistic or
+    probit regression, with equal and with unlike effects, calipers, exact strata and several matches, and on the
+    Mahalanobis distance with bias adjustment. Without that adjustment matches on two or more continuous covariates
+    leave a bias that the interval does not hold (Abadie and Imbens 2006, theorem 1), and so does a caliper that drops
+    units with other effects.
 
     With clusters the error is the sandwich of the matching estimator's linear form, with outcome means over units of
     near scores, summed within clusters.
@@ -282,6 +289,11 @@ def matching_effect(
             score_known=score_known, clusters=groups,
         )  # fmt: skip
     else:
+        if (errors, variance) != (ERRORS[0], VARIANCES[0]):
+            raise CausalRecError(
+                f"errors={errors!r} and variance={variance!r} are of matching with replacement; without it the error "
+                "is clustered by matched set. Leave them out."
+            )
         estimate, error, note = paired_effect(outcome, match, codes, X=covariates, clusters=groups)
     effect = adjusted_effect(
         estimate, error, treatment=codes, confidence_level=level, method=f"{_described(match, X is not None)}; {note}",
@@ -306,7 +318,8 @@ def _check_same_arms(match: MatchResult, treatment: IntArray) -> None:
 def _described(match: MatchResult, adjusted: bool) -> str:
     words = {"nearest": f"{match.ratio}:1 nearest-neighbour", "optimal": f"{match.ratio}:1 optimal", "full": "full",
              "fine": "fine stratification:"}  # fmt: skip
-    caliper = f", caliper {match.caliper:.4g}" if np.isfinite(match.caliper) else ""
+    of_score = " on the logit of the score" if match.distance in DISTANCES[2:] and match.propensity is not None else ""
+    caliper = f", caliper {match.caliper:.4g}{of_score}" if np.isfinite(match.caliper) else ""
     how = f"{words[match.method]} matching on {_WORDS[match.distance]}{caliper}"
     how += " with replacement" if match.replace else ""
     return how + (", bias-adjusted" if adjusted else "")

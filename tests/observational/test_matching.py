@@ -374,6 +374,10 @@ def test_a_mahalanobis_caliper_is_kept() -> None:
     widest = np.abs(logit[pairs["unit"]] - logit[pairs["match"]]).max()
     assert widest <= 0.05 * logit.std(ddof=1) * (1 + 1e-12) == pytest.approx(found.caliper)
     assert 0 < found.n_unmatched < (t == 1).sum()
+    effect = matching_effect(np.arange(300.0), found, treatment=t)
+    assert "caliper 0.0" in effect.method
+    assert "on the logit of the score with replacement" in effect.method
+    assert "score's" not in effect.method
 
 
 def test_bias_adjustment_is_exact_where_outcomes_are_linear() -> None:
@@ -619,6 +623,14 @@ def test_matching_effect_refuses(change, error, message) -> None:
     found = match(propensity=[0.2, 0.3, 0.4, 0.6], treatment=[0, 1, 0, 1])
     with pytest.raises(error, match=message):
         matching_effect(**{"y": [1.0, 2.0, 3.0, 5.0], "match": found, "treatment": [0, 1, 0, 1], **change})
+
+
+def test_errors_of_matching_with_replacement_are_refused_without_it() -> None:
+    X, t, y, _ = simple()
+    found = match(X, treatment=t, replace=False, caliper=0.5)
+    assert matching_effect(y, found, treatment=t).std_error > 0
+    with pytest.raises(CausalRecError, match="are of matching with replacement"):
+        matching_effect(y, found, treatment=t, errors="homoskedastic")
 
 
 def test_an_arm_of_one_unit_has_no_error() -> None:
