@@ -100,14 +100,15 @@ def read_sample(
     confidence_level: float = 0.95,
     what: str,
     n_rows: int | None = None,
-    smallest: int = 1,
+    smallest: int = 2,
 ) -> Sample:
     """Check outcome, treatment, weights and clusters.
 
     Raises
     ------
     TreatmentError
-        For more than two arms, or an arm with fewer than ``smallest`` units of weight above zero.
+        For more than two arms, or an arm with fewer than ``smallest`` units of weight above zero: the noise of a single
+        one cannot be told from its effect.
     OutcomeError, CausalRecError
         For missing values, other lengths, negative weights.
     """

@@ -83,7 +83,8 @@ def aipw_parametric(
 
     Notes
     -----
-    A score that no parametric model made is taken as known, and ``method`` says so.
+    A score that no parametric model made is taken as known, and ``method`` says so. The error has no small-sample
+    factor: with q columns for n units of an arm it is too small by about √(1 - q/n).
 
     Examples
     --------

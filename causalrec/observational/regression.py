@@ -64,7 +64,7 @@ def difference_in_means(
     """
     sample = read_sample(
         y, treatment=treatment, control=control, sample_weight=sample_weight, clusters=clusters,
-        confidence_level=confidence_level, what="a difference in means", smallest=2,
+        confidence_level=confidence_level, what="a difference in means",
     )  # fmt: skip
     check_estimand(estimand)
     design = Design(np.ones((sample.n_obs, 1)), np.array(["intercept"], dtype=object), ())
@@ -103,7 +103,8 @@ def ols_effect(
         With :math:`\psi_i = c_i r_i` of residuals r and leverages h: HC0 is √Σψ², HC1 that times √(n / (n - k)) with k
         coefficients, HC2 has r / √(1 - h) and HC3 r / (1 - h) in place of r (MacKinnon and White 1985, Journal of
         Econometrics 29). ``"classical"`` takes residuals of one variance. ``"CR1"``, the default with ``clusters``,
-        sums ψ within clusters and multiplies by √(G / (G - 1) · (n - 1) / (n - k)).
+        sums ψ within clusters and multiplies by √(G / (G - 1) · (n - 1) / (n - k)); with few clusters (under forty or
+        so, or few of one arm) it is too small, as all such errors are.
     sample_weight : array of shape (n,), optional
         Weights of the regression.
     clusters : array of shape (n,), optional
@@ -276,6 +277,11 @@ def check_identified(Z: FloatArray, weight: FloatArray, names: AnyArray, *, who:
     """Raise :class:`OverlapError` for columns that the units of weight above zero cannot tell from others."""
     rows = Z[weight > 0]
     alone = names[~independent(rows)]
+    if not len(alone) and len(rows) <= Z.shape[1]:
+        raise OverlapError(
+            f"{len(rows)} {who} units leave nothing over after {Z.shape[1]} columns: the regression fits them exactly, "
+            "and says nothing about its error. Use fewer covariates."
+        )
     if len(alone):
         units = f"all {len(rows)} units" if who == "all" else f"the {len(rows)} {who} units"
         raise OverlapError(

@@ -42,7 +42,9 @@ def standardisation(
 
     Robins 1986, Mathematical Modelling 7 (the g-formula of one treatment); Hernán and Robins 2020, "Causal Inference:
     What If", chapter 13. Right where the outcome model is; its error, of stacked estimating equations, counts the
-    coefficients and the units over which the mean is taken.
+    coefficients and the units over which the mean is taken. It has no small-sample factor, and is too small by about
+    √(1 - q/n) where an arm has n units for q columns: with more than a tenth use :func:`lin_effect`, whose HC2 or HC3
+    is not.
 
     Parameters
     ----------

@@ -450,6 +450,7 @@ def test_a_category_of_one_arm_is_named() -> None:
         ({"treatment": np.arange(40) % 2 + 1}, TreatmentError, "Pass control=1"),
         ({"y": np.r_[np.nan, np.zeros(39)]}, OutcomeError, "y: 1 of 40 values are missing"),
         ({"y": np.zeros(39)}, CausalRecError, "y has 39 values but there are 40 rows"),
+        ({"treatment": (np.arange(40) == 3) * 1}, TreatmentError, "the treated arm has 1 unit; a regression needs at"),
         ({"sample_weight": np.arange(40) % 2}, TreatmentError, "control arm has 0 units of a weight above zero"),
         ({"X": np.column_stack([np.arange(40) % 2, np.ones(40)])}, OverlapError, "covariates determine the treatment"),
         ({"X": pd.DataFrame({"x": [None, *range(39)]})}, ColumnError, "'x' have missing values"),
@@ -493,6 +494,15 @@ def test_an_outcome_that_never_varies_has_no_effect_and_no_interval() -> None:
     ):
         assert found.estimate == pytest.approx(0, abs=1e-12)
         assert found.std_error == pytest.approx(0, abs=1e-12)
+
+
+def test_a_regression_that_fits_exactly_has_no_error_to_give() -> None:
+    rng = np.random.default_rng(13)
+    X, t, y = rng.normal(size=(30, 9)), np.arange(30) < 10, rng.normal(size=30)
+    for method in (lin_effect, standardisation):
+        with pytest.raises(OverlapError, match="10 treated units leave nothing over after 10 columns"):
+            method(X, y, treatment=t)
+        assert method(X, y, treatment=t, estimand="att").std_error > 0.1
 
 
 def test_labels_and_callers_data_stay() -> None:
