@@ -212,7 +212,8 @@ def choose_terms(Z: FloatArray, n_columns: int, y: FloatArray, weight: FloatArra
 def clearly_less(loss: FloatArray, than: FloatArray, weight: FloatArray) -> bool:
     """Whether one weighted mean loss is below another by more than chance: half its standard error over rows."""
     gain = (than - loss) * weight
-    return clearly_positive(weight @ weight, weight @ gain, gain @ gain, weight.sum(), gain.sum())
+    sums = (weight @ weight, weight @ gain, gain @ gain, weight.sum(), gain.sum())
+    return clearly_positive(*map(float, sums))
 
 
 def clearly_positive(ww: float, wwg: float, wwgg: float, w: float, wg: float) -> bool:
