@@ -13,6 +13,7 @@ _GOOD, _BAD, _TRUTH = "#0072B2", "#D55E00", "#1A1A1A"
 def plot_errors(table: pd.DataFrame, title: str) -> Any:
     """By estimate: mean error with the middle 95% of errors, and how often the interval held the truth; the Axes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.8, 1.6 + 0.34 * len(table)), layout="constrained")
     ax = figure.add_subplot()
@@ -34,6 +35,7 @@ def plot_errors(table: pd.DataFrame, title: str) -> Any:
     ax.axvline(0, color=_TRUTH, linewidth=1, linestyle="--")
     ax.set_yticks(places, list(table["estimate"]))
     ax.set_ylim(-0.6, len(table) - 0.1)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("estimate − truth, $ per user: mean and middle 95% of campaigns")
     ax.set_title(title, loc="left")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrec.observational import ObservationalStudy, fit_propensity
-from causalrec.results import AdjustedEffect, EffectComparisonResult
+from causalrec.observational import ObservationalStudy, fit_propensity, overlap
+from causalrec.results import AdjustedEffect, EffectComparisonResult, OverlapResult
 from experiments._effects import LABELS, OWN
 from experiments.lalonde.data import (
     BEFORE_PLACEBO,
@@ -83,6 +83,7 @@ class Comparison:
     effects: EffectComparisonResult = field(repr=False)
     placebo: EffectComparisonResult = field(repr=False)
     without_1974: EffectComparisonResult = field(repr=False)
+    overlap: OverlapResult = field(repr=False)
 
     @property
     def report(self) -> Report:
@@ -124,7 +125,13 @@ def compare_with(survey: str, data_dir: Path | None = None) -> Comparison:
     )
     methods = (tuple(LABELS), tuple(OWN), tuple(OWN))  # forests and double learning where it matters: they take long
     found = (study.compare(m, estimand="att") for study, m in zip(studies, methods, strict=True))
-    return Comparison(survey, studies[0], *found)
+    return Comparison(survey, studies[0], *found, overlap=overlap_of(frame))
+
+
+def overlap_of(frame: pd.DataFrame) -> OverlapResult:
+    """How the scores lie over each other, before weighting controls to the trainees and after."""
+    score = fit_propensity(frame[list(COVARIATES)], treatment=frame[TREATMENT])
+    return overlap(score.score, frame[TREATMENT].to_numpy(), estimand="att", method=score.method)
 
 
 def by_specification(frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,17 +144,17 @@ def by_specification(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def after_trimming(frame: pd.DataFrame, study: ObservationalStudy) -> pd.DataFrame:
+def after_trimming(frame: pd.DataFrame) -> pd.DataFrame:
     """Estimates on all, on the scores that both arms have, and on those with enough of both (Crump et al. 2009).
 
     Who is left out is decided by the score of all; the score is fitted anew on the rest, whose effect is another one.
     """
     score = fit_propensity(frame[list(COVARIATES)], treatment=frame[TREATMENT]).score
-    overlap = study.overlap()
+    bounds = overlap_of(frame)
     ranges = {
         "all": (0.0, 1.0),
-        "common support": (overlap.support_low, overlap.support_high),
-        "best trimming": (overlap.crump_low, overlap.crump_high),
+        "common support": (bounds.support_low, bounds.support_high),
+        "best trimming": (bounds.crump_low, bounds.crump_high),
     }
     rows: list[dict[str, Any]] = []
     for name, (low, high) in ranges.items():

@@ -71,7 +71,7 @@ def study_training(data_dir: Path | None = None) -> Training:
     return Training(
         experimental_effects(data_dir), comparisons,
         {survey: by_specification(frame) for survey, frame in frames.items()},
-        {survey: after_trimming(frame, comparisons[survey].study) for survey, frame in frames.items()},
+        {survey: after_trimming(frame) for survey, frame in frames.items()},
     )  # fmt: skip
 
 
@@ -128,32 +128,25 @@ def _tell_experiment(study: Study, found: Training) -> None:
 def _tell_people(study: Study, found: Training) -> None:
     figures, text = {}, []
     for survey, comparison in found.comparisons.items():
-        overlap = comparison.study.overlap()
+        overlap = comparison.overlap
         balance = comparison.study.balance(comparison.effects[CHOSEN])
         shown = {LABELS[n]: comparison.study.balance(comparison.effects[n]) for n in ("matching", "ipw", CHOSEN)}
-        figures[f"overlap_{_key(survey)}"] = _titled(plot_overlap(overlap), survey)
-        figures[f"balance_{_key(survey)}"] = _titled(plot_balance(shown), survey)
+        figures[f"overlap_{_key(survey)}"] = plot_overlap(overlap, title=f"Overlap of the scores: {survey}")
+        figures[f"balance_{_key(survey)}"] = plot_balance(shown, title=f"Alike after adjustment? {survey}")
         text.append(
             f"{survey}: the largest difference is {balance.max_abs_smd_before:.1f} standard deviations of the "
             f"trainees. {overlap.share_outside_common_support:.0%} of the people have scores that only one arm has."
         )
     study.add(
         "Who are the controls?",
-        "The surveys are of the working population; most trainees had no earnings in 1974, were black "
-        "and without a degree. A score of the CPS is near zero for nearly everybody: the few who look like trainees "
-        "are lost in sixteen thousand. CPS-3 was cut from the CPS by hand, to people without work in 1976.",
+        "The surveys are of the working population; most trainees had no earnings in 1974, were black and without a "
+        "degree. The score of nearly everybody in the CPS is next to zero: the few who look like trainees are lost in "
+        "sixteen thousand. CPS-3 was cut from the CPS by hand, to the poor without work in 1976.",
         *text,
-        "Balance is shown for entropy balancing, which makes all ten means equal; what it costs is in the next "
-        "section, as effective controls.",
+        "Entropy balancing makes all ten means equal by construction; what it costs is in the next section, as "
+        "effective controls.",
         figures=figures,
     )
-
-
-def _titled(axes: Any, survey: str) -> Any:
-    """The picture with the survey above it."""
-    axes.figure.suptitle(f"Trainees against the {survey}", x=0.02, ha="left", fontsize="medium", fontweight="bold")
-    axes.set_label(f"{survey}: {axes.get_label()}")
-    return axes
 
 
 def _tell_methods(study: Study, found: Training) -> None:
@@ -242,14 +235,16 @@ def _moves(table: pd.DataFrame) -> str:
 
 
 def _tell_trimming(study: Study, found: Training) -> None:
+    out = 185 - int(found.trimmed["PSID"].set_index("kept").loc["best trimming", "trainees"])
     named = {name: LABELS[name] for name in BY_SPECIFICATION}
     study.add(
         "Setting people aside",
         "Common support leaves out controls whose scores no trainee has. Against the CPS that is most of them, and the "
         "estimates hardly change; against the PSID regression and the parametric doubly robust estimate change by "
         "more than a thousand dollars: they had extrapolated.",
-        "Best trimming (Crump et al. 2009) keeps scores with enough of both arms. It sets trainees aside as well, and "
-        "so answers for other people than those who were trained.",
+        "Best trimming for the treated (Crump et al. 2009) sets trainees aside for whom there is hardly a control: "
+        f"{out} of 185 against the PSID, none against the CPS. What is left answers for the other trainees only, and "
+        "against the PSID it is far from what all methods say of all.",
         tables={f"{s}: effect on the trainees kept, $": t.rename(columns=named) for s, t in found.trimmed.items()},
     )
 
