@@ -26,6 +26,7 @@ from causalrec.results import (
     ChampionResult,
     ChurnResult,
     ConditionalResult,
+    ConfounderStrengthResult,
     CostCurveComparisonResult,
     CostCurveResult,
     CoxResult,
@@ -33,6 +34,7 @@ from causalrec.results import (
     DistributionResult,
     EffectComparisonResult,
     EffectResult,
+    EValueResult,
     ExperimentResult,
     FunnelResult,
     GroupBoundsResult,
@@ -50,9 +52,11 @@ from causalrec.results import (
     MetricBootstrapResult,
     MonitorResult,
     MultiplicityResult,
+    OmittedBiasResult,
     OutlierResult,
     OverlapResult,
     PanelEffectResult,
+    PartialR2Result,
     PeekingResult,
     PermutationImportanceResult,
     PolicyRegretResult,
@@ -74,6 +78,7 @@ from causalrec.results import (
     Result,
     RetentionResult,
     RoleResult,
+    RosenbaumResult,
     SampleRatioResult,
     ScorerComparisonResult,
     SegmentRatioResult,
@@ -85,6 +90,7 @@ from causalrec.results import (
     SurvivalCurveResult,
     SurvivalResult,
     TimeSavedResult,
+    TippingResult,
     TrendResult,
     UpliftBinsResult,
     UpliftCalibrationResult,
@@ -385,7 +391,16 @@ EXAMPLES = [
         4, 0.1, 0.9, 0.2, "<t>", F[:3], F[:2], F[:2], 3, 1, 0.3, 0.4, 0.0, 1.0, 0.1, INF, NAN, 0.5, "att", F[:2], F[:2]
     ),
     EffectComparisonResult("mail", "spend ü", "att", 7, ("aipw", "ü"), (ADJUSTED, ADJUSTED), F[:2], ("dml: <t>",)),
-]
+    RosenbaumResult(4, 3, "signed rank <t>", "two-sided", 9.0, 0.1 + 0.2, 0.95, INF, NAN, *[F] * 7),
+    RosenbaumResult(4, 3, "McNemar", "greater", 9.0, 0.2, 0.95, 1.0, NAN, *[F[:0]] * 7),
+    EValueResult("or", 0.1 + 0.2, NAN, 0.9, 1.0, "√OR <t>", 0.5, NAN, 0.9, 3.4, NAN, 0.9),
+    PartialR2Result("mail <t>", 0.1 + 0.2, 0.1, 3.0, 90, 100, 1.0, 0.95, 0.1, 0.2, 0.0, 1.99,
+                    np.array(["a", "b=ü"]), *[F[:2]] * 9, F, SQUARE, SQUARE),
+    OmittedBiasResult("ate", "aipw <t>", 9, 0.1 + 0.2, 0.1, 0.03, 0.04, 1.0, 0.0, *[0.1] * 4, -INF, INF, 0.1, 0.0, 2.0,
+                      4.0, 0.95),
+    ConfounderStrengthResult("age <t>", 0.1 + 0.2, 0.4, 0.01, 0.0, -0.5),
+    TippingResult("ratio", "binary <t>", 0.1 + 0.2, NAN, 3.0, 1.0, NAN, *[F] * 4),
+]  # fmt: skip
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 
 

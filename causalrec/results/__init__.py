@@ -89,6 +89,14 @@ from causalrec.results.policy_tree import PolicyTreeResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.scorers import ScorerComparisonResult
 from causalrec.results.segments import SegmentRule, SegmentsResult
+from causalrec.results.sensitivity import (
+    ConfounderStrengthResult,
+    EValueResult,
+    OmittedBiasResult,
+    PartialR2Result,
+    RosenbaumResult,
+    TippingResult,
+)
 from causalrec.results.sequential import PeekingResult
 from causalrec.results.survival import (
     ChurnResult,
@@ -116,11 +124,13 @@ __all__ = [
     "ChampionResult",
     "ChurnResult",
     "ConditionalResult",
+    "ConfounderStrengthResult",
     "CostCurveComparisonResult",
     "CostCurveResult",
     "CoxResult",
     "CurveResult",
     "DistributionResult",
+    "EValueResult",
     "EffectComparisonResult",
     "EffectResult",
     "ExperimentResult",
@@ -140,9 +150,11 @@ __all__ = [
     "MetricBootstrapResult",
     "MonitorResult",
     "MultiplicityResult",
+    "OmittedBiasResult",
     "OutlierResult",
     "OverlapResult",
     "PanelEffectResult",
+    "PartialR2Result",
     "PeekingResult",
     "PermutationImportanceResult",
     "PolicyRegretResult",
@@ -164,6 +176,7 @@ __all__ = [
     "Result",
     "RetentionResult",
     "RoleResult",
+    "RosenbaumResult",
     "SampleRatioResult",
     "ScorerComparisonResult",
     "SegmentRatioResult",
@@ -177,6 +190,7 @@ __all__ = [
     "SurvivalCurveResult",
     "SurvivalResult",
     "TimeSavedResult",
+    "TippingResult",
     "TrendResult",
     "UpliftBinsResult",
     "UpliftCalibrationResult",
