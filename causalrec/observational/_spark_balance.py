@@ -27,10 +27,9 @@ class _Table:
     adjusted: bool
 
     def __call__(self, batch: Any) -> dict[str, Any]:
-        X, t = self.columns(batch), batch.column("t").to_numpy() == 1
-        there = batch.schema.names
-        w = batch.column("w").to_numpy() if "w" in there else np.ones(len(t))
-        kinds = {"before": w, **({"after": batch.column("e").to_numpy()} if self.adjusted else {})}
+        table = self.coding.pack(batch)
+        X, t, w = self.columns(table), table[:, 0] == 1, table[:, 2]
+        kinds = {"before": w, **({"after": table[:, 3]} if self.adjusted else {})}
         last, gap = kinds.get("after", w), X - self.mean
         found: dict[str, Any] = {
             "max_other": ((X != 0) & (X != 1)).any(axis=0).astype(float), "max_size": np.abs(X).max(axis=0),
@@ -50,9 +49,9 @@ class _Table:
             found[f"{name}_f{j}"] = np.bincount(place, weights=w, minlength=len(cuts) + 1)
         return found
 
-    def columns(self, batch: Any) -> FloatArray:
+    def columns(self, table: FloatArray) -> FloatArray:
         """Numbers, and a column for every level of text."""
-        matrix, place = self.coding.matrix(batch), len(self.coding.numbers)
+        matrix, place = self.coding.matrix(table), len(self.coding.numbers)
         parts = [matrix[:, :place]]
         for levels in self.coding.levels:
             rest = matrix[:, place : place + len(levels) - 1]
@@ -78,7 +77,7 @@ def balance(rows: Rows, *, adjusted: bool, estimand: str, basis: str, threshold:
     arms = {when: [_moments(sums, f"{when}{code}", mean, binary, code) for code in (0, 1)]
             for when in (["before", "after"] if adjusted else ["before"])}  # fmt: skip
     scale = _scale(sums, arms["before"], mean, binary, basis, rows.n)
-    found = {}
+    found: dict[str, FloatArray] = {}
     for when in ("before", "after"):
         (m0, v0), (m1, v1) = arms[when if adjusted else "before"]
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec._validation import list_some
 from causalrec.exceptions import EngineError, OverlapError
-from causalrec.nuisance.spark_tasks import Sums, running, summed
+from causalrec.nuisance.spark_tasks import Sums, add_sums, running, summed
 from causalrec.observational._spark_rows import Batch, Coding, Rows
 from causalrec.observational.propensity import _LINKS, _SEPARATED, _derivatives, maximise_likelihood
 
@@ -35,8 +35,8 @@ class Moments:
 
     Attributes
     ----------
-    gram, squares : arrays of shape (2, q, q)
-        Of w z z' and of w² z z'; the first regressor is one.
+    gram : array of shape (2, q, q)
+        Of w z z'; the first regressor is one.
     cross : array of shape (2, q)
         Of w z y, y about ``Rows.shift``.
     yy : array of shape (2,)
@@ -44,14 +44,12 @@ class Moments:
     """
 
     gram: FloatArray
-    squares: FloatArray
     cross: FloatArray
     yy: FloatArray
 
     def of(self, columns: IntArray) -> Moments:
         """Those of some regressors."""
-        both = np.ix_([0, 1], columns, columns)
-        return Moments(self.gram[both], self.squares[both], self.cross[:, columns], self.yy)
+        return Moments(self.gram[:, columns][:, :, columns], self.cross[:, columns], self.yy)
 
     @property
     def weight(self) -> FloatArray:
@@ -60,13 +58,24 @@ class Moments:
 
 
 def pass_over(rows: Rows, function: Callable[[Batch], dict[str, Any]]) -> Sums:
-    """The sums over all rows of what ``function`` makes of a batch."""
+    """The sums over all rows of what ``function`` makes of a block."""
     with running(rows.frame.sparkSession, "the pass over the frame failed"):
-        return summed(rows.frame, partial(_apply, function, rows.coding))
+        return summed(rows.blocks, partial(_apply, function, rows.coding))
 
 
-def _apply(function: Callable[[Batch], dict[str, Any]], coding: Coding, batch: Any) -> dict[str, Any]:
-    return function(coding.read(batch))
+def _apply(function: Callable[[Batch], dict[str, Any]], coding: Coding, batch: Any) -> Sums:
+    found: Sums = {}
+    for table in tables_of(batch, coding):
+        add_sums(found, function(coding.read(table)))
+    return found
+
+
+def tables_of(batch: Any, coding: Coding) -> Iterator[FloatArray]:
+    """The packed rows of every block that is not empty."""
+    for block in batch.column("block"):
+        table = np.frombuffer(block.as_buffer(), dtype=np.float64).reshape(-1, coding.width)
+        if len(table):
+            yield table
 
 
 def moments(rows: Rows) -> Moments:
@@ -78,20 +87,19 @@ def moments(rows: Rows) -> Moments:
             f"the arms had {rows.n_arm} rows first and {counts} later: the frame changes when it is computed again, as "
             "a sample without a seed does. Call persist() on it, or write it to a table first."
         )
-    return Moments(found["gram"], found["squares"], found["cross"], found["yy"])
+    return Moments(found["gram"], found["cross"], found["yy"])
 
 
 def _products(shift: float, b: Batch) -> dict[str, Any]:
     """Sums by arm."""
     y = b.y - shift
-    found: dict[str, list[Any]] = {"n": [], "gram": [], "squares": [], "cross": [], "yy": []}
+    found: dict[str, list[Any]] = {"n": [], "gram": [], "cross": [], "yy": []}
     for code in (0, 1):
         own = b.t == code
         Z, w = b.Z[own], b.w[own]
         weighted = Z * w[:, None]
         found["n"].append(len(w))
         found["gram"].append(weighted.T @ Z)
-        found["squares"].append(weighted.T @ weighted)
         found["cross"].append(weighted.T @ y[own])
         found["yy"].append(w @ y[own] ** 2)
     return {name: np.array(values) for name, values in found.items()}
@@ -128,6 +136,7 @@ class Design(NamedTuple):
 
 def make_design(rows: Rows) -> Design:
     """The regressors that are not linear in those before them, after one pass for the moments."""
+    rows = rows.packed()
     found = moments(rows)
     columns = independent(found.gram.sum(axis=0))
     kept = rows.coding.keep[columns[1:] - 1]
@@ -279,13 +288,20 @@ def _first_guess(rows: Rows) -> FloatArray:
     beta[0] = special.logit(rows.n_arm[1] / rows.n)
     if rows.n <= 4 * _SAMPLE:
         return beta
-    coding = rows.coding
+    coding, step = rows.coding, rows.n // _SAMPLE
+
+    def some(batches: Iterator[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        for batch in batches:
+            blocks = [table[::step].tobytes() for table in tables_of(batch, coding)]
+            yield pa.RecordBatch.from_pydict({"block": pa.array(blocks, pa.binary())})
 
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         with threadpool_limits(limits=1):
-            b = coding.read(pa.Table.from_batches(list(batches)).combine_chunks().to_batches()[0])
+            b = coding.read(np.concatenate([table for batch in batches for table in tables_of(batch, coding)]))
             try:
                 near = maximise_likelihood(b.Z, b.t, sample_weight=b.w)[0]
             except OverlapError:
@@ -293,7 +309,7 @@ def _first_guess(rows: Rows) -> FloatArray:
         yield pa.RecordBatch.from_pydict({"found": pa.array([pickle.dumps(near)], pa.binary())})
 
     with running(rows.frame.sparkSession, "the pass over the frame failed"):
-        sample = rows.frame.sample(fraction=_SAMPLE / rows.n, seed=0).repartition(1)
+        sample = rows.blocks.mapInArrow(some, "block binary").repartition(1)
         return np.asarray(pickle.loads(sample.mapInArrow(run, "found binary").toArrow().column(0)[0].as_py()))
 
 
@@ -351,7 +367,7 @@ def _by_row(rows: Rows, function: Callable[[Batch], tuple[FloatArray, FloatArray
 
         with threadpool_limits(limits=1):
             for batch in batches:
-                b = coding.read(batch)
+                b = coding.read(coding.pack(batch))
                 psi, weight = function(b) if batch.num_rows else (np.zeros(0), np.zeros(0))
                 w0, w1 = weight * (b.t == 0), weight * (b.t == 1)
                 columns = [batch.column("cluster"), *(pa.array(v, pa.float64()) for v in (psi, w0, w1, w0**2, w1**2))]

@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -84,19 +84,13 @@ class Strata:
         """As :func:`causalrec.observational._nearest.rounding`."""
         return 8 * float(np.finfo(np.float64).eps) * self.largest
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.frame.unpersist()
-
 
 def make_strata(rows: Rows, distance: str) -> Strata:
     """Distinct scores, their units and outcomes by arm, in strata of about equally many rows."""
     placed = rows.frame.selectExpr("t", "y", f"{'e' if distance == 'propensity' else _LOGIT} + 0D AS place")
     n_strata = int(np.clip(rows.n // SCORES_PER_STRATUM, 1, _MOST_STRATA))
     levels = ", ".join(number(level) for level in np.linspace(0, 1, n_strata + 1)[1:-1])
-    cuts = f"percentile_approx(place, array({levels}), {_ACCURACY})" if levels else "array()"
+    cuts = f"percentile_approx(place, array({levels}), {_ACCURACY})" if levels else "CAST(array() AS ARRAY<DOUBLE>)"
     facts = placed.selectExpr("stddev_samp(place) AS sd", "MAX(abs(place)) AS largest", f"{cuts} AS cuts")
     row = facts.toArrow().to_pylist()[0]
     inner = ", ".join(number(cut) for cut in sorted(set(row["cuts"])))
@@ -108,7 +102,7 @@ def make_strata(rows: Rows, distance: str) -> Strata:
     ]  # fmt: skip
     query = f"SELECT {stratum} AS stratum, place, {', '.join(sums)} FROM {{rows}} GROUP BY place"
     frame = placed.sparkSession.sql(query, rows=placed).repartition(n_strata, "stratum")
-    return Strata(frame.persist(), float(row["sd"]), float(row["largest"]))
+    return Strata(rows.keep(frame), float(row["sd"]), float(row["largest"]))
 
 
 def _by_stratum(frame: Any, function: Callable[[int, Mapping[int, Scores]], Any]) -> dict[int, Any]:

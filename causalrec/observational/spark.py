@@ -3,8 +3,8 @@
 The functions have the names of that module and take a frame and the names of its columns. Results are the same objects
 with the same numbers, up to the rounding of sums; they hold no arrays of the size of the frame. No row comes to the
 driver: executors, which need causalrec and its dependencies, sum products of regressors batch by batch (numpy on Arrow
-batches), and a row for each task comes back. The prepared columns are kept by the executors while a function runs, and
-read about ten times for a propensity score.
+batches), and a row for each task comes back. The prepared columns, 8 bytes a number, are kept by the executors while a
+function runs, and read about ten times for a propensity score.
 
 Text covariates become 0/1 columns for each value but the first, as categories do in memory. Columns that are linear in
 those before them are left out; here products tell, which hold half the digits, so that columns that are collinear up
@@ -16,7 +16,7 @@ Call ``persist()`` on a frame that changes when it is computed again (a sample w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -428,7 +428,8 @@ def matching_effect(
         propensity = "_causalrec_propensity"
         frame = add_propensity(frame, treatment=treatment, covariates=covariates, control=control, name=propensity)
     asked = Asked(treatment, (), outcome, None, None, propensity, control, "matching")
-    with read_rows(frame, asked) as rows, make_strata(rows, distance) as strata:
+    with read_rows(frame, asked) as rows:
+        strata = make_strata(rows, distance)
         width = math.inf if caliper is None else float(caliper) * (strata.deviation if caliper_scale == "sd" else 1.0)
         sets = match_strata(strata, Matching(estimand, int(ratio), width, strata.slack, int(neighbours)))
     estimate, error = matched_effect(sets, errors=errors, variance=variance, caliper=width)
@@ -440,7 +441,7 @@ def matching_effect(
     return match_result(rows, estimate, error, sets, method=how, estimand=estimand, level=level)
 
 
-_METHODS = {
+_METHODS: dict[str, Callable[..., AdjustedEffect]] = {
     "difference_in_means": difference_in_means, "ols": ols_effect, "lin": lin_effect,
     "standardisation": standardisation, "matching": matching_effect, "ipw": weighting_effect,
     "overlap_weights": weighting_effect, "aipw_parametric": aipw_parametric,
@@ -471,8 +472,7 @@ def estimate_ate(frame: Any, *, method: str = "aipw_parametric", **options: Any)
         options = {"estimand": "ato", **options}
         if options["estimand"] != "ato":
             raise CausalRecError(f"overlap weights are for the estimand 'ato', not {options['estimand']!r}; use 'ipw'.")
-    found: AdjustedEffect = _METHODS[method](frame, **options)
-    return found
+    return _METHODS[method](frame, **options)
 
 
 def tuple_of(covariates: Any) -> tuple[str, ...]:
