@@ -94,12 +94,12 @@ def in_turns(
 Row = tuple[str, tuple[float, float], tuple[float, float]]
 
 
-def time_estimates(sizes: list[int]) -> list[Row]:
+def time_estimates(sizes: list[int], repeats: int) -> list[Row]:
     rows = []
     for n in sizes:
         frame = make_frame(n)
         check_equal(frame.iloc[:CHECKED_ROWS])
-        found = in_turns(lambda f=frame: matched(f), lambda f=frame: dowhy_estimate(f, "ate"))
+        found = in_turns(lambda f=frame: matched(f), lambda f=frame: dowhy_estimate(f, "ate"), repeats)
         rows.append((f"score, matches and estimate, {n:,} rows (ours with its error)", *found))
         t, y = frame["t"].to_numpy(), frame["y"].to_numpy()
         score = fit_propensity(frame[COVARIATES].to_numpy(), treatment=t).score
@@ -107,7 +107,7 @@ def time_estimates(sizes: list[int]) -> list[Row]:
         def ours(score: np.ndarray = score, t: np.ndarray = t, y: np.ndarray = y) -> Any:
             return matching_effect(y, match(propensity=score, treatment=t, estimand="ate"), treatment=t)
 
-        found = in_turns(ours, lambda f=frame, s=score: dowhy_estimate(f, "ate", s))
+        found = in_turns(ours, lambda f=frame, s=score: dowhy_estimate(f, "ate", s), repeats)
         rows.append((f"matches and estimate on a given score, {n:,} rows (ours with its error)", *found))
     return rows
 
@@ -141,10 +141,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--dowhy-placebo", type=int, default=N_PLACEBO, help="simulations of DoWhy's placebo")
     parser.add_argument("--no-placebo", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turns; the fastest counts")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # DoWhy's own, one a call
     start = time.perf_counter()
-    rows = time_estimates(arguments.sizes)
+    rows = time_estimates(arguments.sizes, arguments.repeats)
     if not arguments.no_placebo:
         rows.append(time_placebo(arguments.dowhy_placebo))
     table = Table(
