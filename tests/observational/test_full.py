@@ -57,7 +57,7 @@ def rows_of(sets: MatchedSets) -> dict[int, list[int]]:
     return {int(i): sets.pool[a:b].tolist() for i, a, b in zip(sets.unit, sets.start, sets.stop, strict=True)}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(design=designs())
 def test_full_matching_has_the_least_total_distance(design) -> None:
     sets, weights = full_match(**design, estimand="ate")
@@ -73,7 +73,7 @@ def test_full_matching_has_the_least_total_distance(design) -> None:
     assert (weights > 0).sum() == len(units)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(design=designs(), estimand=st.sampled_from(ESTIMANDS))
 def test_weights_are_those_of_the_sets(design, estimand) -> None:
     """1 for each whose effect is asked for, and its shares in the sets of others."""

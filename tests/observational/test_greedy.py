@@ -104,7 +104,7 @@ def check_sets(sets: MatchedSets, distance: np.ndarray, design: dict) -> None:
 # --- greedy ----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(design=designs(), order=st.sampled_from(ORDERS))
 def test_greedy_on_a_score_equals_brute_force(design, order) -> None:
     score = design["score"]
@@ -121,7 +121,7 @@ def test_greedy_on_a_score_equals_brute_force(design, order) -> None:
         assert as_dict(sets) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(design=designs(), order=st.sampled_from(ORDERS), width=st.sampled_from([None, 2.0]))
 def test_greedy_on_covariates_equals_brute_force(design, order, width) -> None:
     rng = np.random.default_rng(int(1000 * design["score"].sum()))
@@ -192,7 +192,7 @@ def test_row_order_does_not_matter_on_covariates(options) -> None:
 def test_tied_weights_are_the_mean_over_who_is_taken() -> None:
     """Permuting rows with ties="first" draws who is taken: estimates and squared errors average to the default's."""
     rng = np.random.default_rng(0)
-    n, n_draws = 60, 400
+    n, n_draws = 60, 250
     score = rng.integers(1, 6, n) / 8
     t = (rng.random(n) < score / 2).astype(int)
     y = rng.normal(size=n)
@@ -253,7 +253,7 @@ def least_total(distance: np.ndarray, ok: np.ndarray, ratio: int) -> tuple[int, 
     return best(0, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(design=designs(most=9))
 def test_optimal_pairs_have_the_least_total_distance(design) -> None:
     design["ratio"] = min(design["ratio"], 2)
@@ -375,7 +375,7 @@ METHODS = [
 
 @pytest.mark.parametrize("options", METHODS[:1] + METHODS[4:5])
 def test_interval_covers(options) -> None:
-    n_runs = 200
+    n_runs = 120
     hits = sum(covered(seed, 400, estimated=False, adjust=False, **options) for seed in range(n_runs))
     low, high = stats.binom.interval(0.999, n_runs, 0.95)
     assert low <= hits <= high
