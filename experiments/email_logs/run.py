@@ -132,8 +132,7 @@ def _tell_campaigns(study: Study, found: EmailLogs, n_small: int) -> None:
         "nothing on average, and the error that it says is the spread that is seen. Trees are fitted in the first "
         f"{found.n_trees} campaigns alone, since they take thirty times as long.",
         f"Five subclasses leave {_left(found):.0%} of the bias, as Cochran (1968) said they would, and their intervals "
-        "know nothing of it. What the others are off by, a few cents, comes of straight lines in a world of "
-        "exponentials.",
+        f"know nothing of it. {_others(found)}",
         tables={f"Errors against the truth, $ per user, {n} campaigns": found.methods},
         figures={"campaigns": plot_errors(found.methods, "Every method over many campaigns")},
     )
@@ -143,6 +142,15 @@ def _left(found: EmailLogs) -> float:
     """The share of the bias that five subclasses leave."""
     off = found.methods.set_index("estimate")["off by"]
     return float(off[LABELS["subclassification"]] / off[LABELS["difference_in_means"]])
+
+
+def _others(found: EmailLogs) -> str:
+    """Which other adjusted methods are off by more than the luck of the campaigns."""
+    table = found.methods.set_index("estimate").drop(index=[LABELS["difference_in_means"], LABELS["subclassification"]])
+    far = table.index[table["off by"].abs() > 2 * table["spread seen"] / table["campaigns"] ** 0.5]
+    if len(far):
+        return f"More than two standard errors of their mean off are {', '.join(far)}."
+    return "No other adjusted method is off by more than two standard errors of its mean."
 
 
 def _tell_parts(study: Study, found: EmailLogs) -> None:

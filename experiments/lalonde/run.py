@@ -33,6 +33,7 @@ from experiments.lalonde.estimates import (
     experimental_effects,
 )
 
+SHORT = dict(zip(BY_SPECIFICATION, ("regression", "matching", "weighting", "entropy", "doubly robust"), strict=True))
 CAVEATS = [
     "The trainees of Dehejia and Wahba are those whose earnings of 1974 are known, chosen partly by when they joined "
     "and by having been out of work; Smith and Todd (2005) show how much the results lean on that choice. The larger "
@@ -183,7 +184,7 @@ def _tell_placebo(study: Study, found: Training) -> None:
         "A placebo: earnings of 1975",
         "Nobody was trained before 1976. Adjusted for everything but the earnings of 1975, the effect on those must be "
         "zero; where a method finds one, it compares the trainees with people on another path.",
-        *(f"{survey}: {_clean(c)} of {len(c.placebo.names)} methods find nothing, as they should."
+        *(f"{survey}: {_clean(c)} of {len(c.placebo.names)} methods find nothing, as all should."
           for survey, c in found.comparisons.items()),
         "Against the CPS every method fails, by a thousand dollars and more: people come to a training in a bad year, "
         "and one earlier year does not tell who is having one. That is a warning about analyses with one year of "
@@ -215,28 +216,27 @@ def _tell_without_1974(study: Study, found: Training) -> None:
 
 
 def _tell_specifications(study: Study, found: Training) -> None:
-    named = {name: LABELS[name] for name in BY_SPECIFICATION}
     moves = {s: _moves(t.set_index("adjusted for").iloc[1:]) for s, t in found.specifications.items()}
     study.add(
         "How much does the specification matter?",
-        "Rows add covariates. Who the people are is not enough; once earnings of an earlier year are in, estimates by "
+        "Rows add covariates. Who the people are is not enough. Once earnings of an earlier year are in, estimates "
+        "move: "
         + "; ".join(f"{s} {text}" for s, text in moves.items()) + ".",
         "Where an estimate moves by thousands with a square or an indicator, it stands on few people or on "
-        "extrapolation. Matching one to one is the most restless everywhere.",
-        tables={f"{s}: effect, $": t.rename(columns=named) for s, t in found.specifications.items()},
+        "extrapolation. Matching one to one moves by more than a thousand dollars everywhere.",
+        tables={f"{s}: effect, $": t.rename(columns=SHORT) for s, t in found.specifications.items()},
     )  # fmt: skip
 
 
 def _moves(table: pd.DataFrame) -> str:
     """By how much the best and the worst method move over specifications."""
     spread = (table.max() - table.min()).sort_values()
-    return (f"move by {_money(spread.iloc[0])} ({LABELS[str(spread.index[0])]}) to {_money(spread.iloc[-1])} "
+    return (f"by {_money(spread.iloc[0])} ({LABELS[str(spread.index[0])]}) to {_money(spread.iloc[-1])} "
             f"({LABELS[str(spread.index[-1])]})")  # fmt: skip
 
 
 def _tell_trimming(study: Study, found: Training) -> None:
     out = 185 - int(found.trimmed["PSID"].set_index("kept").loc["best trimming", "trainees"])
-    named = {name: LABELS[name] for name in BY_SPECIFICATION}
     study.add(
         "Setting people aside",
         "Common support leaves out controls whose scores no trainee has. Against the CPS that is most of them, and the "
@@ -245,7 +245,7 @@ def _tell_trimming(study: Study, found: Training) -> None:
         "Best trimming for the treated (Crump et al. 2009) sets trainees aside for whom there is hardly a control: "
         f"{out} of 185 against the PSID, none against the CPS. What is left answers for the other trainees only, and "
         "against the PSID it is far from what all methods say of all.",
-        tables={f"{s}: effect on the trainees kept, $": t.rename(columns=named) for s, t in found.trimmed.items()},
+        tables={f"{s}: effect on the trainees kept, $": t.rename(columns=SHORT) for s, t in found.trimmed.items()},
     )
 
 
