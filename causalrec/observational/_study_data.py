@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pickle import PicklingError
 from typing import Any
 
+import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 
@@ -88,7 +90,9 @@ class StudyData:
         if self.propensity is not None:
             return self.propensity
         model = self.propensity_model if model is None else model
-        return self._once(("score", _key(model), *_settings(settings)), lambda: self._fit_score(model, settings))
+        key = ("score", _key(model), *_settings(settings))
+        found: PropensityResult = self._once(key, lambda: self._fit_score(model, settings))
+        return found
 
     def _fit_score(self, model: Any, settings: dict[str, Any]) -> PropensityResult:
         return fit_propensity(
@@ -104,13 +108,14 @@ class StudyData:
         key = ("nuisance", *_settings(settings))
         given = self.propensity
         known = given.score if given is not None and (given.known or given.cross_fitted) else None
-        return self._once(
+        found: Nuisances = self._once(
             key,
             lambda: fit_nuisances(
                 self.X, self.y, treatment=self.treatment, propensity=known, groups=self.clusters,
                 sample_weight=self.sample_weight, **{"random_state": self.random_state, **settings},
             ),
         )  # fmt: skip
+        return found
 
     def _once(self, key: Any, fit: Any) -> Any:
         """What was fitted before under a key, or an error that it raised: it would be raised again."""
@@ -140,8 +145,14 @@ class StudyData:
         return replace(self, treatment=treatment, _fits={})
 
 
-def _key(model: Any) -> Any:
-    return model if isinstance(model, str | int | float | bool | None) else id(model)
+def _key(value: Any) -> Any:
+    """What a setting is, not where: two models of one class with the same parameters are the same."""
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    try:
+        return joblib.hash(value)
+    except (PicklingError, TypeError, AttributeError):  # a class of a notebook with a lambda in it, say
+        return value
 
 
 def _settings(settings: dict[str, Any]) -> tuple[Any, ...]:
@@ -261,10 +272,10 @@ def _complete(X: Any, columns: dict[str, pd.Series], missing: str, outcome: str)
     if missing != "drop":
         gaps = {c: int(m) for c, m in table.isna().sum().items() if m}
         if gaps:
-            first = next(iter(gaps))
-            kind = {outcome: OutcomeError, "treatment": TreatmentError}.get(first, CausalRecError)
+            first: Any = next(iter(gaps))
+            kinds: dict[Any, type[CausalRecError]] = {outcome: OutcomeError, "treatment": TreatmentError}
             counted = ", ".join(f"{c} ({m:,})" for c, m in gaps.items())
-            raise kind(
+            raise kinds.get(first, CausalRecError)(
                 f"{counted}: missing values in {n:,} rows. These are never filled: pass missing='drop' to leave the "
                 "rows out, which is right where they are missing at random, or drop them yourself."
             )

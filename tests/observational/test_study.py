@@ -158,11 +158,13 @@ def test_score_and_nuisances_are_fitted_once(monkeypatch: pytest.MonkeyPatch) ->
     study = study_of(make_frame()[["x0", "x1", "t", "y"]], covariates=["x0", "x1"])
     study.compare(options=FAST)
     study.overlap()
-    study.estimate("aipw", estimand="att", **LINEAR)
+    study.estimate("aipw", estimand="att", outcome_model=LinearRegression(), propensity_model=LogisticRegression())
     assert sorted(fitted) == ["fit_nuisances", "fit_propensity"]
     study.estimate("ipw", propensity_model="probit")
     study.estimate("matching", propensity_model="probit")
     assert sorted(fitted) == ["fit_nuisances", "fit_propensity", "fit_propensity"]
+    study.estimate("aipw", outcome_model=LinearRegression(fit_intercept=False), propensity_model=LogisticRegression())
+    assert fitted.count("fit_nuisances") == 2
 
 
 # --- what may come in -----------------------------------------------------------------------------------------------
