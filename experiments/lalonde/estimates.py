@@ -124,8 +124,8 @@ def compare_with(survey: str, data_dir: Path | None = None) -> Comparison:
         study_of(read_against(survey, LALONDE, data_dir), WITHOUT_1974),
     )
     methods = (tuple(LABELS), tuple(OWN), tuple(OWN))  # forests and double learning where it matters: they take long
-    found = (study.compare(m, estimand="att") for study, m in zip(studies, methods, strict=True))
-    return Comparison(survey, studies[0], *found, overlap=overlap_of(frame))
+    effects, placebo, without_1974 = (s.compare(m, estimand="att") for s, m in zip(studies, methods, strict=True))
+    return Comparison(survey, studies[0], effects, placebo, without_1974, overlap_of(frame))
 
 
 def overlap_of(frame: pd.DataFrame) -> OverlapResult:

@@ -236,7 +236,7 @@ def _moves(table: pd.DataFrame) -> str:
 
 
 def _tell_trimming(study: Study, found: Training) -> None:
-    out = 185 - int(found.trimmed["PSID"].set_index("kept").loc["best trimming", "trainees"])
+    out = 185 - int(found.trimmed["PSID"].set_index("kept")["trainees"]["best trimming"])
     study.add(
         "Setting people aside",
         "Common support leaves out controls whose scores no trainee has. Against the CPS that is most of them, and the "

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from causalrec.observational import ObservationalStudy, estimate_ate, fit_propensity, instrumental_variable
-from causalrec.results import EffectComparisonResult, EffectResult
+from causalrec.results import EffectComparisonResult, EffectResult, InstrumentEffect
 from experiments.nhefs.data import COVARIATES, INSTRUMENT, OUTCOME, PRICE, TREATMENT, Smokers
 
 WEIGHT = "1 / P(weighed)"
@@ -91,7 +91,7 @@ def with_censoring(smokers: Smokers) -> EffectComparisonResult:
     return study_of(smokers, censoring=True).compare()
 
 
-def by_price(smokers: Smokers) -> EffectResult:
+def by_price(smokers: Smokers) -> InstrumentEffect:
     """The effect by two-stage least squares, a high price of cigarettes being the instrument."""
     frame = smokers.weighed.dropna(subset=[INSTRUMENT])
     high = (frame[INSTRUMENT] >= PRICE).astype(int)
