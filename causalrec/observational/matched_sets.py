@@ -24,6 +24,8 @@ from causalrec.observational.rosenbaum import (
 )
 from causalrec.results import MatchResult, RosenbaumResult
 
+_SAME = 1e-9  # standardised sums nearer than that are one
+
 
 class Sets(NamedTuple):
     """Matched units, set by set: outcomes, who is the one of its arm there, and whether that one is treated."""
@@ -195,76 +197,93 @@ def _event_test(sets: Sets) -> tuple[float, tuple[Tail, Tail], int]:
     return float(sets.y[sets.treated].sum()), (greater, less), int(varies.sum())
 
 
-def _aligned(sets: Sets, shift: float) -> FloatArray:
-    """Aligned ranks of the outcomes with the effect ``shift`` taken from the treated; signs turned where needed."""
-    y = sets.y - shift * sets.treated
-    size = np.bincount(sets.label)
-    residual = y - (np.bincount(sets.label, weights=y) / size)[sets.label]
-    scale = float(np.abs(residual).max())
-    ranks = stats.rankdata(np.round(residual / scale, 12) if scale > 0 else residual)
-    centred = ranks - (np.bincount(sets.label, weights=ranks) / size)[sets.label]
-    return np.where(sets.one_treated[sets.label], centred, -centred)
+class _Ranks:
+    """Aligned ranks of matched sets, with an effect taken from the treated, and their worst standardised sum."""
+
+    def __init__(self, sets: Sets) -> None:
+        self.sets = sets
+        self.start = sets.start
+        self.size = np.bincount(sets.label)
+        few = sets.one_treated[sets.label]
+        self.one = sets.treated == few
+        self.sign = np.where(few, 1.0, -1.0)
+        self.kept: dict[tuple[float, bool], tuple[float, FloatArray]] = {}
+
+    def scores(self, shift: float, greater: bool) -> tuple[float, FloatArray]:
+        """The sum over the one of each set, and all scores ascending within sets; of no effect they are kept."""
+        if (shift, greater) in self.kept:
+            return self.kept[shift, greater]
+        label = self.sets.label
+        y = self.sets.y - shift * self.sets.treated
+        residual = y - (np.bincount(label, weights=y) / self.size)[label]
+        scale = float(np.abs(residual).max())
+        ranks = stats.rankdata(np.round(residual / scale, 12) if scale > 0 else residual)
+        centred = (ranks - (np.bincount(label, weights=ranks) / self.size)[label]) * self.sign
+        centred = centred if greater else -centred
+        found = float(centred[self.one].sum()), centred[np.lexsort((centred, label))]
+        if shift == 0:
+            self.kept[shift, greater] = found
+        return found
+
+    def standardised(self, shift: float, gamma: float, *, greater: bool) -> float:
+        """(T - E T) / sd T under the worst bias, for a positive, or a negative, effect."""
+        value, scores = self.scores(shift, greater)
+        mean, variance = set_moments(scores, self.start, gamma)
+        gap = value - mean
+        return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap) if gap else 0.0
+
+    def shift_at(self, gamma: float, limit: float, *, greater: bool) -> float:
+        """Where the standardised sum falls to ``limit`` as the shift grows (``greater``), or as it gets less.
+
+        By bisection to 10 digits of the outcomes' range; the middle of the shifts where it stays there.
+        """
+        reach = 2 * float(self.sets.y.max() - self.sets.y.min())
+        sign = 1.0 if greater else -1.0
+
+        def value(shift: float) -> float:
+            return self.standardised(sign * shift, gamma, greater=greater)
+
+        if not value(-reach) > limit:
+            return -sign * math.inf
+        first = _last(lambda shift: value(shift) > limit + _SAME, -reach, reach)
+        after = first + 1e-9 * reach
+        stays = abs(value(after) - limit) <= _SAME
+        last = _last(lambda shift: value(shift) > limit - _SAME, first, reach) if stays else first
+        return sign * (first + last) / 2
 
 
-def _standardised(sets: Sets, shift: float, gamma: float, *, greater: bool) -> float:
-    """(T - E T) / sd T for the one of each set, under the worst bias, of a positive, or a negative, effect."""
-    scores = _aligned(sets, shift) * (1 if greater else -1)
-    one = sets.treated == sets.one_treated[sets.label]
-    order = np.lexsort((scores, sets.label))
-    mean, variance = set_moments(scores[order], sets.start, gamma)
-    gap = float(scores[one].sum()) - mean
-    return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap) if gap else 0.0
+def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Where a condition that holds at ``low`` ends."""
+    for _ in range(36):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return (low + high) / 2
 
 
 def _ranked_sets(sets: Sets, gammas: FloatArray, alternative: str, level: float) -> RosenbaumResult:
-    size = np.bincount(sets.label)
     low, high = sets.y[sets.start[:-1]], sets.y[sets.start[1:] - 1]
     n_used = int((high > low).sum())
     if n_used == 0:
         raise OutcomeError(
-            f"in all {len(size)} matched sets the units have the same outcome, so that no test can tell the arms "
+            f"in all {len(low)} matched sets the units have the same outcome, so that no test can tell the arms "
             "apart. Check the outcome, or take a finer one."
         )
+    ranks = _Ranks(sets)
 
     def tail(greater: bool) -> Tail:
         def of(gamma: float, worst: bool) -> float:
-            if worst:
-                return float(stats.norm.sf(_standardised(sets, 0.0, gamma, greater=greater)))
-            return float(stats.norm.sf(-_standardised(sets, 0.0, gamma, greater=not greater)))
+            sign = 1.0 if worst else -1.0
+            return float(stats.norm.sf(sign * ranks.standardised(0.0, gamma, greater=greater == worst)))
 
         return of
 
     def effects(gamma: float, alpha: float) -> Effects:
         z = float(stats.norm.isf(alpha))
-        ends = [_least_shift(sets, gamma, limit, greater) for greater in (True, False) for limit in (0.0, z)]
+        ends = [ranks.shift_at(gamma, limit, greater=greater) for greater in (True, False) for limit in (0.0, z)]
         return Effects(ends[0], ends[2], ends[1], ends[3])
 
-    statistic = float(_aligned(sets, 0.0)[sets.treated == sets.one_treated[sets.label]].sum())
     return bounds_result(
-        (tail(True), tail(False)), effects, gammas, n_sets=len(size), n_used=n_used,
-        method="aligned ranks of matched sets, normal approximation", alternative=alternative, statistic=statistic,
-        confidence_level=level,
+        (tail(True), tail(False)), effects, gammas, n_sets=len(low), n_used=n_used,
+        method="aligned ranks of matched sets, normal approximation", alternative=alternative,
+        statistic=ranks.scores(0.0, True)[0], confidence_level=level,
     )  # fmt: skip
-
-
-def _least_shift(sets: Sets, gamma: float, limit: float, greater: bool) -> float:
-    """Where the standardised statistic falls to ``limit`` as the shift grows (``greater``), or as it gets less."""
-    reach = float(sets.y.max() - sets.y.min())
-    sign = 1.0 if greater else -1.0
-
-    def above(shift: float) -> bool:
-        return _standardised(sets, sign * shift, gamma, greater=greater) > limit
-
-    def least(test: Callable[[float], bool], low: float, high: float) -> float:
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if test(middle) else (low, middle)
-        return (low + high) / 2
-
-    if not above(-2 * reach):
-        return -sign * math.inf
-
-    def from_below(shift: float) -> bool:
-        return _standardised(sets, sign * shift, gamma, greater=greater) >= limit
-
-    return sign * (least(above, -2 * reach, 2 * reach) + least(from_below, -2 * reach, 2 * reach)) / 2

@@ -261,7 +261,7 @@ def bounds_result(
     found = [NO_EFFECTS if effects is None else effects(g, side) for g in gammas]
     ci_low = np.array([-math.inf if alternative == "less" and effects else e.ci_low for e in found])
     ci_high = np.array([math.inf if alternative == "greater" and effects else e.ci_high for e in found])
-    unbiased = NO_EFFECTS if effects is None else effects(1.0, side)
+    unbiased = found[0] if effects is None or gammas[0] == 1 else effects(1.0, side)
     return RosenbaumResult(
         n_sets=n_sets, n_used=n_used, method=method, alternative=alternative, statistic=float(statistic),
         pvalue=pvalue(1.0, True), confidence_level=confidence_level,
