@@ -86,7 +86,7 @@ def compare(n: int, n_covariates: int, console: Console) -> None:
     own_wall, own_cpu, found = seconds(
         lambda: ObservationalStudy(frame, treatment="t", outcome="y", covariates=names).compare()
     )
-    console.print(str(found), highlight=False)
+    console.print(str(found), highlight=False, soft_wrap=True)
     table = Table("", "wall, s", "processor, s", "estimate", "ours", title=f"{n:,} rows, {n_covariates} covariates")
     table.add_row(f"compare(), {len(found.names)} methods", f"{own_wall:.2f}", f"{own_cpu:.2f}", "", "")
     runs = {f"DoWhy {name}": (name, lambda m=method: dowhy_estimate(frame, m)) for name, method in _DOWHY.items()}
