@@ -25,9 +25,8 @@ CAVEATS = [
     "Nobody drew lots. All of it rests on nine covariates of 1971 being enough to make those who quit and those who "
     "went on comparable; no number on this page can show that they are.",
     "Quitting is what people said in 1982. Who quit for good, and when in these eleven years, is not in the data.",
-    "The intervals of the instrument and of the regressions on the score are the book's own kind (errors of one "
-    "variance, the score taken as known), so that they can be compared; the other intervals are robust, and count that "
-    "the score is estimated.",
+    "Beside printed estimates stand intervals of the book's own kind where it has a formula: errors of one variance, "
+    "weights and scores taken as known. All others are robust, and count that the score is estimated.",
     "The weights for the lost count as known in the errors.",
 ]
 ADJUSTED = tuple(name for name in OWN if name != "difference_in_means")
