@@ -20,7 +20,7 @@ _Part = TypeVar("_Part")
 ESTIMANDS = ("ate", "att", "atc")
 _COLLINEAR = 1e-10
 _BLOCK = 2048
-_PARTS, _MANY = 4, 200_000
+_PARTS, _MANY, _FEW = 4, 200_000, 20_000
 
 
 def check_estimand(estimand: str) -> str:
@@ -104,7 +104,8 @@ def regressors(X: FloatArray) -> FloatArray:
             np.divide(used - mean[varies], spread[varies], out=Z[rows, 1:])
 
     in_parts(len(X), fill)
-    return Z if _clearly_independent(Z) else _independent(Z)
+    some = Z[:: max(1, len(Z) // _FEW)]  # columns that are independent in some rows are so in all
+    return Z if _clearly_independent(some) or _clearly_independent(Z) else _independent(Z)
 
 
 def _mean_and_spread(X: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -163,7 +164,10 @@ def as_design(X: Any) -> tuple[FloatArray, AnyArray]:
         return design_matrix(X)
     matrix = np.asarray(X, dtype=np.float64)
     names = np.array([f"x{i}" for i in range(matrix.shape[1])], dtype=object)
-    bad = names[~np.isfinite(matrix).all(axis=0)]
+    # A sum is finite only where all of its terms are, and takes a tenth of the time of looking at each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        unsure = np.flatnonzero(~np.isfinite(matrix.sum(axis=0)))
+    bad = names[unsure[~np.isfinite(matrix[:, unsure]).all(axis=0)]]
     if len(bad):
         raise ColumnError(f"columns {list_some(bad)} of X have missing or infinite values; drop or fill those rows.")
     return matrix, names
