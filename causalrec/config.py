@@ -259,6 +259,7 @@ class AverageEffectConfig(Section):
     method: EffectMethod | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     cross_check: bool = True
+    compare: bool = True
     n_placebo: Annotated[int, Field(strict=True, ge=20)] = 100
 
 

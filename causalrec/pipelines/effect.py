@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from causalrec.config import RunConfig
+from causalrec.config import AverageEffectConfig, RunConfig
 from causalrec.exceptions import CausalRecError, OverlapError, TreatmentError
 from causalrec.observational import METHODS, ObservationalStudy
 from causalrec.pipelines.designs import Design
@@ -14,6 +14,7 @@ from causalrec.pipelines.progress import Advance
 from causalrec.results import (
     AdjustedEffect,
     BalanceResult,
+    EffectComparisonResult,
     IdentificationResult,
     OverlapResult,
     RefutationResult,
@@ -28,6 +29,7 @@ _SLOW = ("aipw", "full_matching", "dml", "causal_forest")  # too slow to be fitt
 class EffectOutput:
     """The effect, a second estimate by another route, what supports them, and what was done to the covariates.
 
+    The effects come without the weights of single units. ``comparison`` is there where the design is not randomised.
     ``balance`` and ``overlap`` are None without covariates, ``overlap`` also where chance separates the arms of a
     randomised design. ``units`` are those whose effect it is; None where they are weighted by the overlap.
     """
@@ -35,6 +37,7 @@ class EffectOutput:
     identification: IdentificationResult
     effect: AdjustedEffect
     cross_check: AdjustedEffect | None
+    comparison: EffectComparisonResult | None
     balance: BalanceResult | None
     overlap: OverlapResult | None
     placebo: RefutationResult = field(repr=False)
@@ -68,14 +71,20 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
     check, notes = _cross_check(study, design, settings.estimand) if wanted and design.covariates else (None, ())
     adjusted = () if method == _UNADJUSTED else design.covariates
     tried = _DEFAULT if method in _SLOW else method
+    compared = settings.compare and not design.randomised and bool(design.covariates)
     return EffectOutput(
         identification=identify(study.treatment, study.outcome, covariates=adjusted, estimand=settings.estimand),
-        effect=effect, cross_check=check, balance=_balance(study, effect), overlap=_overlap(study, method),
+        effect=_slim(effect),
+        cross_check=None if check is None else _slim(check),
+        comparison=_comparison(study, settings) if compared else None,
+        balance=_balance(study, effect),
+        overlap=_overlap(study, method),
         placebo=study.placebo(
             tried, estimand=settings.estimand, n_simulations=settings.n_placebo, progress=advance,
-            **({} if tried != method else settings.options),
+            **(settings.options if tried == method else {}),
         ),
-        units=_units(design, settings.estimand), notes=(*study.notes, *notes),
+        units=_units(design, settings.estimand),
+        notes=(*study.notes, *notes),
     )  # fmt: skip
 
 
@@ -98,6 +107,20 @@ def _cross_check(
         return study.estimate(_SECOND, estimand=estimand), ()
     except (OverlapError, TreatmentError) as error:
         return None, (f"no doubly robust cross-check: {error}",)
+
+
+def _comparison(study: ObservationalStudy, settings: AverageEffectConfig) -> EffectComparisonResult:
+    """Every method side by side; the one that was asked for with its options."""
+    estimand = "ate" if settings.estimand == "ato" else settings.estimand
+    quick = METHODS[settings.method or _DEFAULT].unasked
+    given = {settings.method or _DEFAULT: settings.options} if quick and settings.options else {}
+    found = study.compare(estimand=estimand, options=given)
+    return replace(found, effects=tuple(map(_slim, found.effects)))
+
+
+def _slim(effect: AdjustedEffect) -> AdjustedEffect:
+    """Without what it holds of each unit, which is no result of a run."""
+    return replace(effect, weights=None, propensity=None)
 
 
 def _balance(study: ObservationalStudy, effect: AdjustedEffect) -> BalanceResult | None:

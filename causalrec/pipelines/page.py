@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, IDENTIFICATION, PLACEBO, experiment, ranking
+from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, EFFECTS, IDENTIFICATION, PLACEBO, experiment, ranking
 from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
 from causalrec.pipelines.uplift_page import uplift_sections
@@ -34,6 +34,7 @@ from causalrec.report import Section
 from causalrec.results import (
     BalanceResult,
     BoostingCurveResult,
+    EffectComparisonResult,
     EffectResult,
     IdentificationResult,
     OverlapResult,
@@ -63,6 +64,9 @@ _PLOTS: dict[str, Callable[..., Any]] = {
 }
 
 
+_METHOD_COLUMNS = ["name", "estimand", "estimate", "std_error", "ci_low", "ci_high", "n_obs", "max_abs_smd", "method"]
+
+
 def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str, Any]:
     """Every figure that the results allow, by name."""
     figures = {name: plot(results[name]) for name, plot in _PLOTS.items() if name in results}
@@ -82,6 +86,9 @@ def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str
     }
     if effects:
         figures["average_effect"] = plot_effects(effects, truth=truths.get(EFFECT))  # type: ignore[arg-type]
+    compared = results.get(EFFECTS)
+    if isinstance(compared, EffectComparisonResult):
+        figures[EFFECTS] = plot_effects(compared, truth=truths.get(EFFECT), title="Effect by method")
     tests = list(experiment(results).values())
     if tests:
         figures["ab_test"] = plot_ab(tests)
@@ -130,6 +137,10 @@ def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Sectio
     if CROSS_CHECK in results:
         text.append(f"Another way, doubly robust: {results[CROSS_CHECK]}.")
     tables = {}
+    compared = results.get(EFFECTS)
+    if isinstance(compared, EffectComparisonResult):
+        text.append(_by_method(compared))
+        tables["Effect by method"] = compared.to_frame()[_METHOD_COLUMNS]
     balance, overlap = results.get("balance"), results.get("overlap")
     if isinstance(balance, BalanceResult):
         verdict = "within" if balance.balanced else "beyond"
@@ -152,8 +163,26 @@ def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Sectio
             f"Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
         )
     return Section(
-        "Average effect", tuple(text), _shown(figures, "average_effect", "placebo", "balance", "overlap"), tables
+        "Average effect",
+        tuple(text),
+        _shown(figures, "average_effect", EFFECTS, "placebo", "balance", "overlap"),
+        tables,
     )
+
+
+def _by_method(compared: EffectComparisonResult) -> str:
+    """Whether the methods agree, and which gave no estimate."""
+    adjusted = [e for n, e in zip(compared.names, compared.effects, strict=True) if n != "difference_in_means"]
+    adjusted = [e for e in adjusted if e.estimand == compared.estimand] or adjusted
+    missing = [f"No estimate by {why}." for why in compared.failures]
+    if not adjusted:
+        return " ".join(missing)
+    low, high = min(e.estimate for e in adjusted), max(e.estimate for e in adjusted)
+    said = (
+        f"{len(adjusted)} ways to adjust for the same covariates give {format_number(low)} to {format_number(high)}; "
+        "that they agree does not show that these covariates suffice."
+    )
+    return " ".join([said, *missing])
 
 
 def _experiment(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Section | None:

@@ -27,9 +27,10 @@ from causalrec.results import (
 )
 
 _PLACEBO_FAILS = 0.001
-EFFECT, CROSS_CHECK, PLACEBO, IDENTIFICATION = (
+EFFECT, CROSS_CHECK, EFFECTS, PLACEBO, IDENTIFICATION = (
     "average_effect",
     "average_effect_doubly_robust",
+    "average_effects",
     "placebo",
     "identification",
 )

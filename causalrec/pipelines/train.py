@@ -26,6 +26,7 @@ from causalrec.pipelines.session import Session, opened_engine, tracked
 from causalrec.pipelines.summary import (
     CROSS_CHECK,
     EFFECT,
+    EFFECTS,
     IDENTIFICATION,
     PLACEBO,
     RunSummary,
@@ -206,6 +207,7 @@ def _effect(session: Session, prepared: Prepared, truth: Truth | None) -> None:
             IDENTIFICATION: output.identification,
             EFFECT: output.effect,
             CROSS_CHECK: output.cross_check,
+            EFFECTS: output.comparison,
             PLACEBO: output.placebo,
             "balance": output.balance,
             "overlap": output.overlap,

@@ -191,3 +191,15 @@ def test_the_placebo_of_a_slow_method_is_by_matching() -> None:
     design = design_of(confounded(), ("x",), randomised=False)
     found = estimate_effect(design, config_of(method="aipw"), silent)
     assert found.placebo.method == "permuted treatment, everything estimated anew by matching"
+
+
+def test_a_campaign_is_compared_by_every_method() -> None:
+    design = design_of(confounded(), ("x",), randomised=False)
+    found = estimate_effect(design, config_of(method="matching", options={"ratio": 2}), silent)
+    assert set(found.comparison.names) == {name for name, method in METHODS.items() if method.unasked}
+    assert found.comparison["matching"].estimate == found.effect.estimate
+    assert found.comparison["aipw"].estimate == found.cross_check.estimate
+    assert all(e.weights is None and e.propensity is None for e in (found.effect, *found.comparison.effects))
+    for change in ({"compare": False}, {"n_placebo": 20}):
+        other = design_of(confounded(), ("x",), randomised="compare" not in change)
+        assert estimate_effect(other, config_of(cross_check=False, **change), silent).comparison is None
