@@ -48,7 +48,7 @@ def bias_parts(
     The effect is E m(X; μ) = E αY with α = w(X)(T / e - (1 - T) / (1 - e)), w = 1 for the ate, e / P(T = 1) for the
     att and (1 - e) / P(T = 0) for the atc. ν² is taken as E[2 m(X; α) - α²], which errors of α change little
     (Chernozhukov, Cinelli, Newey, Sharma and Syrgkanis 2022, "Long story short: omitted variable bias in causal
-    machine learning", section 5).
+    machine learning", section 5). The influences of the att and atc count that the arm's share is estimated.
 
     Parameters
     ----------
@@ -77,9 +77,10 @@ def bias_parts(
     moment = there * own * (1 / propensity[:, 1] + 1 / propensity[:, 0])
     elements = 2 * moment - alpha**2
     variances = float(share @ squares), float(share @ elements)
+    by_share = np.zeros(len(y)) if estimand == "ate" else 2 * variances[1] * (denominator / total - 1)
     return BiasParts(
         estimate, *variances, share * (numerator - estimate * denominator) / total, share * (squares - variances[0]),
-        share * (elements - variances[1]),
+        share * (elements - variances[1] - by_share),
     )  # fmt: skip
 
 
@@ -104,7 +105,8 @@ def omitted_bias(
     ----------
     nuisances : Nuisances
         Of two arms, from :func:`~causalrec.nuisance.fit_nuisances`.
-    cf_outcome, cf_treatment : float in [0, 1)
+    cf_outcome : float in [0, 1]
+    cf_treatment : float in [0, 1)
     rho : float in [-1, 1]
         Correlation of the errors in outcome and weights; 1 is the worst case.
     null : float
@@ -137,9 +139,11 @@ def omitted_bias(
     check_two_arms(nuisances.labels, what="a bound on omitted bias")
     check_estimand(estimand)
     level = check_confidence_level(confidence_level)
-    for name, value, low, high in (("cf_outcome", cf_outcome, 0, 1), ("cf_treatment", cf_treatment, 0, 1)):
-        if not low <= value < high:
-            raise CausalRecError(f"{name} is {value}; expected a share of variance in [0, 1).")
+    for name, value in (("cf_outcome", cf_outcome), ("cf_treatment", cf_treatment)):
+        if not (0 <= value < 1 or (name == "cf_outcome" and value == 1)):
+            raise CausalRecError(
+                f"{name} is {value}; expected a share of variance, at least 0 and below 1 (of the outcome 1 at most)."
+            )
     if not -1 <= rho <= 1:
         raise CausalRecError(f"rho is {rho}; expected a correlation between -1 and 1; 1 is the worst case.")
     parts = bias_parts(

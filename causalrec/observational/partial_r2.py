@@ -183,8 +183,8 @@ def sensitivity_ols(
     dose = check_vector(treatment, name="treatment", n_rows=len(outcome))
     alpha = 1 - check_confidence_level(confidence_level)
     fit = _fit(columns, outcome, dose)
-    groups = _benchmarks(benchmarks, columns)
-    strengths = [(g, d, o) for g in groups for d, o in _times(kd, ky)]
+    groups, times = _benchmarks(benchmarks, columns), _times(kd, ky)
+    strengths = [(g, d, o) for g in groups for d, o in times]
     explained = {g: _explained(columns, outcome, dose, members, g) for g, members in groups.items()}
     r2 = [as_strong_as(*explained[g], d, o, name=g) for g, d, o in strengths]
     by_treatment, by_outcome = (np.array([pair[k] for pair in r2]) for k in (0, 1))
