@@ -217,7 +217,13 @@ def clearly_less(loss: FloatArray, than: FloatArray, weight: FloatArray) -> bool
 
 
 def clearly_positive(ww: float, wwg: float, wwgg: float, w: float, wg: float) -> bool:
-    """Whether a weighted mean of gains g is above half its standard error, from sums over rows."""
+    """Whether a weighted mean of gains g is above half its standard error, from the sums of w², w²g, w²g², w and wg.
+
+    Examples
+    --------
+    >>> clearly_positive(2.0, 3.0, 5.0, 2.0, 3.0), clearly_positive(2.0, 1.0, 41.0, 2.0, 1.0)
+    (True, False)
+    """
     mean = wg / w
     error = math.sqrt(max(wwgg - 2 * mean * wwg + mean**2 * ww, 0.0)) / w
     return mean > _CLEAR * error

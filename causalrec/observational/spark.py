@@ -10,7 +10,8 @@ Text covariates become 0/1 columns for each value but the first, as categories d
 those before them are left out; here products tell, which hold half the digits, so that columns that are collinear up
 to a millionth are left out too.
 
-Call ``persist()`` on a frame that changes when it is computed again (a sample without a seed).
+A score by other means, such as MLlib's, comes as a column: ``propensity=`` takes it as known. Call ``persist()`` on a
+frame that changes when it is computed again (a sample without a seed).
 """
 
 from __future__ import annotations
