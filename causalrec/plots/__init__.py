@@ -29,6 +29,7 @@ from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.segments import plot_policy_tree, plot_segment_map, plot_segments
+from causalrec.plots.sensitivity import plot_confounding, plot_gamma
 from causalrec.plots.sequential import plot_intervals_over_time, plot_stops, plot_time_saved
 from causalrec.plots.survival import plot_hazards, plot_retention, plot_survival
 from causalrec.plots.uplift import (
@@ -46,6 +47,7 @@ __all__ = [
     "plot_bayes_stopping",
     "plot_boosting",
     "plot_bounds",
+    "plot_confounding",
     "plot_cost_curve",
     "plot_cost_difference",
     "plot_curve",
@@ -54,6 +56,7 @@ __all__ = [
     "plot_event_study",
     "plot_forest",
     "plot_funnel_sankey",
+    "plot_gamma",
     "plot_group_effects",
     "plot_hazards",
     "plot_impact",

@@ -46,6 +46,7 @@ from . import heterogeneity_results as hetero
 from . import observational_results as logs
 from . import policy_results as policies
 from . import segment_results as segmented
+from . import sensitivity_results as hidden
 from . import sequel_results as later
 from . import uplift_results as ranking
 
@@ -132,6 +133,8 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_overlap", lambda ax=None: plot_overlap(logs.trimmed(), ax=ax)),
     ("plot_weights", lambda ax=None: plots.plot_weights(logs.weight_spread(), ax=ax)),
     ("plot_event_study", lambda ax=None: plots.plot_event_study(logs.panel(), ax=ax)),
+    ("plot_confounding", lambda ax=None: plots.plot_confounding(hidden.confounding(), ax=ax)),
+    ("plot_gamma", lambda ax=None: plots.plot_gamma(hidden.rosenbaum(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
     ("plot_ab", lambda ax=None: plot_ab([ab()], ax=ax)),
