@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Number
 from pickle import PicklingError
 from typing import Any
 
@@ -262,7 +263,11 @@ def _text_columns(X: pd.DataFrame) -> list[Any]:
 
 
 def _as_categories(column: pd.Series) -> pd.Series:
-    return column.astype(str).where(column.notna()).astype("category")
+    """Text as categories; numbers that came as objects, as from databases, as numbers."""
+    seen = column.notna()
+    if column.dtype == object and all(isinstance(value, Number | np.bool_) for value in column[seen]):
+        return column.where(seen, np.nan).astype(np.float64)
+    return column.astype(str).where(seen).astype("category")
 
 
 def _complete(X: Any, columns: dict[str, pd.Series], missing: str, outcome: str) -> tuple[BoolArray, tuple[str, ...]]:

@@ -336,12 +336,13 @@ def _balance(data: StudyData, effect: AdjustedEffect | None, options: dict[str, 
 
 
 def _columns_of(frame: Any) -> list[Any]:
-    columns = getattr(frame, "column_names", None) or getattr(frame, "columns", None)
-    if columns is None or not (isinstance(frame, pd.DataFrame) or hasattr(frame, "to_pandas")):
+    if not isinstance(frame, pd.DataFrame) and not hasattr(frame, "to_pandas"):
+        lazy = " Collect it first." if hasattr(frame, "collect_schema") else ""
         raise ColumnError(
-            f"frame is of type {type(frame).__name__}; expected a pandas, Polars or Arrow frame. For arrays there is "
-            "estimate_ate, for Spark causalrec.observational.spark."
+            f"frame is of type {type(frame).__name__}; expected a pandas, Polars or Arrow frame.{lazy} For arrays "
+            "there is estimate_ate, for Spark causalrec.observational.spark."
         )
+    columns = frame.column_names if hasattr(frame, "column_names") else frame.columns
     check_columns(columns, [], where="frame")
     return list(columns)
 

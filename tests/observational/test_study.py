@@ -196,6 +196,21 @@ def test_polars_and_arrow_frames(kind) -> None:
     )
 
 
+def test_types_of_columns_change_nothing() -> None:
+    frame = make_frame().assign(k=lambda f: f["user"] % 5)
+    names = [*COVARIATES, "k"]
+    expected = study_of(frame, covariates=names).estimate("ipw").to_dict()
+    for other in (
+        frame.convert_dtypes(),
+        frame.convert_dtypes(dtype_backend="pyarrow"),
+        frame.assign(k=frame["k"].astype(object)),
+        frame.assign(plan=pd.Categorical(frame["plan"], categories=["none", "basic", "free", "pro"])),
+        pl.from_pandas(frame).with_columns(pl.col("plan").cast(pl.Categorical)),
+        pa.Table.from_pandas(frame.astype({"plan": "category"})),
+    ):
+        assert study_of(other, covariates=names).estimate("ipw").to_dict() == expected
+
+
 @pytest.mark.parametrize(
     "code,control",
     [
@@ -458,6 +473,8 @@ def test_estimate_ate_is_strict_about_the_estimand() -> None:
 def test_other_frames_are_named() -> None:
     with pytest.raises(ColumnError, match="frame is of type dict; expected a pandas, Polars or Arrow frame"):
         study_of({"t": [0, 1]})
+    with pytest.raises(ColumnError, match=r"type LazyFrame; expected .*Collect it first"):
+        study_of(pl.from_pandas(make_frame()).lazy())
     with pytest.raises(EmptyTableError, match="0 rows"):
         study_of(make_frame().iloc[:0])
     with pytest.raises(CausalRecError, match="treatment has 2 values but there are 3 rows"):
