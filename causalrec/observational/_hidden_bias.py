@@ -156,7 +156,7 @@ def critical_value(scores: FloatArray, p: float, alpha: float, *, exact: bool) -
         tail = np.cumsum(mass[::-1])[::-1]
         return int(np.count_nonzero(tail > alpha))
     mean, spread = p * scores.sum(), math.sqrt(p * (1 - p) * float(scores @ scores))
-    return math.ceil(mean + float(stats.norm.isf(alpha)) * spread)
+    return math.ceil(float(mean) + float(stats.norm.isf(alpha)) * spread)
 
 
 def binomial_critical(n: int, p: float, alpha: float) -> int:

@@ -47,7 +47,7 @@ def matched_set_bounds(
     *,
     treatment: Any,
     control: Any = None,
-    gamma: Sequence[float] | float = GAMMAS,
+    gamma: Sequence[float] | FloatArray | float = GAMMAS,
     alternative: Alternative = "two-sided",
     exact: bool | None = None,
     confidence_level: float = 0.95,

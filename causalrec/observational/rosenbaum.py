@@ -49,7 +49,7 @@ def rosenbaum_bounds(
     treated: Any,
     control: Any = None,
     *,
-    gamma: Sequence[float] | float = GAMMAS,
+    gamma: Sequence[float] | FloatArray | float = GAMMAS,
     statistic: Literal["signed_rank", "sign"] = "signed_rank",
     alternative: Alternative = "two-sided",
     zeros: Literal["drop", "keep"] = "drop",
@@ -98,7 +98,7 @@ def rosenbaum_bounds(
     Notes
     -----
     The interval takes all pairs, zeros too, with ranks 1, …, n, since the shifted differences have no ties but by
-    chance.
+    chance. Where many pairs are alike it may end at 0 while the p-value, which leaves them out, is below the level.
 
     Examples
     --------
@@ -108,9 +108,9 @@ def rosenbaum_bounds(
     """
     d = _differences(treated, control)
     gammas = check_gamma(gamma)
-    for name, value, known in (("statistic", statistic, _STATISTICS), ("zeros", zeros, _ZEROS)):
-        if value not in known:
-            raise CausalRecError(f"{name} is {value!r}; expected one of {list_some(known)}.")
+    for name, option, known in (("statistic", statistic, _STATISTICS), ("zeros", zeros, _ZEROS)):
+        if option not in known:
+            raise CausalRecError(f"{name} is {option!r}; expected one of {list_some(known)}.")
     n_used = int(np.count_nonzero(d))
     if n_used == 0:
         raise OutcomeError(
@@ -138,7 +138,7 @@ def mcnemar_bounds(
     n_treated_only: int,
     n_control_only: int,
     *,
-    gamma: Sequence[float] | float = GAMMAS,
+    gamma: Sequence[float] | FloatArray | float = GAMMAS,
     alternative: Alternative = "two-sided",
     confidence_level: float = 0.95,
 ) -> RosenbaumResult:
