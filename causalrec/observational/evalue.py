@@ -56,7 +56,7 @@ def evalue(
     ci_low: float | None = None,
     ci_high: float | None = None,
     *,
-    measure: str = "rr",
+    measure: str | None = None,
     rare: bool | None = None,
     std_error: float | None = None,
     sd: float | None = None,
@@ -75,10 +75,10 @@ def evalue(
     Parameters
     ----------
     estimate : float or EffectResult
-        A result brings its interval and its level; with ``measure="rr"`` it must be a ratio.
+        A result brings its interval and its level, and needs ``measure``.
     ci_low, ci_high : float, optional
-    measure : {"rr", "or", "hr", "smd", "ols", "rd"}
-        Risk (or rate), odds, hazard ratio; standardised mean difference; coefficient of a least-squares regression
+    measure : {"rr", "or", "hr", "smd", "ols", "rd"}, optional
+        Of numbers ``"rr"`` by default. Risk (or rate), odds, hazard ratio; standardised mean difference; coefficient of a least-squares regression
         of an outcome with standard deviation ``sd``; risk difference, with ``baseline_risk``.
     rare : bool
         Whether fewer than 15% have the outcome by the end of follow-up. Needed for ``"or"`` and ``"hr"``.
@@ -110,6 +110,12 @@ def evalue(
     >>> round(found.evalue, 5), round(found.evalue_ci, 5)
     (1.80902, 1.42857)
     """
+    if measure is None and isinstance(estimate, EffectResult):
+        raise CausalRecError(
+            "measure is not given, and a result may be a difference or a ratio; expected measure='ols' with sd= for a "
+            f"difference of means, 'rd' with baseline_risk= for one of risks, or another of {list_some(MEASURES)}."
+        )
+    measure = "rr" if measure is None else measure
     if measure not in MEASURES:
         hint = nearest(str(measure), MEASURES)
         raise CausalRecError(f"measure is {measure!r}; expected one of {list_some(MEASURES)}.{hint}")

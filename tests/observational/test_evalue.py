@@ -105,6 +105,7 @@ def test_an_interval_with_no_effect_in_it() -> None:
         ((0.1,), {"measure": "rd"}, "needs baseline_risk"),
         ((0.1, 0, 1), {"measure": "smd", "std_error": 0.1}, "pass one of them"),
         ((math.nan,), {}, "finite"),
+        ((EFFECT,), {}, "measure is not given"),
     ],
 )
 def test_bad_input(arguments, options, words: str) -> None:
