@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import list_some, nearest
 from causalrec.exceptions import CausalRecError
 from causalrec.observational._full import fine_strata, full_match
 from causalrec.observational._greedy import Progress, check_order, class_means, greedy_match, tie_classes
@@ -46,8 +45,6 @@ def match_unreplaced(
     CausalRecError
         For the ate by pairs, unknown names, distances on covariates where the method is on a score.
     """
-    if ties not in TIES:
-        raise CausalRecError(f"ties is {ties!r}; expected one of {list_some(TIES)}.{nearest(str(ties), TIES)}")
     if place.ndim == 2 and place.shape[1] == 1 and gate is None:
         place = place[:, 0]
     line = place.ndim == 1

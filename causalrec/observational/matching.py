@@ -13,13 +13,14 @@ from causalrec._validation import check_confidence_level, check_length, check_tr
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.folds import check_groups
 from causalrec.observational._errors import adjusted_effect
+from causalrec.observational._greedy import check_order
 from causalrec.observational._mahalanobis import make_space, match_space
 from causalrec.observational._match_design import DISTANCES, MatchDesign, check_known, read_design
 from causalrec.observational._matching_errors import ERRORS, VARIANCES, nearest_effect
-from causalrec.observational._nearest import match_line, sort_line
+from causalrec.observational._nearest import ASKING, match_line, sort_line
 from causalrec.observational._paired_errors import paired_effect
 from causalrec.observational._sets import MatchedSets, set_shares
-from causalrec.observational._unreplaced import match_unreplaced
+from causalrec.observational._unreplaced import TIES, match_unreplaced
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.results import AdjustedEffect, MatchResult
 
@@ -127,11 +128,18 @@ def match(
     check_known("method", method, METHODS)
     if not isinstance(ratio, int | np.integer) or isinstance(ratio, bool) or ratio < 1:
         raise CausalRecError(f"ratio is {ratio!r}; expected a whole number of matches, 1 or more.")
+    if not isinstance(replace, bool | np.bool_):
+        raise CausalRecError(f"replace is {replace!r}; expected True or False.")
+    check_known("ties", ties, TIES)
+    if order is not None:
+        check_order(order)
     design = read_design(
         X, treatment, control=control, propensity=propensity, distance=distance, covariance=covariance,
         caliper=caliper, caliper_scale=caliper_scale, exact=exact,
     )  # fmt: skip
-    replaced = method == "nearest" and replace
+    if method in ("nearest", "optimal"):
+        _check_ratio(int(ratio), design.treatment, estimand)
+    replaced = method == "nearest" and bool(replace)
     tie: IntArray | None = None
     if replaced:
         sets = _with_replacement(design, estimand, int(ratio))
@@ -144,6 +152,17 @@ def match(
             random_state=random_state, progress=progress,
         )  # fmt: skip
     return _result(sets, weights, design, estimand, distance, method, int(ratio), replaced, tie)
+
+
+def _check_ratio(ratio: int, treatment: IntArray, estimand: str) -> None:
+    """With as many matches as there are units to be had, every set is the whole arm: nothing is adjusted."""
+    for arm in ASKING[estimand]:
+        pool = int((treatment != arm).sum())
+        if ratio > pool:
+            raise CausalRecError(
+                f"ratio is {ratio} but the {'control' if arm else 'treated'} arm has {pool} unit{'s' * (pool != 1)} to "
+                "match with; ask for fewer, 1 to 5 as a rule."
+            )
 
 
 def _with_replacement(design: MatchDesign, estimand: str, ratio: int) -> MatchedSets:
@@ -170,9 +189,10 @@ def _result(
     caliper = design.caliper if design.gate is None else design.gate[1]
     if not len(sets.unit):
         exactly = " among those that agree exactly" if design.strata is not None else ""
+        within = f" within {caliper:.4g}" if np.isfinite(caliper) else ""
         raise OverlapError(
-            f"none of the {n_asked:,} units has a match within {caliper:.4g}{exactly}. Widen the caliper, ask for less "
-            "to agree exactly, or compare units that are alike."
+            f"none of the {n_asked:,} units has a match{within}{exactly}. Widen the caliper, ask for less to agree "
+            "exactly, or compare units that are alike."
         )
     treated = design.treatment.astype(np.float64)
     n_used, n_used_treated = int(np.count_nonzero(weights)), int(np.count_nonzero(weights * treated))
@@ -318,8 +338,19 @@ def _check_same_arms(match: MatchResult, treatment: IntArray) -> None:
 def _described(match: MatchResult, adjusted: bool) -> str:
     words = {"nearest": f"{match.ratio}:1 nearest-neighbour", "optimal": f"{match.ratio}:1 optimal", "full": "full",
              "fine": "fine stratification:"}  # fmt: skip
-    of_score = " on the logit of the score" if match.distance in DISTANCES[2:] and match.propensity is not None else ""
-    caliper = f", caliper {match.caliper:.4g}{of_score}" if np.isfinite(match.caliper) else ""
-    how = f"{words[match.method]} matching on {_WORDS[match.distance]}{caliper}"
+    how = f"{words[match.method]} matching on {_WORDS[match.distance]}"
     how += " with replacement" if match.replace else ""
+    if np.isfinite(match.caliper):
+        how += f", caliper {match.caliper:.4g}{_caliper_words(match)}"
+    short = int((match.sizes < match.ratio).sum())
+    if short:
+        how += f", {short:,} unit{'s' * (short != 1)} with fewer than {match.ratio} matches"
     return how + (", bias-adjusted" if adjusted else "")
+
+
+def _caliper_words(match: MatchResult) -> str:
+    """What the caliper is on, where that is not the distance, or how many standard deviations it is."""
+    if match.distance in DISTANCES[2:]:
+        return " on the logit of the score" if match.propensity is not None else ""
+    spread = 0.0 if match.place is None else float(np.std(match.place, ddof=1))
+    return f" ({match.caliper / spread:.3g} standard deviations)" if spread > 0 else ""

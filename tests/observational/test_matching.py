@@ -149,7 +149,7 @@ def designs(draw):
     strata = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)) if draw(st.booleans()) else [0] * n
     options = {
         "estimand": draw(st.sampled_from(ESTIMANDS)),
-        "ratio": draw(st.integers(1, 4)),
+        "ratio": draw(st.integers(1, min(4, sum(t), n - sum(t)))),
         "caliper": draw(st.sampled_from([None, 0.7, 1.5])),
     }
     return np.array(X, float), np.array(t), np.array(y, float), np.array(strata), options
@@ -376,7 +376,7 @@ def test_a_mahalanobis_caliper_is_kept() -> None:
     assert 0 < found.n_unmatched < (t == 1).sum()
     effect = matching_effect(np.arange(300.0), found, treatment=t)
     assert "caliper 0.0" in effect.method
-    assert "on the logit of the score with replacement" in effect.method
+    assert "on the logit of the score" in effect.method
     assert "score's" not in effect.method
 
 
@@ -567,6 +567,10 @@ def test_many_units_equal_a_plain_search() -> None:
         ({"caliper_scale": "iqr"}, CausalRecError, "caliper_scale is 'iqr'"),
         ({"ratio": 0}, CausalRecError, "ratio is 0; expected a whole number"),
         ({"ratio": 1.5}, CausalRecError, "ratio is 1.5"),
+        ({"ratio": 3}, CausalRecError, "ratio is 3 but the control arm has 2 units"),
+        ({"replace": "no"}, CausalRecError, "replace is 'no'; expected True or False"),
+        ({"order": "x"}, CausalRecError, "order is 'x'"),
+        ({"ties": "x"}, CausalRecError, "ties is 'x'"),
         ({"caliper": -1}, CausalRecError, "caliper is -1"),
         ({"caliper": "wide"}, CausalRecError, "caliper is 'wide'"),
         ({"treatment": np.ones(4, dtype=int)}, TreatmentError, "found only 1 in 4 rows"),
