@@ -78,8 +78,9 @@ def evalue(
         A result brings its interval and its level, and needs ``measure``.
     ci_low, ci_high : float, optional
     measure : {"rr", "or", "hr", "smd", "ols", "rd"}, optional
-        Of numbers ``"rr"`` by default. Risk (or rate), odds, hazard ratio; standardised mean difference; coefficient of a least-squares regression
-        of an outcome with standard deviation ``sd``; risk difference, with ``baseline_risk``.
+        Risk (or rate), odds, hazard ratio; standardised mean difference; coefficient of a least-squares regression
+        of an outcome with standard deviation ``sd``; risk difference, with ``baseline_risk``. Of numbers ``"rr"`` by
+        default.
     rare : bool
         Whether fewer than 15% have the outcome by the end of follow-up. Needed for ``"or"`` and ``"hr"``.
     std_error : float, optional
