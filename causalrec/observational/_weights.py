@@ -20,7 +20,7 @@ def weights_result(
     found: dict[str, Any] = {
         "n_obs": len(weight), "n_treated": int(np.count_nonzero(treated)), "n_control": int(np.count_nonzero(control)),
         "n_dropped": 0, "ess_treated": effective_size(treated), "ess_control": effective_size(control),
-        "largest_share": max(_largest_share(treated), _largest_share(control)),
+        "largest_share": max(_largest_share(treated), _largest_share(control)), "treated": treatment == 1,
     }  # fmt: skip
     return WeightsResult(**{**found, **rest, "estimand": estimand, "method": method, "weights": weight})
 

@@ -74,9 +74,10 @@ def design_matrix(frame: pd.DataFrame, *, all_levels: bool = False) -> tuple[Flo
     if times:
         raise ColumnError(f"covariates {list_some(times)} are times; turn them into numbers, such as days since then.")
     text = [c for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
-    coded = pd.get_dummies(
-        frame.assign(**{c: _levels(frame[c]) for c in text}), columns=text, drop_first=not all_levels, dtype=float
-    )
+    levels = frame.copy(deep=False)
+    for column in text:  # names need not be text themselves
+        levels[column] = _levels(frame[column])
+    coded = pd.get_dummies(levels, columns=text, drop_first=not all_levels, dtype=float)
     X = coded.to_numpy(np.float64)
     infinite = coded.columns[~np.isfinite(X).all(axis=0)].tolist()
     if infinite:

@@ -152,7 +152,7 @@ def _balance(
         residual[pool, b] -= weight[pool]
         bread[b] = tilt.bread / total
     return weights_result(
-        weight, codes, estimand=estimand, method=f"entropy balancing of {Z.shape[1]} moments",
+        weight, codes, estimand=estimand, method=f"entropy balancing of {Z.shape[1]} mean{'s' * (Z.shape[1] != 1)}",
         design=Z, residual=residual, slope=slope, bread=bread,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from causalrec._typing import FloatArray, IntArray
+from causalrec._typing import BoolArray, FloatArray, IntArray
 from causalrec.exceptions import CausalRecError
 from causalrec.results.base import Result, format_interval, format_level, format_number
 from causalrec.results.effects import EffectResult
@@ -116,6 +116,8 @@ class WeightsResult(Result):
         Of k sets of estimating equations: unit i adds ``residual[i, b] * design[i]`` to the b-th, ``bread[b]`` is the
         inverse of its derivative, and the weight of unit i moves with the parameters by ``slope[i, b] * design[i]``.
         None where the weights are known, or their estimation cannot be counted.
+    treated : bool array of shape (n,), or None
+        Whose weights they are: an effect of another treatment, or of rows in another order, is refused.
     """
 
     n_obs: int
@@ -137,6 +139,7 @@ class WeightsResult(Result):
     residual: FloatArray | None = field(repr=False, default=None)
     slope: FloatArray | None = field(repr=False, default=None)
     bread: FloatArray | None = field(repr=False, default=None)
+    treated: BoolArray | None = field(repr=False, default=None)
 
     @property
     def counted(self) -> bool:

@@ -87,7 +87,9 @@ def test_weighted_balance_equals_repeated_units(estimand: str) -> None:
     ]
     assert table["variance_ratio_after"][0] == pytest.approx(reliability[1] / reliability[0])
     assert np.isnan(table["variance_ratio_after"][1])
-    assert table["ks_after"][0] == pytest.approx(stats.ks_2samp(copies[1][:, 0], copies[0][:, 0]).statistic)
+    assert table["ks_after"][0] == pytest.approx(
+        stats.ks_2samp(copies[1][:, 0], copies[0][:, 0], method="asymp").statistic
+    )
     assert table["ks_after"][1] == pytest.approx(abs(copies[1][:, 1].mean() - copies[0][:, 1].mean()))
     assert result.ess_control == pytest.approx(w[t == 0].sum() ** 2 / (w[t == 0] ** 2).sum())
 
@@ -99,7 +101,7 @@ def test_the_distance_of_distributions_is_scipys_with_ties(rows: list[tuple[int,
     t = np.array([1, 0, *(int(b) for _, b in rows[2:])])
     x[0] = 7.0  # not a 0/1 covariate
     found = balance_table(x[:, None], treatment=t).ks_before[0]
-    assert found == pytest.approx(stats.ks_2samp(x[t == 1], x[t == 0]).statistic, abs=1e-12)
+    assert found == pytest.approx(stats.ks_2samp(x[t == 1], x[t == 0], method="asymp").statistic, abs=1e-12)
 
 
 def test_the_pooled_denominator_is_the_root_of_the_mean_variance_not_of_the_sum() -> None:
@@ -270,3 +272,16 @@ def test_overlap_counts_those_without_company() -> None:
     assert result.control.sum() == pytest.approx(1)
     assert (result.treated[:8] == 0).all()
     assert (result.min_propensity, result.max_propensity) == (score.min(), score.max())
+
+
+@pytest.mark.parametrize("threshold", [-0.1, float("nan")])
+def test_a_threshold_is_a_distance(threshold) -> None:
+    with pytest.raises(CausalRecError, match="expected a standardised difference"):
+        balance_table(np.arange(4.0)[:, None], treatment=[0, 1, 0, 1], threshold=threshold)
+
+
+def test_columns_may_have_numbers_for_names() -> None:
+    frame = pd.DataFrame({0: [1.0, 2.0, 3.0], 1: ["x", "y", "x"]})
+    X, names = design_matrix(frame)
+    assert [str(name) for name in names] == ["0", "1_y"]
+    np.testing.assert_array_equal(X, [[1, 0], [2, 1], [3, 0]])

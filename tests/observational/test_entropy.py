@@ -135,7 +135,7 @@ def test_higher_moments_and_interactions_agree(estimand) -> None:
     X, t, _ = confounded(2, 600)
     X = np.column_stack([X, X[:, 0] > 0.3])
     design = entropy_balancing(X, treatment=t, estimand=estimand, moments=2, interactions=True)
-    assert "8 moments" in design.method  # 3 means, 2 squares, 3 products
+    assert "8 means" in design.method  # 3 means, 2 squares, 3 products
     every = np.column_stack([X, X[:, :2] ** 2, X[:, [0]] * X[:, [1]], X[:, [2]] * X[:, :2]])
     population = {"att": t == 1, "atc": t == 0, "ate": t >= 0}[estimand]
     for arm in (0, 1):

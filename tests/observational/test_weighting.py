@@ -424,3 +424,17 @@ def test_effects_refuse(options, error, message) -> None:
         given["weights"] = weights(treatment=T4, propensity=0.5)
     with pytest.raises(error, match=message):
         weighting_effect(given.pop("y"), given.pop("weights"), **given)
+
+
+@pytest.mark.parametrize("method", ["hajek", "horvitz_thompson", "entropy_balancing"])
+def test_weights_are_of_one_treatment_in_one_order(method) -> None:
+    X, t, y = confounded(10, 200)
+    design = weights(X, treatment=t, estimand="att", method=method)
+    moved = np.random.default_rng(0).permutation(200)
+    for other in (1 - t, t[moved], np.where(np.arange(200) == 3, 1 - t, t)):
+        with pytest.raises(CausalRecError, match="treatment differs from that of the weights"):
+            weighting_effect(y, design, treatment=other)
+    names = np.where(t == 1, "mail", "none")
+    assert weighting_effect(y, design, treatment=names, control="none").estimate == pytest.approx(
+        weighting_effect(y, design, treatment=t).estimate
+    )
