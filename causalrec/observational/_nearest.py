@@ -107,7 +107,7 @@ def _search(
     def search(parts: list[slice]) -> None:
         for part in longer(parts):
             lowest, highest = _part(low, part), _part(high, part)
-            found = _k_nearest_own(values, part, k) if runs else _k_nearest(
+            found = _k_nearest_own(values, part, k) if runs else k_nearest(
                 asked[part], values, middle[part], lowest, highest, k
             )  # fmt: skip
             open_[part] = _beyond(asked[part], values, *found, lowest, highest, caliper, line.slack)
@@ -239,7 +239,7 @@ def _part(bound: Any, part: slice) -> Any:
     return bound if isinstance(bound, int) else bound[part]
 
 
-def _k_nearest(
+def k_nearest(
     asked: FloatArray, values: FloatArray, middle: IntArray, low: Any, high: Any, k: int
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """The k nearest of ``values[low:high]``, or all if there are fewer: where they begin, end, and the distance.

@@ -31,7 +31,7 @@ from causalrec.observational._spark_fit import (
 )
 from causalrec.observational._spark_rows import Batch, Rows
 from causalrec.observational.doubly_robust import inverse_weights
-from causalrec.observational.regression import _ERRORS as ERRORS
+from causalrec.observational.regression import ERRORS
 from causalrec.results import AdjustedEffect
 
 _CERTAIN = 1e-9  # 1 - leverage of a row that its own column fits

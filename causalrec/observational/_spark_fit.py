@@ -21,7 +21,7 @@ from causalrec._validation import list_some
 from causalrec.exceptions import EngineError, OverlapError
 from causalrec.nuisance.spark_tasks import Sums, add_sums, running, summed
 from causalrec.observational._spark_rows import Batch, Coding, Rows
-from causalrec.observational.propensity import _LINKS, _SEPARATED, _derivatives, maximise_likelihood
+from causalrec.observational.propensity import LINKS, SEPARATED, derivatives, maximise_likelihood
 
 _COLLINEAR = 1e-6  # of sums of products, which hold half the digits
 _NEWTON_STEPS = 30
@@ -266,7 +266,7 @@ def fit_score(rows: Rows) -> Score:
 
 def _separated(rows: Rows) -> str:
     alone = rows.one_armed_levels()
-    return _SEPARATED + (f" Values that only one arm has: {list_some(alone)}." if alone else "")
+    return SEPARATED + (f" Values that only one arm has: {list_some(alone)}." if alone else "")
 
 
 def _derivative_sums(rows: Rows, beta: FloatArray, step: FloatArray | None) -> Sums:
@@ -274,7 +274,7 @@ def _derivative_sums(rows: Rows, beta: FloatArray, step: FloatArray | None) -> S
 
 
 def _likelihood_part(beta: FloatArray, step: FloatArray | None, b: Batch) -> dict[str, Any]:
-    gradient, information, loss, change = _derivatives(_LINKS["logistic"], b.Z, b.t, beta, b.w, step)
+    gradient, information, loss, change = derivatives(LINKS["logistic"], b.Z, b.t, beta, b.w, step)
     score = special.expit(b.Z @ beta)
     certain = np.count_nonzero((score <= 0) | (score >= 1))
     return {

@@ -22,7 +22,7 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec.exceptions import OverlapError
 from causalrec.nuisance.scores import effect_result
 from causalrec.nuisance.spark_tasks import Sums, add_sums, running
-from causalrec.observational._nearest import ASKING, _k_nearest
+from causalrec.observational._nearest import ASKING, k_nearest
 from causalrec.observational._spark_rows import Rows, number
 from causalrec.results import AdjustedEffect
 
@@ -184,7 +184,7 @@ def nearest_sets(asking: FloatArray, serving: Scores, k: int, caliper: float, sl
         return Sets(nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing, nothing)
     middle = np.searchsorted(values, asking, side="left")
     middle = np.minimum(middle, len(values) - 1) if own else middle
-    _, _, farthest = _k_nearest(asking, values, middle, 0, len(values), k)
+    _, _, farthest = k_nearest(asking, values, middle, 0, len(values), k)
     reach = np.minimum(farthest, caliper) + slack
     start = np.searchsorted(serving.place, asking - reach, side="left")
     stop = np.maximum(np.searchsorted(serving.place, asking + reach, side="right"), start)

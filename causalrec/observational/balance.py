@@ -28,7 +28,7 @@ from causalrec.results import BalanceResult, WeightSpreadResult
 
 BALANCE_THRESHOLD = 0.1
 DENOMINATORS = {"treated": "the treated", "control": "the controls", "pooled": "both arms"}
-_BY_ESTIMAND = {"att": "treated", "atc": "control"}
+BY_ESTIMAND = {"att": "treated", "atc": "control"}
 _BINS, _TOP = 40, 0.01
 
 
@@ -97,9 +97,11 @@ def balance_table(
     check_target(estimand)
     matrix, labels = _covariates(X, names)
     n = len(matrix)
+    if not threshold >= 0:
+        raise CausalRecError(f"threshold is {threshold!r}; expected a standardised difference, 0 or more, such as 0.1.")
     t, arms = check_treatment(treatment, n_rows=n, control=control)
     check_two_arms(arms, what="balance")
-    basis = _denominator(denominator or _BY_ESTIMAND.get(estimand, "pooled"))
+    basis = check_denominator(denominator or BY_ESTIMAND.get(estimand, "pooled"))
     before = check_weights(sample_weight, n_rows=n)
     after = before if weights is None else check_vector(weights, name="weights", n_rows=n)
     found = _compare(matrix, _Arms.of(t, before), None if weights is None else _Arms.of(t, after), basis, distances)
@@ -291,7 +293,8 @@ def _covariates(X: Any, names: Any) -> tuple[FloatArray, AnyArray]:
     return matrix, labels
 
 
-def _denominator(denominator: str) -> str:
+def check_denominator(denominator: str) -> str:
+    """Return the name of a denominator that is known."""
     if denominator not in DENOMINATORS:
         raise CausalRecError(
             f"denominator is {denominator!r}; expected one of {list_some(DENOMINATORS)}."

@@ -34,7 +34,7 @@ _FOLDS = 5
 _NEWTON_STEPS = 40
 _SETTLED = 1e-5  # the steps are quadratic: after one that moves no score's predictor by more, the next moves 1e-10
 _FIRST_FEW = 50_000
-_SEPARATED = (
+SEPARATED = (
     "the covariates separate treated from control units perfectly, for some units at least: there is nothing to "
     "compare these with. Remove the covariate that decides the treatment, or restrict the data to where both occur."
 )
@@ -63,7 +63,7 @@ def _probit_terms(eta: FloatArray, sign: FloatArray) -> tuple[FloatArray, FloatA
 
 
 _HALF_LOG_TWO_PI = float(np.log(2 * np.pi)) / 2
-_LINKS = {
+LINKS = {
     "logistic": _Link(special.expit, lambda _, mean: mean * (1 - mean), special.logit, _logistic_terms),
     "probit": _Link(
         special.ndtr, lambda eta, _: np.exp(-(eta**2) / 2 - _HALF_LOG_TWO_PI), special.ndtri, _probit_terms
@@ -136,7 +136,7 @@ def fit_propensity(
     _check_model(model)
     check_calibration(calibration)
     check_clip(clip, 2)
-    regression = isinstance(model, str) and model in _LINKS
+    regression = isinstance(model, str) and model in LINKS
     folds = (1 if regression else _FOLDS) if n_folds is None else n_folds
     if calibration is not None and folds == 1:
         raise CausalRecError("calibration needs scores of units that the model has not seen; set n_folds=5, say.")
@@ -195,7 +195,7 @@ def fit_likelihood(
         When the covariates separate the arms, so that the likelihood has no maximum.
     """
     check_arms(treatment)
-    chosen = _LINKS[link]
+    chosen = LINKS[link]
     beta, information = maximise_likelihood(Z, treatment, link=link, sample_weight=sample_weight)
     eta = _row_by_row(Z, beta)
     score = _inside(chosen.mean(eta))
@@ -209,7 +209,7 @@ def maximise_likelihood(
     Z: FloatArray, treatment: IntArray, *, link: str = "logistic", sample_weight: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Coefficients of a regression on ``Z`` of shape (n, q) and their information; as :func:`fit_likelihood`."""
-    chosen = _LINKS[link]
+    chosen = LINKS[link]
     share = float(np.average(treatment, weights=sample_weight))
     start = np.zeros(Z.shape[1])
     start[0] = chosen.start(share)
@@ -219,7 +219,7 @@ def maximise_likelihood(
         start = start if near is None else near[0]
     found = _newton(chosen, Z, treatment, start, sample_weight)
     if found is None:
-        raise OverlapError(_SEPARATED)
+        raise OverlapError(SEPARATED)
     return found
 
 
@@ -227,16 +227,16 @@ def _newton(
     link: _Link, Z: FloatArray, treatment: IntArray, beta: FloatArray, weight: FloatArray | None
 ) -> tuple[FloatArray, FloatArray] | None:
     """Coefficients where the likelihood is largest, and its information; None where it has no maximum."""
-    gradient, information, loss, _ = _derivatives(link, Z, treatment, beta, weight)
+    gradient, information, loss, _ = derivatives(link, Z, treatment, beta, weight)
     for _ in range(_NEWTON_STEPS):
         try:
             step = linalg.cho_solve(linalg.cho_factor(information), gradient)
         except linalg.LinAlgError:
             return None
-        size, found = 1.0, _derivatives(link, Z, treatment, beta + step, weight, step)
+        size, found = 1.0, derivatives(link, Z, treatment, beta + step, weight, step)
         while found[2] > loss + 1e-12 * abs(loss) and size > 1e-6:
             size /= 2
-            found = _derivatives(link, Z, treatment, beta + size * step, weight, step)
+            found = derivatives(link, Z, treatment, beta + size * step, weight, step)
         beta = beta + size * step
         gradient, information, loss, change = found
         # Judged by what moves in the scores: blind to the covariates' units and to near collinearity, and under
@@ -246,7 +246,7 @@ def _newton(
     return None
 
 
-def _derivatives(
+def derivatives(
     link: _Link,
     Z: FloatArray,
     treatment: IntArray,
@@ -304,7 +304,7 @@ def _regression(
         held = fold == j
         inside = None if weight is None else weight[~held]
         beta, _ = maximise_likelihood(Z[~held], codes[~held], link=link, sample_weight=inside)
-        score[held] = _inside(_LINKS[link].mean(_row_by_row(Z[held], beta)))
+        score[held] = _inside(LINKS[link].mean(_row_by_row(Z[held], beta)))
     return _scored(score, f"{link} regression, unpenalised", fold, weight)
 
 

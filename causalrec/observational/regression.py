@@ -16,7 +16,7 @@ from causalrec.observational.design import as_design, check_estimand
 from causalrec.results import AdjustedEffect
 
 ErrorKind: TypeAlias = Literal["HC0", "HC1", "HC2", "HC3", "CR1", "classical"]
-_ERRORS = ("HC0", "HC1", "HC2", "HC3", "CR1", "classical")
+ERRORS = ("HC0", "HC1", "HC2", "HC3", "CR1", "classical")
 _CERTAIN = 1e-9  # 1 - leverage of a unit that its own column fits
 
 
@@ -69,7 +69,7 @@ def difference_in_means(
     check_estimand(estimand)
     design = Design(np.ones((sample.n_obs, 1)), np.array(["intercept"], dtype=object), ())
     kind = _error_kind(error, sample)
-    return _main_effect(sample, design, kind, method=f"difference in means, {_ERROR_TEXT[kind]}", estimand=estimand)
+    return _main_effect(sample, design, kind, method=f"difference in means, {ERROR_TEXT[kind]}", estimand=estimand)
 
 
 def ols_effect(
@@ -145,7 +145,7 @@ def ols_effect(
     kind = _error_kind(error, sample)
     n = len(design.names) - 1
     covariates = f"{n} covariate{'s' * (n != 1)}"
-    method = f"least squares on treatment and {covariates}, {_ERROR_TEXT[kind]}{design.suffix()}"
+    method = f"least squares on treatment and {covariates}, {ERROR_TEXT[kind]}{design.suffix()}"
     return _main_effect(sample, design, kind, method=method, estimand=estimand)
 
 
@@ -214,7 +214,7 @@ def lin_effect(
         influence = influence + found.centring
     std_error = _finish(influence, kind, sample, n_coefficients=sum(fit.Z.shape[1] for fit in found.fits))
     of = "" if population else ", of these very units"
-    method = f"least squares with all interactions (Lin), {_ERROR_TEXT[kind]}{of}{design.suffix()}"
+    method = f"least squares with all interactions (Lin), {ERROR_TEXT[kind]}{of}{design.suffix()}"
     return sample.effect(found.estimate, std_error, method=method, estimand=estimand, weights=found.weights)
 
 
@@ -347,9 +347,9 @@ def _classical(fit: OutcomeFit, pull: FloatArray, n: int) -> float:
 def _error_kind(error: Any, sample: Sample) -> ErrorKind:
     if error is None:
         return "HC2" if sample.clusters is None else "CR1"
-    if error not in _ERRORS:
+    if error not in ERRORS:
         raise CausalRecError(
-            f"error is {error!r}; expected one of {list_some(_ERRORS)}.{nearest(str(error).upper(), _ERRORS)}"
+            f"error is {error!r}; expected one of {list_some(ERRORS)}.{nearest(str(error).upper(), ERRORS)}"
         )
     if (error == "CR1") != (sample.clusters is not None):
         found = "without clusters" if sample.clusters is None else "with clusters"
@@ -361,7 +361,7 @@ def _error_kind(error: Any, sample: Sample) -> ErrorKind:
     return kind
 
 
-_ERROR_TEXT = {
+ERROR_TEXT = {
     "HC0": "robust error HC0", "HC1": "robust error HC1", "HC2": "robust error HC2", "HC3": "robust error HC3",
     "CR1": "cluster-robust error CR1", "classical": "error of one common variance",
 }  # fmt: skip

@@ -42,10 +42,10 @@ from causalrec.observational._spark_fit import fit_score, make_design
 from causalrec.observational._spark_matching import Asked as Matching
 from causalrec.observational._spark_matching import make_strata, match_result, match_strata, matched_effect
 from causalrec.observational._spark_rows import Asked, number, read_rows
-from causalrec.observational.balance import _BY_ESTIMAND, BALANCE_THRESHOLD, _denominator
+from causalrec.observational.balance import BALANCE_THRESHOLD, BY_ESTIMAND, check_denominator
 from causalrec.observational.design import check_estimand
-from causalrec.observational.regression import _ERROR_TEXT as ERROR_TEXT
-from causalrec.observational.weighting import _NAMES as WEIGHT_NAMES
+from causalrec.observational.regression import ERROR_TEXT
+from causalrec.observational.weighting import NAMES as WEIGHT_NAMES
 from causalrec.results import AdjustedEffect, BalanceResult
 
 __all__ = [
@@ -351,7 +351,7 @@ def balance_table(
         What the weights come from, for the result.
     """
     check_target(estimand)
-    basis = _denominator(denominator or _BY_ESTIMAND.get(estimand, "pooled"))
+    basis = check_denominator(denominator or BY_ESTIMAND.get(estimand, "pooled"))
     asked = Asked(treatment, tuple_of(covariates), None, None, sample_weight, None, control, "balance")
     with read_rows(frame, asked, weights=weights) as rows:
         return balance(

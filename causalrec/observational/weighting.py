@@ -27,7 +27,7 @@ from causalrec.observational.propensity import as_propensity, fit_propensity
 from causalrec.results import AdjustedEffect, PropensityResult, WeightsResult
 
 METHODS = ("hajek", "horvitz_thompson", "stabilised", "entropy_balancing")
-_NAMES = {
+NAMES = {
     "ate": "inverse probability", "att": "odds", "atc": "odds", "ato": "overlap", "atm": "matching",
 }  # fmt: skip
 
@@ -188,7 +188,8 @@ def weighting_effect(
     Raises
     ------
     OutcomeError, TreatmentError, CausalRecError
-        For outcomes that are missing, an arm with fewer than two units of weight, lengths that differ.
+        For outcomes that are missing, an arm with fewer than two units of weight, lengths that differ, weights that
+        were made for another treatment or order of rows.
 
     Notes
     -----
@@ -327,7 +328,7 @@ def _method_text(
     propensity: PropensityResult, estimand: str, method: str, low: float, high: float, clip: float | None
 ) -> str:
     kind = {"hajek": "", "horvitz_thompson": "Horvitz–Thompson ", "stabilised": "stabilised "}[method]
-    text = f"{kind}{_NAMES[estimand]} weights, propensity: {propensity.method}"
+    text = f"{kind}{NAMES[estimand]} weights, propensity: {propensity.method}"
     if (low, high) != (0.0, 1.0):
         text += f", trimmed to [{low:.4g}, {high:.4g}]"
     return text if clip is None else f"{text}, clipped to [{clip:g}, {1 - clip:g}]"
@@ -338,6 +339,11 @@ def _as_weights(weights: Any, codes: IntArray, estimand: str | None) -> WeightsR
         check_length(weights.n_obs, len(codes), name="weights")
         if estimand not in (None, weights.estimand):
             raise CausalRecError(f"the weights are for the {weights.estimand}, not the {estimand}; make others.")
+        if weights.treated is not None and not np.array_equal(weights.treated, codes == 1):
+            raise CausalRecError(
+                f"treatment differs from that of the weights in {int((weights.treated != (codes == 1)).sum()):,} of "
+                f"{len(codes):,} rows. Pass the same one to both (and the same control), in the same order of rows."
+            )
         return weights
     vector = check_vector(weights, name="weights", n_rows=len(codes))
     if (vector < 0).any():
