@@ -33,6 +33,8 @@ def optimal_line(
 ) -> MatchedSets:
     """Matching without replacement on a score: as many matches as possible, of the least total distance.
 
+    Where not everybody can have ``ratio`` matches, as many as possible have a first one, then a second, and so on.
+
     On a line some optimal matching does not cross itself, so that dynamic programming over both arms in order finds
     it. Where demand does not exceed supply (:func:`settled_groups`) everybody simply has the nearest; what remains
     falls apart into stretches, each solved by itself (compare Sävje 2020, Sociological Methods & Research 49, who
@@ -55,12 +57,12 @@ def optimal_line(
     """
     own, other = np.flatnonzero(treatment == arm), np.flatnonzero(treatment != arm)
     key, width = (score, None) if strata is None else stratum_keys(score, strata)
-    unit = np.repeat(own[np.argsort(key[own], kind="stable")], ratio)
+    unit, turn = np.repeat(own[np.argsort(key[own], kind="stable")], ratio), np.tile(np.arange(ratio), len(own))
     shelf = make_shelf(key, width, score, other)
     place = np.searchsorted(shelf.key, key[unit])
     group, distance = nearest_group(score[unit], place, shelf.value)
     possible = (distance <= caliper) & (distance < np.inf)
-    unit, group = unit[possible], group[possible]
+    unit, group, turn = unit[possible], group[possible], turn[possible]
     settled = settled_groups(group, shelf.room) | np.isinf(shelf.value)
     at_once = settled[group]
     match = np.full(len(unit), -1)
@@ -70,7 +72,7 @@ def optimal_line(
     for part in _split(open_units, stretch[group[open_units]]):
         first, last = np.searchsorted(stretch, stretch[group[part[0]]] + np.array([0, 1])) - [0, 1]
         rows = shelf.rows[shelf.first[first] : shelf.first[last] + shelf.room[last]]
-        aligned = _align(score[unit[part]], score[rows], caliper)
+        aligned = _align(score[unit[part]], score[rows], caliper, ratio - turn[part])
         match[part] = np.where(aligned >= 0, rows[aligned], -1)
     found = match >= 0
     unit, match = unit[found], match[found]
@@ -108,7 +110,8 @@ def optimal_space(
         own = np.repeat(block[treatment[block] == arm], ratio)
         other = block[treatment[block] != arm]
         if len(own) and len(other):
-            found.append(_assign(place, score, width, own, other, caliper, grain))
+            worth = np.tile(np.arange(ratio, 0, -1), len(own) // ratio)
+            found.append(_assign(place, score, width, own, other, caliper, grain, worth))
     if not found:
         found = [(order[:0], order[:0], score[:0])]
     return join_rounds(found)
@@ -119,8 +122,16 @@ def _split(values: IntArray, label: IntArray) -> list[IntArray]:
 
 
 def _assign(
-    place: FloatArray, score: FloatArray, width: float, own: IntArray, other: IntArray, caliper: float, grain: float
+    place: FloatArray,
+    score: FloatArray,
+    width: float,
+    own: IntArray,
+    other: IntArray,
+    caliper: float,
+    grain: float,
+    worth: IntArray,
 ) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pairs of rows and their distances; ``worth`` as for :func:`_align`."""
     if len(own) * len(other) > _MOST_IN_SPACE:
         raise CausalRecError(
             f"optimal matching of {len(own):,} with {len(other):,} units has {len(own) * len(other):,} possible pairs; "
@@ -130,19 +141,20 @@ def _assign(
     distance = cdist(place[own], place[other])
     allowed = (distance <= caliper) & (np.abs(score[own][:, None] - score[other]) <= width)
     # One match more outweighs any distances.
-    penalty = float(distance[allowed].sum() if allowed.sum() < 2 else distance[allowed].max() * min(distance.shape)) + 1
-    cost = np.where(allowed, np.round(distance / grain), penalty / grain)
+    gain = float(distance[allowed].sum() if allowed.sum() < 2 else distance[allowed].max() * min(distance.shape)) + 1
+    cost = np.where(allowed, np.round(distance / grain) - gain / grain * worth[:, None], 0.0)
     row, column = linear_sum_assignment(cost)
     kept = allowed[row, column]
     row, column = row[kept], column[kept]
     return own[row], other[column], distance[row, column]
 
 
-def _align(score: FloatArray, pool: FloatArray, caliper: float) -> IntArray:
+def _align(score: FloatArray, pool: FloatArray, caliper: float, worth: IntArray) -> IntArray:
     """Which of the pool each takes, -1 for none; both in ascending order.
 
     best(i, j): the least cost of the first i with the first j of the pool, where one without a match costs more than
-    all distances together.
+    all distances together, times its ``worth``, a whole number of 1 or more. Those that can have matches at once are
+    the independent sets of a matroid, so that the most worth is had with the most matches.
     """
     n, m = len(score), len(pool)
     if n * m > _MOST_ON_LINE:
@@ -155,12 +167,12 @@ def _align(score: FloatArray, pool: FloatArray, caliper: float) -> IntArray:
     penalty = reach * min(n, m) + max(reach, 1.0)
     best = np.zeros(m + 1)
     here, taken = np.zeros((n, m), dtype=np.bool_), np.zeros((n, m), dtype=np.bool_)
-    for i, s in enumerate(score):
+    for i, (s, lost) in enumerate(zip(score, penalty * worth, strict=True)):
         distance = np.abs(s - pool)
         take = np.where(distance <= caliper, best[:-1] + distance, np.inf)
-        skip = best[1:] + penalty
+        skip = best[1:] + lost
         taken[i] = take <= skip
-        new = np.minimum.accumulate(np.r_[best[0] + penalty, np.minimum(take, skip)])
+        new = np.minimum.accumulate(np.r_[best[0] + lost, np.minimum(take, skip)])
         here[i] = new[1:] < new[:-1]  # the j-th of the pool makes a difference
         best = new
     match, j = np.full(n, -1), m

@@ -235,19 +235,19 @@ def test_progress_is_told_until_all_turns_are_over() -> None:
 # --- optimal ---------------------------------------------------------------------------------------------------------
 
 
-def least_total(distance: np.ndarray, ok: np.ndarray, ratio: int) -> tuple[int, float]:
-    """Most matches, then the least total, by trying everything."""
+def least_total(distance: np.ndarray, ok: np.ndarray, ratio: int) -> tuple[int, int, float]:
+    """Most matches, then most units with one, then the least total, by trying everything; the first two negative."""
     n = len(distance)
 
     @lru_cache(None)
-    def best(i: int, used: int) -> tuple[int, float]:
+    def best(i: int, used: int) -> tuple[int, int, float]:
         if i == n * ratio:
-            return 0, 0.0
+            return 0, 0, 0.0
         found = best(i + 1, used)
         for j in np.flatnonzero(ok[i // ratio]):
             if not used >> int(j) & 1:
-                count, total = best(i + 1, used | 1 << int(j))
-                found = min(found, (count - 1, total + distance[i // ratio, j]))
+                count, units, total = best(i + 1, used | 1 << int(j))
+                found = min(found, (count - 1, units - (i % ratio == 0), total + distance[i // ratio, j]))
         return found
 
     return best(0, 0)
@@ -268,9 +268,10 @@ def test_optimal_pairs_have_the_least_total_distance(design) -> None:
         rest = {k: v for k, v in design.items() if k != "score"}
         sets = optimal_line(**design) if kind == "line" else optimal_space(place, gate=gate, **rest)
         check_sets(sets, distance, design)
-        count, total = least_total(distance[t == arm][:, t != arm], ok[t == arm][:, t != arm], design["ratio"])
+        least = least_total(distance[t == arm][:, t != arm], ok[t == arm][:, t != arm], design["ratio"])
         unit = np.repeat(sets.unit, sets.stop - sets.start)
-        assert (-len(sets.pool), distance[unit, sets.pool].sum()) == pytest.approx((count, total), abs=1e-9)
+        found = -len(sets.pool), -len(sets.unit), distance[unit, sets.pool].sum()
+        assert found == pytest.approx(least, abs=1e-9)
 
 
 def test_optimal_pairs_on_a_line_equal_the_assignment_problem() -> None:
