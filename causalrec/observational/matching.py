@@ -190,8 +190,9 @@ def _result(
     if not len(sets.unit):
         exactly = " among those that agree exactly" if design.strata is not None else ""
         within = f" within {caliper:.4g}" if np.isfinite(caliper) else ""
+        remedy = "Use fewer strata" if method == "fine" else "Widen the caliper"
         raise OverlapError(
-            f"none of the {n_asked:,} units has a match{within}{exactly}. Widen the caliper, ask for less to agree "
+            f"none of the {n_asked:,} units has a match{within}{exactly}. {remedy}, ask for less to agree "
             "exactly, or compare units that are alike."
         )
     treated = design.treatment.astype(np.float64)

@@ -121,7 +121,10 @@ class PanelEffectResult(EffectResult):
         number = format_number
         left_out = [f"{self.n_dropped:,} units without all periods dropped"] * (self.n_dropped > 0)
         left_out += [f"{self.n_without_control} cells without controls left out"] * (self.n_without_control > 0)
-        units = f"{self.n_treated:,} treated units in {self.n_groups} groups, {self.n_control:,} never treated"
+        units = (
+            f"{self.n_treated:,} treated unit{'s' * (self.n_treated != 1)} in {self.n_groups} "
+            f"group{'s' * (self.n_groups != 1)}, {self.n_control:,} never treated"
+        )
         lines = [
             f"Effect on {self.outcome}, treated units: {number(self.estimate)} {format_level(self.confidence_level)} "
             f"CI {format_interval(self.ci_low, self.ci_high)}, {pvalue_text(self.pvalue)}",
