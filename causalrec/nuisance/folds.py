@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import IntArray
-from causalrec._validation import check_length
+from causalrec._validation import check_length, list_some
 from causalrec.exceptions import CausalRecError, TreatmentError
 
 _TRAINING_ROWS = 2  # of every arm, for a model; outside every fold where there are folds
@@ -34,7 +34,7 @@ def check_groups(groups: Any, *, n_rows: int, name: str = "groups", least: int =
             "its user; give rows without one a value of their own."
         )
     if len(known) < least:
-        raise CausalRecError(f"{name} holds the one value {known[0]!r}; folds and errors need two groups or more.")
+        raise CausalRecError(f"{name} holds the one value {list_some(known[:1])}; folds and errors need two groups or more.")
     return codes.astype(np.int64)
 
 

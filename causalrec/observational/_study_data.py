@@ -23,6 +23,7 @@ from causalrec._validation import (
 )
 from causalrec.exceptions import (
     CausalRecError,
+    ColumnError,
     EmptyTableError,
     OutcomeError,
     TreatmentError,
@@ -186,6 +187,11 @@ def make_study_data(
     """
     level = check_confidence_level(confidence_level)
     check_missing(missing)
+    if propensity is not None and not (isinstance(propensity_model, str) and propensity_model == "logistic"):
+        raise CausalRecError(
+            f"propensity is given together with propensity_model={propensity_model!r}, which only a fit can use; pass "
+            "one of them."
+        )
     parts = {outcome: y, "treatment": treatment, "clusters": clusters, "sample_weight": sample_weight}
     if not isinstance(propensity, PropensityResult) and np.ndim(propensity) > 0:
         parts["propensity"] = propensity
@@ -210,7 +216,7 @@ def make_study_data(
         X=X,
         y=check_vector(columns[outcome], name=outcome),
         treatment=codes,
-        clusters=check_groups(columns.get("clusters"), n_rows=n),
+        clusters=check_groups(columns.get("clusters"), n_rows=n, name="clusters"),
         sample_weight=None if sample_weight is None else check_weights(columns["sample_weight"], n_rows=n),
         propensity=None if propensity is None else _given_score(columns.get("propensity", propensity), kept),
         propensity_model=propensity_model, confidence_level=level, random_state=random_state, kept=kept, notes=notes,
@@ -247,6 +253,8 @@ def _column(values: Any) -> pd.Series:
 
 def _covariates(X: Any, n_rows: int) -> Any:
     """A frame with positions as index and text as categories, or an array of numbers."""
+    if isinstance(X, np.ndarray) and X.dtype.kind == "c":
+        raise ColumnError("X holds complex numbers; expected real ones, text or categories.")
     if isinstance(X, np.ndarray) and X.dtype.kind not in "biuf":
         X = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[-1])]).infer_objects()
     X = check_covariates(X)
@@ -254,7 +262,12 @@ def _covariates(X: Any, n_rows: int) -> Any:
     if not isinstance(X, pd.DataFrame):
         return np.asarray(X, dtype=np.float64)
     X = X.reset_index(drop=True)
-    return X.assign(**{c: _as_categories(X[c]) for c in _text_columns(X)})
+    text = _text_columns(X)
+    if text:
+        X = X.copy(deep=False)
+        for column in text:
+            X[column] = _as_categories(X[column])
+    return X
 
 
 def _text_columns(X: pd.DataFrame) -> list[Any]:
@@ -279,9 +292,9 @@ def _complete(X: Any, columns: dict[str, pd.Series], missing: str, outcome: str)
         if gaps:
             first: Any = next(iter(gaps))
             kinds: dict[Any, type[CausalRecError]] = {outcome: OutcomeError, "treatment": TreatmentError}
-            counted = ", ".join(f"{c} ({m:,})" for c, m in gaps.items())
+            counted = ", ".join(f"{m:,} of {c}" for c, m in gaps.items())
             raise kinds.get(first, CausalRecError)(
-                f"{counted}: missing values in {n:,} rows. These are never filled: pass missing='drop' to leave the "
+                f"missing values in {n:,} rows: {counted}. These are never filled: pass missing='drop' to leave the "
                 "rows out, which is right where they are missing at random, or drop them yourself."
             )
         return np.ones(n, dtype=bool), ()

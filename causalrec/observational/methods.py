@@ -50,6 +50,8 @@ class Method:
         Options beside these.
     adjusts : bool
         Whether it needs covariates.
+    by_score : bool
+        Whether a score that is given will do instead.
     weighted : bool
         Whether it takes sample weights.
     unasked : bool
@@ -62,6 +64,7 @@ class Method:
     estimands: tuple[str, ...] = _AVERAGE
     more: tuple[str, ...] = ()
     adjusts: bool = True
+    by_score: bool = False
     weighted: bool = True
     unasked: bool = True
 
@@ -86,7 +89,7 @@ class Method:
                 f"{self.name} has no option {unknown[0]!r}; it has {list_some(sorted(self.options), 40) or 'none'}."
                 f"{nearest(unknown[0], self.options)}"
             )
-        if self.adjusts and data.X is None:
+        if data.X is None and self.adjusts and (data.propensity is None or not self.by_score):
             raise CausalRecError(
                 f"{self.name} needs covariates to adjust for; for a randomised design use difference_in_means."
             )
@@ -161,6 +164,9 @@ def _call(function: Callable[..., Any], data: StudyData, options: Options, **giv
 
 def _score(data: StudyData, options: Options) -> PropensityResult:
     settings = {name: options[name] for name in _SCORE[1:] if name in options}
+    asked = [name for name in _SCORE if name in options]
+    if data.propensity is not None and asked:
+        raise CausalRecError(f"propensity is given together with {list_some(asked)}, which only a fit can use.")
     return data.score(options.get("propensity_model"), **settings)
 
 
@@ -182,6 +188,8 @@ def _matching(data: StudyData, estimand: str, options: Options) -> AdjustedEffec
     of_score = options.get("distance", "propensity") in ("propensity", "logit")
     score = _score(data, options) if of_score or options.get("caliper") is not None else None
     found = _call(match, data, options, estimand=estimand, propensity=score, method=options["pairing"])
+    if options["bias_adjustment"] and data.X is None:
+        raise CausalRecError("bias_adjustment is a regression on covariates, and there are none; name them.")
     covariates = data.X if options["bias_adjustment"] else None
     effect: AdjustedEffect = _call(matching_effect, data, options, match=found, X=covariates)
     return effect
@@ -239,12 +247,20 @@ METHODS: Mapping[str, Method] = {
             _matching,
             (match, matching_effect),
             more=("pairing", "bias_adjustment", *_SCORE),
+            by_score=True,
             weighted=False,
         ),
-        Method("full_matching", _full_matching, (match, matching_effect), more=_SCORE, weighted=False),
-        Method("subclassification", _subclassification, (subclassification,), more=_SCORE),
-        Method("ipw", _ipw, (weights, weighting_effect), more=("form", *_SCORE)),
-        Method("overlap_weights", _ipw, (weights, weighting_effect), ("ato", "atm"), more=("form", *_SCORE)),
+        Method("full_matching", _full_matching, (match, matching_effect), more=_SCORE, by_score=True, weighted=False),
+        Method("subclassification", _subclassification, (subclassification,), more=_SCORE, by_score=True),
+        Method("ipw", _ipw, (weights, weighting_effect), more=("form", *_SCORE), by_score=True),
+        Method(
+            "overlap_weights",
+            _ipw,
+            (weights, weighting_effect),
+            ("ato", "atm"),
+            more=("form", *_SCORE),
+            by_score=True,
+        ),
         Method("entropy_balancing", _entropy, (entropy_balancing, weighting_effect)),
         Method("aipw", _aipw, (), more=(*_NUISANCE, "nuisance")),
         Method("aipw_parametric", _scored(aipw_parametric), (aipw_parametric,), more=_SCORE),

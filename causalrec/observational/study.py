@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._threads import one_thread
+from causalrec._typing import FloatArray
 from causalrec._validation import check_columns, check_not_empty, list_some
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.nuisance import overlap
@@ -179,10 +180,38 @@ class ObservationalStudy:
         """
         return _balance(self._data, effect, options)
 
-    def overlap(self, *, model: Any = None) -> OverlapResult:
-        """How far the propensities of the arms lie over each other; ``model`` as ``propensity_model``."""
+    def overlap(
+        self, effect: AdjustedEffect | None = None, *, estimand: str = "ate", model: Any = None
+    ) -> OverlapResult:
+        """How far the propensities of the arms lie over each other.
+
+        Parameters
+        ----------
+        effect : AdjustedEffect, optional
+            Whose weights and estimand show the arms after the adjustment as well.
+        estimand : {"ate", "att", "atc", "ato"}
+            Whose weights the effective sample sizes are of, without an effect.
+        model : optional
+            As ``propensity_model``.
+
+        Raises
+        ------
+        CausalRecError
+            For an estimate that is no weighted mean of outcomes, or of other units.
+        """
         score = self._data.score(model)
-        return overlap(score.score, self._data.treatment, method=score.method)
+        if effect is None:
+            return overlap(
+                score.score,
+                self._data.treatment,
+                method=score.method,
+                estimand=estimand,
+                share_clipped=score.share_clipped,
+            )
+        given = _weights_of(self._data, effect)
+        return overlap(
+            score.score, self._data.treatment, method=score.method, estimand=effect.estimand, weights=given
+        )  # fmt: skip
 
     def compare(
         self,
@@ -279,7 +308,8 @@ def estimate_ate(
     Parameters
     ----------
     X : frame or array of shape (n, p), or None
-        Covariates measured before treatment; None only for ``"difference_in_means"``.
+        Covariates measured before treatment; None for ``"difference_in_means"``, and where ``propensity`` is given
+        for methods that compare by score.
     y : array of shape (n,)
     treatment : array of shape (n,)
         0/1, or two labels with ``control``.
@@ -318,21 +348,26 @@ def _balance(data: StudyData, effect: AdjustedEffect | None, options: dict[str, 
         return balance_table(
             data.X, treatment=data.treatment, sample_weight=data.sample_weight, method="no adjustment", **options
         )
+    given = _weights_of(data, effect)
+    with one_thread(data.small):
+        return balance_table(
+            data.X, treatment=data.treatment, weights=given, estimand=effect.estimand, method=effect.method,
+            sample_weight=data.sample_weight, **options,
+        )  # fmt: skip
+
+
+def _weights_of(data: StudyData, effect: AdjustedEffect) -> FloatArray:
     if effect.weights is None:
         raise CausalRecError(
-            f"this estimate is no weighted mean of outcomes and leaves no balance to show ({effect.method}). Take one "
-            "by matching, weighting or subclassification, or balance() for the arms as they are."
+            f"this estimate is no weighted mean of outcomes and leaves no weights to show ({effect.method}). Take one "
+            "by matching, weighting or subclassification, or none for the arms as they are."
         )
     if len(effect.weights) != data.n_obs:
         raise CausalRecError(
             f"the estimate weights {len(effect.weights):,} units, the study has {data.n_obs:,}; pass an estimate of "
             "this study."
         )
-    with one_thread(data.small):
-        return balance_table(
-            data.X, treatment=data.treatment, weights=effect.weights, estimand=effect.estimand, method=effect.method,
-            sample_weight=data.sample_weight, **options,
-        )  # fmt: skip
+    return effect.weights
 
 
 def _columns_of(frame: Any) -> list[Any]:

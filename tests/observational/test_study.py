@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -273,9 +274,9 @@ def with_gaps() -> pd.DataFrame:
 def test_missing_values_are_refused_unless_said() -> None:
     with pytest.raises(ColumnError, match=r"'x0' \(30\), 'plan' \(12\) have missing values.*missing='indicator'"):
         study_of(with_gaps())
-    with pytest.raises(OutcomeError, match=r"y \(300\): missing values in 300 rows.*missing='drop'"):
+    with pytest.raises(OutcomeError, match=r"missing values in 300 rows: 300 of y.*missing='drop'"):
         study_of(make_frame().assign(y=np.nan))
-    with pytest.raises(TreatmentError, match=r"treatment \(3\): missing values.*missing='drop'"):
+    with pytest.raises(TreatmentError, match=r"missing values in 300 rows: 3 of treatment.*missing='drop'"):
         study_of(make_frame().assign(t=lambda f: f["t"].where(f.index > 2)), missing="indicator")
     with pytest.raises(EmptyTableError, match="leaves none of 300 rows"):
         study_of(make_frame().assign(y=np.nan), missing="drop")
@@ -496,3 +497,71 @@ def test_econml_when_asked() -> None:
     assert found.names == ("dml", "causal_forest")
     assert [e.estimand for e in found.effects] == ["ato", "ate"]
     assert all(abs(e.estimate - 1) < 4 * e.std_error for e in found.effects)
+
+
+def test_a_known_score_needs_no_covariates() -> None:
+    rng = np.random.default_rng(20)
+    score = rng.uniform(0.2, 0.8, 400)
+    t = (rng.random(400) < score).astype(int)
+    y = score + t + rng.normal(size=400)
+    frame = pd.DataFrame({"t": t, "y": y, "e": score})
+    study = ObservationalStudy(frame, treatment="t", outcome="y", propensity="e")
+    for method in ("ipw", "matching", "subclassification", "full_matching"):
+        alone = estimate_ate(None, y, treatment=t, propensity=score, method=method)
+        beside = estimate_ate(rng.normal(size=(400, 1)), y, treatment=t, propensity=score, method=method)
+        assert alone.estimate == beside.estimate == study.estimate(method).estimate
+    with pytest.raises(CausalRecError, match="needs covariates"):
+        study.estimate("lin")
+    with pytest.raises(CausalRecError, match="bias_adjustment is a regression on covariates"):
+        study.estimate("matching", bias_adjustment=True)
+
+
+def test_a_known_score_beside_a_model_of_it_is_an_error() -> None:
+    rng = np.random.default_rng(21)
+    X, t = rng.normal(size=(60, 1)), np.arange(60) % 2
+    with pytest.raises(CausalRecError, match="given together with propensity_model='probit'"):
+        estimate_ate(X, X[:, 0], treatment=t, propensity=0.5, propensity_model="probit", method="ipw")
+    study = ObservationalStudy(
+        pd.DataFrame({"t": t, "y": X[:, 0], "x": X[:, 0]}),
+        treatment="t",
+        outcome="y",
+        covariates=["x"],
+        propensity=0.5,
+    )
+    with pytest.raises(CausalRecError, match="given together with 'n_folds'"):
+        study.estimate("ipw", n_folds=3)
+
+
+def test_columns_may_have_numbers_as_names_beside_text() -> None:
+    rng = np.random.default_rng(22)
+    frame = pd.DataFrame({0: rng.normal(size=80), 1: rng.choice(["a", "b"], 80), "t": np.arange(80) % 2})
+    frame["y"] = frame[0] + frame["t"]
+    found = ObservationalStudy(frame, treatment="t", outcome="y", covariates=[0, 1]).estimate("ipw")
+    named = frame.rename(columns={0: "a", 1: "b"})
+    same = ObservationalStudy(named, treatment="t", outcome="y", covariates=["a", "b"]).estimate("ipw")
+    assert found.estimate == same.estimate
+
+
+def test_overlap_of_an_effect_and_of_an_estimand() -> None:
+    rng = np.random.default_rng(23)
+    x = rng.normal(size=500)
+    t = (rng.random(500) < 1 / (1 + np.exp(-x))).astype(int)
+    frame = pd.DataFrame({"t": t, "y": x + t, "x": x})
+    study = ObservationalStudy(frame, treatment="t", outcome="y", covariates=["x"])
+    effect = study.estimate("ipw", estimand="att")
+    found = study.overlap(effect)
+    assert found.estimand == "att"
+    assert found.ess_control == pytest.approx(effect.ess_control)
+    assert found.treated_after is not None
+    assert study.overlap(estimand="att").ess_control == pytest.approx(effect.ess_control)
+    with pytest.raises(CausalRecError, match="no weights to show"):
+        study.overlap(replace(effect, weights=None))
+
+
+def test_complex_covariates_and_one_cluster_are_named() -> None:
+    t = np.arange(40) % 2
+    with pytest.raises(ColumnError, match="complex numbers"):
+        estimate_ate(np.ones((40, 1)) * 1j, t * 1.0, treatment=t, method="ipw")
+    X = np.random.default_rng(0).normal(size=(40, 1))
+    with pytest.raises(CausalRecError, match="clusters holds the one value"):
+        estimate_ate(X, t * 1.0, treatment=t, clusters=np.zeros(40), method="ipw")
