@@ -34,7 +34,8 @@ def check_groups(groups: Any, *, n_rows: int, name: str = "groups", least: int =
             "its user; give rows without one a value of their own."
         )
     if len(known) < least:
-        raise CausalRecError(f"{name} holds the one value {list_some(known[:1])}; folds and errors need two groups or more.")
+        only = list_some(known[:1])
+        raise CausalRecError(f"{name} holds the one value {only}; folds and errors need two groups or more.")
     return codes.astype(np.int64)
 
 
