@@ -61,7 +61,7 @@ def read_design(
     if X is not None:
         check_length(len(X), n, name="X")
     width = _width(caliper)
-    score = None if propensity is None else as_propensity(propensity, n_rows=n)
+    score = None if propensity is None else as_propensity(propensity, n_rows=n, treatment=codes)
     strata = None if exact is None else _strata(exact, X, n)
     if distance in ("propensity", "logit"):
         score = fit_propensity(_given(X, distance), treatment=codes) if score is None else score

@@ -111,7 +111,7 @@ def aipw_parametric(
             model=propensity_model,
             sample_weight=sample.weight if sample.weighted else None,
         )
-    score = as_propensity(propensity, n_rows=sample.n_obs)
+    score = as_propensity(propensity, n_rows=sample.n_obs, treatment=sample.treatment)
     check_propensity(score.score, n_rows=sample.n_obs)
     design = make_design(matrix, names, sample.weight > 0)
     parts = _parametric(sample, design, family, score.score, estimand, form)

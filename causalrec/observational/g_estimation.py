@@ -96,7 +96,7 @@ def g_estimation(
     if propensity is None:
         weight = sample.weight if sample.weighted else None
         propensity = fit_propensity(X, treatment=sample.treatment, model=propensity_model, sample_weight=weight)
-    score = as_propensity(propensity, n_rows=sample.n_obs)
+    score = as_propensity(propensity, n_rows=sample.n_obs, treatment=sample.treatment)
     labels = np.array(["intercept", *map(str, modifiers)], dtype=object)
     check_identified(V, sample.weight * sample.treatment, labels, who=sample.arm(1))
     share = np.full(sample.n_obs, 1 / sample.n_obs) if estimand == "ato" else sample.units(estimand)

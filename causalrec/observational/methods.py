@@ -132,6 +132,8 @@ def comparable(names: Sequence[str] | None, estimand: str, options: Mapping[str,
         For an unknown estimand or method, or one that has neither.
     """
     check_estimand(estimand)
+    if isinstance(names, str):
+        raise CausalRecError(f"methods is the text {names!r}; expected a list of names: [{names!r}].")
     chosen = [m for m in METHODS.values() if m.unasked] if names is None else [find_method(n) for n in names]
     found = {m.name: _compared(m, estimand, m.name in options) for m in chosen}
     unable = [name for name, own in found.items() if own is None]

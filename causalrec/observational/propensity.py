@@ -34,6 +34,7 @@ _FOLDS = 5
 _NEWTON_STEPS = 40
 _SETTLED = 1e-5  # the steps are quadratic: after one that moves no score's predictor by more, the next moves 1e-10
 _FIRST_FEW = 50_000
+_SOLVED = 1e-6
 SEPARATED = (
     "the covariates separate treated from control units perfectly, for some units at least: there is nothing to "
     "compare these with. Remove the covariate that decides the treatment, or restrict the data to where both occur."
@@ -162,7 +163,7 @@ def fit_propensity(
     return _clipped(found, clip)
 
 
-def as_propensity(propensity: Any, *, n_rows: int) -> PropensityResult:
+def as_propensity(propensity: Any, *, n_rows: int, treatment: IntArray | None = None) -> PropensityResult:
     """A fitted score as it is; a number or an array of shape (n,) as one that is known by design.
 
     Raises
@@ -170,16 +171,32 @@ def as_propensity(propensity: Any, *, n_rows: int) -> PropensityResult:
     OverlapError
         For values that are not strictly between 0 and 1.
     CausalRecError
-        For another length.
+        For another length, and for a regression that was fitted on another ``treatment``, or in another order.
     """
     if isinstance(propensity, PropensityResult):
         if propensity.n_obs != n_rows:
             raise CausalRecError(f"propensity is of {propensity.n_obs} units but there are {n_rows}; fit it on these.")
+        if treatment is not None and not _solves(propensity, treatment):
+            raise CausalRecError(
+                "propensity was not fitted on this treatment, or its rows are in another order: its likelihood "
+                "equations do not hold. Fit it on these units, with the same control."
+            )
         return propensity
     return PropensityResult(
         n_obs=n_rows, method="known by design", known=True, cross_fitted=False, share_clipped=0.0,
         score=check_propensity(propensity, n_rows=n_rows),
     )  # fmt: skip
+
+
+def _solves(found: PropensityResult, treatment: IntArray) -> bool:
+    """Whether the score equations of a regression hold: of another treatment their χ² is about its coefficients."""
+    if found.design is None or found.slope is None or found.information is None:
+        return True
+    residual = (treatment - found.score) * found.slope / (found.score * (1 - found.score))
+    if found.sample_weight is not None:
+        residual = residual * found.sample_weight
+    sums = found.design.T @ residual
+    return float(sums @ np.linalg.solve(found.information, sums)) < _SOLVED
 
 
 def fit_likelihood(

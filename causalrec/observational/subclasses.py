@@ -241,7 +241,7 @@ def _score(X: Any, propensity: Any, codes: IntArray, model: Any, sample_weight: 
         found = "neither" if X is None else "both"
         raise CausalRecError(f"strata are made from X or from propensity; found {found}. Pass one of the two.")
     if propensity is not None:
-        return as_propensity(propensity, n_rows=len(codes))
+        return as_propensity(propensity, n_rows=len(codes), treatment=codes)
     return fit_propensity(X, treatment=codes, model=model, sample_weight=sample_weight)
 
 

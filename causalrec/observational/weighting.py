@@ -287,7 +287,7 @@ def _score(X: Any, propensity: Any, codes: IntArray, model: Any, weight: FloatAr
         found = "neither" if X is None else "both"
         raise CausalRecError(f"weights are made from X or from propensity; found {found}. Pass one of the two.")
     if propensity is not None:
-        return as_propensity(propensity, n_rows=len(codes))
+        return as_propensity(propensity, n_rows=len(codes), treatment=codes)
     return fit_propensity(X, treatment=codes, model=model, sample_weight=weight)
 
 

@@ -332,3 +332,21 @@ def test_design_matrix_codes_levels_that_occur() -> None:
 def test_design_matrix_refuses(column, message) -> None:
     with pytest.raises(ColumnError, match=message):
         design_matrix(pd.DataFrame({"x": column, "z": [1, 2]}))
+
+
+def test_a_score_of_another_treatment_or_order_is_refused() -> None:
+    from causalrec.observational import aipw_parametric, g_estimation, match, subclassification, weights
+
+    X, _, t, y = confounded(16, 300)
+    score, other = fit_propensity(X, treatment=t), np.roll(t, 1)
+    for call in (
+        lambda: weights(treatment=other, propensity=score),
+        lambda: match(treatment=other, propensity=score),
+        lambda: subclassification(y, treatment=other, propensity=score),
+        lambda: aipw_parametric(X, y, treatment=other, propensity=score),
+        lambda: g_estimation(X, y, treatment=other, propensity=score),
+    ):
+        with pytest.raises(CausalRecError, match="not fitted on this treatment"):
+            call()
+    weighted = fit_propensity(X, treatment=t, model="probit", sample_weight=np.arange(300) % 3 + 1.0)
+    assert propensity.as_propensity(weighted, n_rows=300, treatment=t) is weighted
