@@ -17,7 +17,7 @@ from causalrec._validation import (
 )
 from causalrec.exceptions import TreatmentError
 from causalrec.nuisance.folds import check_groups
-from causalrec.observational._errors import adjusted_effect, sandwich_error
+from causalrec.observational._errors import adjusted_effect, clustered_by, sandwich_error
 from causalrec.results import AdjustedEffect
 
 
@@ -56,9 +56,7 @@ class Sample:
     def suffix(self) -> str:
         """What ``method`` says of weights and clusters."""
         weighted = ", weighted by sample_weight" if self.weighted else ""
-        if self.clusters is None:
-            return weighted
-        return f"{weighted}, clustered by {len(np.unique(self.clusters[self.weight > 0])):,} groups"
+        return weighted + clustered_by(None if self.clusters is None else self.clusters[self.weight > 0])
 
     def effect(
         self,

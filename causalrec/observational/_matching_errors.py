@@ -9,7 +9,7 @@ import numpy as np
 
 from causalrec._typing import AnyArray, FloatArray, IntArray
 from causalrec.exceptions import CausalRecError, OverlapError
-from causalrec.observational._errors import sandwich_error
+from causalrec.observational._errors import clustered_by, sandwich_error
 from causalrec.observational._mahalanobis import Space, make_space, space_sets
 from causalrec.observational._nearest import Line, line_sets, sort_line, sorted_line, windows
 from causalrec.observational._sets import (
@@ -92,7 +92,7 @@ def nearest_effect(
         else:
             corrected = total + float((2 * influence + added) @ added)
             total = corrected if corrected > 0 else float((influence + added) @ (influence + added))
-    kind = "sandwich error of the linear form, by cluster" if clusters is not None else (
+    kind = f"sandwich error of the linear form{clustered_by(clusters)}" if clusters is not None else (
         f"Abadie–Imbens error, heteroskedastic, {variance}"
     )  # fmt: skip
     return found.estimate, math.sqrt(total), kind + _about_score(match, counted)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.observational._errors import sandwich_error
+from causalrec.observational._errors import clustered_by, sandwich_error
 from causalrec.observational.design import regressors
 from causalrec.results import MatchResult
 
@@ -64,7 +64,7 @@ def paired_effect(
         influence = strata_influence(factor, members, treatment, match.unit)
         used = members.row
         error = sandwich_error(influence[used], None if clusters is None else clusters[used])
-        return estimate, error, "error within strata" + ("" if clusters is None else ", clustered")
+        return estimate, error, "error within strata" + clustered_by(clusters)
     sets = set_error(factor, members, match.tie)
     if clusters is None:
         return estimate, sets, "error clustered by matched set"
@@ -72,7 +72,7 @@ def paired_effect(
     users = sandwich_error((match.weights * factor)[used], clusters[used])
     variance = sets**2 + users**2 - _both_at_once(factor, members, match.tie, clusters)
     error = math.sqrt(variance) if variance > 0 else max(sets, users)
-    return estimate, error, "error clustered by matched set and by cluster"
+    return estimate, error, "error clustered by matched set" + clustered_by(clusters).replace(", clustered", " and")
 
 
 def _regression(

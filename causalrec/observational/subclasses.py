@@ -18,7 +18,7 @@ from causalrec._validation import (
 )
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.folds import check_groups
-from causalrec.observational._errors import adjusted_effect, sandwich_error
+from causalrec.observational._errors import adjusted_effect, clustered_by, sandwich_error
 from causalrec.observational.design import check_estimand
 from causalrec.observational.propensity import as_propensity, fit_propensity
 from causalrec.results import AdjustedEffect, PropensityResult
@@ -124,7 +124,7 @@ def subclassification(
     influence = within + between if population else within
     return adjusted_effect(
         estimate, sandwich_error(influence, groups), treatment=codes, confidence_level=level,
-        method=f"subclassification on {what}, taken as given{'' if groups is None else ', clustered'}",
+        method=f"subclassification on {what}, taken as given{clustered_by(groups)}",
         estimand=estimand, weights=weight, share_clipped=0.0 if score is None else score.share_clipped,
         propensity=None if score is None else score.score,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from causalrec._validation import (
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance.folds import check_groups
 from causalrec.nuisance.support import balancing_weights, check_target, trim_bounds
-from causalrec.observational._errors import adjusted_effect, sandwich_error
+from causalrec.observational._errors import adjusted_effect, clustered_by, sandwich_error
 from causalrec.observational._weights import check_arms_weigh, weights_result
 from causalrec.observational.entropy import entropy_balancing
 from causalrec.observational.propensity import as_propensity, fit_propensity
@@ -229,7 +229,7 @@ def weighting_effect(
         outside = (design.weights == 0) & _asked_for(codes, design.estimand)
     return adjusted_effect(
         estimate, sandwich_error(influence, groups), treatment=codes, confidence_level=level,
-        method=f"{design.method}; {how}{'' if groups is None else ', clustered'}", estimand=design.estimand,
+        method=f"{design.method}; {how}{clustered_by(groups)}", estimand=design.estimand,
         weights=design.weights, n_dropped=int(np.count_nonzero(outside)), share_clipped=design.share_clipped,
         propensity=design.propensity,
     )  # fmt: skip

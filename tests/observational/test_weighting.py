@@ -196,7 +196,7 @@ def test_known_weights_give_whites_error_and_liang_and_zegers_with_clusters() ->
     clustered = weighting_effect(y, w, treatment=t, clusters=groups)
     assert clustered.std_error == pytest.approx(by_group.bse[1] * np.sqrt(100 / 99), rel=1e-10)
     assert (clustered.estimand, clustered.method) == (
-        "as weighted", "weights as given; weights taken as known, clustered",
+        "as weighted", "weights as given; weights taken as known, clustered by 100 groups",
     )  # fmt: skip
 
 
