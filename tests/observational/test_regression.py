@@ -306,7 +306,7 @@ def test_likelihoods_equal_statsmodels_and_the_jackknife(family: str, estimand: 
         assert found.std_error == pytest.approx(rough, rel=0.15)
 
 
-@pytest.mark.parametrize("estimand", ESTIMANDS)
+@pytest.mark.parametrize("estimand", ["atc", *(pytest.param(e, marks=pytest.mark.slow) for e in ("ate", "att"))])
 def test_intervals_cover_under_confounding(estimand: str) -> None:
     n_runs, found = 300, {"lin": [], "standardisation": []}
     for seed in range(n_runs):
