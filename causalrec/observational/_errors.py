@@ -39,22 +39,6 @@ def sandwich_error(influence: FloatArray, clusters: IntArray | None = None) -> f
     return math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1))
 
 
-def two_way_error(influence: FloatArray, first: IntArray, second: IntArray) -> float:
-    """Clustered both ways: V(first) + V(second) - V(both at once), each with its own G / (G - 1).
-
-    Cameron, Gelbach and Miller 2011, Journal of Business and Economic Statistics 29, equation 2.10. Where the
-    difference is not positive the larger of the two one-way errors stands.
-
-    Parameters
-    ----------
-    influence : array of shape (n,), first, second : int arrays of shape (n,)
-    """
-    pair = np.unique(np.column_stack([first, second]), axis=0, return_inverse=True)[1].ravel()
-    one, two, both = (sandwich_error(influence, groups) for groups in (first, second, pair))
-    variance = one**2 + two**2 - both**2
-    return math.sqrt(variance) if variance > 0 else max(one, two)
-
-
 def clustered_by(clusters: IntArray | None) -> str:
     """What a method's text says of clusters: how many there are, since few of them make errors too small."""
     return "" if clusters is None else f", clustered by {len(np.unique(clusters)):,} groups"

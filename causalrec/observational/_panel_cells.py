@@ -100,19 +100,18 @@ class _Fits:
         if self.panel.X is None:
             estimate, influence = difference_of_changes(change, treated)
         else:
-            Z, score = self._fit(g, int(control.sum()), rows, treated)
+            Z, score = self._fit(g, int(control.sum()), self.panel.X[rows], treated)
             estimate, influence = doubly_robust_change(change, treated, Z, score)
         whole = np.zeros(len(self.panel.group))
         whole[rows] = influence
         return estimate, whole
 
     def _fit(
-        self, g: int, n_control: int, rows: IntArray, treated: IntArray
+        self, g: int, n_control: int, X: FloatArray, treated: IntArray
     ) -> tuple[FloatArray, PropensityResult | None]:
         key = (g, n_control)  # later controls are subsets of earlier ones, so that their number names them
         if key not in self.scores:
-            assert self.panel.X is not None
-            Z = regressors(self.panel.X[rows])
+            Z = regressors(X)
             if n_control <= Z.shape[1] or np.linalg.matrix_rank(Z[treated == 0]) < Z.shape[1]:
                 raise CausalRecError(
                     f"a group is compared with {n_control} units, too few or too alike for the {Z.shape[1]} "

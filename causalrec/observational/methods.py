@@ -78,10 +78,10 @@ class Method:
         """Raise :class:`CausalRecError` for what the method cannot do, before anything is fitted."""
         if estimand not in self.estimands:
             others = [m.name for m in METHODS.values() if estimand in m.estimands]
-            remedy = f"Use {list_some(others, 20)} for it, or" if others else "It is none that any method has;"
+            remedy = f"Use {list_some(others, 20)} for it, or ask" if others else "No method has that one; ask"
             raise CausalRecError(
-                f"{self.name} estimates the {' or '.join(self.estimands)}, not the {estimand}. {remedy} "
-                f"estimand={self.estimands[0]!r}."
+                f"{self.name} estimates the {' or '.join(self.estimands)}, not the {estimand}. {remedy} for "
+                f"estimand={self.estimands[0]!r}.{'' if others else nearest(str(estimand).lower(), self.estimands)}"
             )
         unknown = [name for name in options if name not in self.options]
         if unknown:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from causalrec.exceptions import CausalRecError
 from causalrec.observational import fit_propensity
-from causalrec.observational._errors import two_way_error
+from causalrec.observational._errors import sandwich_error
 from causalrec.observational._greedy import greedy_match, tie_classes
 from causalrec.observational._greedy_space import greedy_space
 from causalrec.observational._optimal import optimal_line, optimal_space
@@ -102,6 +102,13 @@ def check_sets(sets: MatchedSets, distance: np.ndarray, design: dict) -> None:
 
 
 # --- greedy ----------------------------------------------------------------------------------------------------------
+
+
+def two_way_error(influence: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Cameron, Gelbach and Miller 2011, equation 2.10: V(first) + V(second) - V(both at once)."""
+    both = np.unique(np.column_stack([first, second]), axis=0, return_inverse=True)[1].ravel()
+    one, two, cross = (sandwich_error(influence, groups) for groups in (first, second, both))
+    return float(np.sqrt(one**2 + two**2 - cross**2))
 
 
 @settings(deadline=None, max_examples=80)

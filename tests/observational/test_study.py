@@ -447,9 +447,13 @@ def test_errors_name_what_is_wrong(change, arguments, error, message) -> None:
     [
         ("matchng", {}, "method is 'matchng'; expected one of .*Did you mean 'matching'"),
         ("matching", {"calliper": 0.2}, "matching has no option 'calliper'.*Did you mean 'caliper'"),
-        ("ols", {"estimand": "att"}, "ols estimates the ato, not the att. Use .*'lin'.* for it, or estimand='ato'"),
+        (
+            "ols",
+            {"estimand": "att"},
+            "ols estimates the ato, not the att. Use .*'lin'.* for it, or ask for estimand='ato'",
+        ),
         ("ipw", {"estimand": "ato"}, "ipw estimates the ate or att or atc, not the ato. Use .*'overlap_weights'"),
-        ("ipw", {"estimand": "late"}, "not the late. It is none that any method has"),
+        ("ipw", {"estimand": "late"}, "not the late. No method has that one; ask for estimand='ate'"),
         ("dml", {"estimand": "ate"}, "dml estimates the ato, not the ate"),
         ("g_estimation", {"estimand": "ate"}, "modifiers"),
     ],
