@@ -73,6 +73,7 @@ from causalrec.results import (
     ProxyResult,
     RankingResult,
     RefutationResult,
+    RefutationsResult,
     ResamplingResult,
     RestrictedMeanResult,
     Result,
@@ -84,9 +85,11 @@ from causalrec.results import (
     SegmentRatioResult,
     SegmentScanResult,
     SegmentsResult,
+    SensitivityResult,
     ShapImportanceResult,
     ShrinkageResult,
     StagewiseResult,
+    StudyReport,
     SurvivalCurveResult,
     SurvivalResult,
     TimeSavedResult,
@@ -161,13 +164,32 @@ SQUARE = np.array([[0.1, NAN], [INF, -0.0]])
 SCORE = PropensityResult(4, "logistic <t>", False, False, 0.0, F, SQUARE, F, SQUARE, F)
 ADJUSTED = AdjustedEffect(*EFFECT, 4, 3, 1, 2.5, NAN, 0.1, F, F)
 NAMES = np.array(["A", "B=ü", "", "a <note>"])
+PLACEBO = RefutationResult(
+    "placebo_treatment", 0.1, 0.2, 0.0, 0.0, 0.1, -0.1, 0.1, 0.5, 0.01, 0.95, 4, "shuffled", "Little.", F
+)
+REFUTATIONS = RefutationsResult(
+    "mail", "visit", "att", "matching <1:1>", 0.1, NAN, ("placebo_treatment", "ü"), (PLACEBO, PLACEBO), F[:2],
+    ("bootstrap: is not valid",),
+)  # fmt: skip
+IDENTIFIED = IdentificationResult(
+    "ate", "mail", "visit", ("age",), ("no hidden causes",), "E[...]", "backdoor", (("age",), ()), ("coin",), (), (),
+    (("opened", "a mediator: lies on the way"),), ("mood",), (("age", "mail"), ("mail", "visit")),
+)  # fmt: skip
+SENSITIVITY = SensitivityResult(
+    "mail", "visit", "att", "matching", 0.1, -0.1, 0.3, 0.95, 1.3, 2.0, 1.0, 0.1, 0.0, "age", None, None, None, None,
+    None, ("no pairs",),
+)  # fmt: skip
+REPORT = StudyReport(
+    "mail", "visit", "att", 4, IDENTIFIED, ADJUSTED, None, None, None, REFUTATIONS, SENSITIVITY, ("a doubt",),
+    "It <b>works</b>.",
+)  # fmt: skip
 EXAMPLES = [
     EffectResult(*EFFECT),
     AB,
     RATIO,
     SampleRatioResult(0.0086, 6.9, 1, 3, 0.001, False, "chi-square"),
     RankingResult(*EFFECT, "ranker", 10, 2),
-    RefutationResult("placebo_treatment", 0.1, 0.0, 0.1, -0.1, 0.1, 0.5, 0.01, 0.95, 4, "shuffled", F),
+    PLACEBO,
     CurveResult("qini", "T-learner", 0.95, 4, F, F, F, F, F),
     UpliftBinsResult(0.95, 4, I, I, F, F, F, F),
     UpliftBinsResult(0.95, 0, EMPTY_I, EMPTY_I, EMPTY_F, EMPTY_F, EMPTY_F, EMPTY_F),
@@ -400,6 +422,10 @@ EXAMPLES = [
                       4.0, 0.95),
     ConfounderStrengthResult("age <t>", 0.1 + 0.2, 0.4, 0.01, 0.0, -0.5),
     TippingResult("ratio", "binary <t>", 0.1 + 0.2, NAN, 3.0, 1.0, NAN, *[F] * 4),
+    REFUTATIONS,
+    IDENTIFIED,
+    SENSITIVITY,
+    REPORT,
 ]  # fmt: skip
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -21,7 +21,7 @@ from causalrec.observational.regression import difference_in_means, lin_effect, 
 from causalrec.observational.standardisation import standardisation
 from causalrec.observational.subclasses import subclassification
 from causalrec.observational.weighting import weighting_effect, weights
-from causalrec.results import AdjustedEffect, PropensityResult, WeightsResult
+from causalrec.results import AdjustedEffect, PropensityResult, Recipe, WeightsResult
 
 Options: TypeAlias = dict[str, Any]
 Run: TypeAlias = Callable[[StudyData, str, Options], AdjustedEffect]
@@ -111,7 +111,8 @@ def run_method(data: StudyData, name: str, estimand: str | None, options: Mappin
     method.check(data, asked, options)
     with one_thread(data.small):
         found = method.run(data, asked, dict(options))
-    return replace(found, method=f"{found.method}; {data.summary}") if data.summary else found
+    said = f"{found.method}; {data.summary}" if data.summary else found.method
+    return replace(found, method=said, recipe=Recipe(name, asked, dict(options)))
 
 
 def find_method(name: str) -> Method:

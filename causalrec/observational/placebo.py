@@ -12,12 +12,15 @@ from causalrec._typing import IntArray
 from causalrec.exceptions import CausalRecError
 from causalrec.results import RefutationResult
 
+MEANING = "Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
+
 
 def placebo_treatment(
     estimate_fn: Callable[[IntArray], float],
     treatment: IntArray,
     estimate: float,
     *,
+    std_error: float = float("nan"),
     n_simulations: int = 100,
     random_state: int = 0,
     confidence_level: float = 0.95,
@@ -36,6 +39,8 @@ def placebo_treatment(
     treatment : 0/1 array of shape (n,)
     estimate : float
         The estimate to refute, from the true treatment.
+    std_error : float, optional
+        Its error: a placebo effect that is small beside it does no harm.
     n_simulations : int
         At least 2; with n of them ``estimate_pvalue`` cannot fall below 1 / (n + 1).
     progress : callable, optional
@@ -70,7 +75,8 @@ def placebo_treatment(
     # Counts of equal effects must not hang on the last bit of a sum.
     as_far = int((np.abs(draws) >= abs(estimate) * (1 - 1e-12)).sum())
     return RefutationResult(
-        kind="placebo_treatment", estimate=estimate, placebo_effect=mean, placebo_std=float(draws.std(ddof=1)),
+        kind="placebo_treatment", estimate=estimate, std_error=std_error, expected=0.0, new_effect=mean,
+        new_std=float(draws.std(ddof=1)),
         ci_low=float(low), ci_high=float(high), pvalue=pvalue, estimate_pvalue=(1 + as_far) / (1 + n_simulations),
-        confidence_level=confidence_level, n_simulations=n_simulations, method=method, draws=draws,
+        confidence_level=confidence_level, n_simulations=n_simulations, method=method, meaning=MEANING, draws=draws,
     )  # fmt: skip

@@ -277,11 +277,11 @@ class ObservationalStudy:
     ) -> RefutationResult:
         """Permute the treatment and estimate everything anew, score included: see :func:`placebo_treatment`."""
         data = self._data
-        estimate = run_method(data, method, estimand, options).estimate
+        effect = run_method(data, method, estimand, options)
         return placebo_treatment(
             lambda permuted: run_method(data.with_treatment(permuted), method, estimand, options).estimate,
-            data.treatment, estimate, n_simulations=n_simulations, random_state=data.random_state,
-            confidence_level=data.confidence_level, progress=progress,
+            data.treatment, effect.estimate, std_error=effect.std_error, n_simulations=n_simulations,
+            random_state=data.random_state, confidence_level=data.confidence_level, progress=progress,
             method=f"permuted treatment, everything estimated anew by {method}",
         )  # fmt: skip
 

@@ -120,7 +120,7 @@ def _comparison(study: ObservationalStudy, settings: AverageEffectConfig) -> Eff
 
 def _slim(effect: AdjustedEffect) -> AdjustedEffect:
     """Without what it holds of each unit, which is no result of a run."""
-    return replace(effect, weights=None, propensity=None)
+    return replace(effect, weights=None, propensity=None, recipe=None)
 
 
 def _balance(study: ObservationalStudy, effect: AdjustedEffect) -> BalanceResult | None:

@@ -159,7 +159,7 @@ def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Sectio
     if isinstance(placebo, RefutationResult):
         text.append(
             f"With the treatment permuted {placebo.n_simulations} times, so that it has no effect, the mean estimate "
-            f"is {format_number(placebo.placebo_effect)} (p = {format_pvalue(placebo.pvalue)} for zero). "
+            f"is {format_number(placebo.new_effect)} (p = {format_pvalue(placebo.pvalue)} for zero). "
             f"Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
         )
     return Section(

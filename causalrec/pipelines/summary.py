@@ -110,7 +110,7 @@ def _warnings(results: Mapping[str, Result]) -> Iterator[str]:
         worst = format_number(balance.max_abs_smd_after)
         yield f"Careful: treated and control units differ by {worst} standard deviations in some covariate."
     if isinstance(placebo, RefutationResult) and placebo.pvalue < _PLACEBO_FAILS:
-        found = format_number(placebo.placebo_effect)
+        found = format_number(placebo.new_effect)
         yield f"Careful: the estimator finds {found} where the treatment is permuted and has no effect."
 
 
@@ -138,8 +138,8 @@ def experiment(results: Mapping[str, Result]) -> dict[str, ABResult]:
 def _placebo_row(stage: str, what: str, result: RefutationResult) -> SummaryRow:
     """The mean of the draws with its own interval; their spread stands in the result and the figure."""
     n = result.n_simulations
-    half = float(stats.t.isf((1 - result.confidence_level) / 2, n - 1)) * result.placebo_std / math.sqrt(n)
-    mean = result.placebo_effect
+    half = float(stats.t.isf((1 - result.confidence_level) / 2, n - 1)) * result.new_std / math.sqrt(n)
+    mean = result.new_effect
     return SummaryRow(stage, what, mean, mean - half, mean + half, result.pvalue, 0.0, n)
 
 

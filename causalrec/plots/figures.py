@@ -41,7 +41,7 @@ def plot_placebo(result: RefutationResult, *, ax: Any = None) -> Any:
     ax.set(xlabel="effect found under a permuted treatment", ylabel=f"number of the {result.n_simulations} placebos")
     return finish(
         ax, "Placebo: what the estimator finds where nothing is",
-        f"The {result.n_simulations} placebo effects have the mean {format_number(result.placebo_effect)} and lie in "
+        f"The {result.n_simulations} placebo effects have the mean {format_number(result.new_effect)} and lie in "
         f"{format_interval(result.ci_low, result.ci_high)}; the estimate is {format_number(result.estimate)}.",
     )  # fmt: skip
 

@@ -47,10 +47,8 @@ from causalrec.results.decisions import (
 from causalrec.results.design import PowerCurveResult, PowerResult
 from causalrec.results.effects import (
     EffectResult,
-    IdentificationResult,
     OverlapResult,
     RankingResult,
-    RefutationResult,
 )
 from causalrec.results.group_sequential import GroupBoundsResult, GroupDesignResult, StagewiseResult
 from causalrec.results.heterogeneity import (
@@ -59,6 +57,7 @@ from causalrec.results.heterogeneity import (
     LearnerComparisonResult,
     ProjectionResult,
 )
+from causalrec.results.identification import IdentificationResult
 from causalrec.results.importance import PermutationImportanceResult, ShapImportanceResult
 from causalrec.results.mechanisms import (
     CannibalisationResult,
@@ -74,6 +73,7 @@ from causalrec.results.observational import (
     InstrumentEffect,
     MatchResult,
     PropensityResult,
+    Recipe,
     WeightsResult,
 )
 from causalrec.results.panel import PanelEffectResult
@@ -86,6 +86,7 @@ from causalrec.results.policy import (
     ProfitCurveResult,
 )
 from causalrec.results.policy_tree import PolicyTreeResult
+from causalrec.results.refutation import RefutationResult, RefutationsResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.scorers import ScorerComparisonResult
 from causalrec.results.segments import SegmentRule, SegmentsResult
@@ -98,6 +99,7 @@ from causalrec.results.sensitivity import (
     TippingResult,
 )
 from causalrec.results.sequential import PeekingResult
+from causalrec.results.study import SensitivityResult, StudyReport
 from causalrec.results.survival import (
     ChurnResult,
     CoxResult,
@@ -170,7 +172,9 @@ __all__ = [
     "ProxyAcrossResult",
     "ProxyResult",
     "RankingResult",
+    "Recipe",
     "RefutationResult",
+    "RefutationsResult",
     "ResamplingResult",
     "RestrictedMeanResult",
     "Result",
@@ -183,10 +187,12 @@ __all__ = [
     "SegmentRule",
     "SegmentScanResult",
     "SegmentsResult",
+    "SensitivityResult",
     "ShapImportanceResult",
     "ShrinkageResult",
     "StagewiseResult",
     "StoppingResult",
+    "StudyReport",
     "SurvivalCurveResult",
     "SurvivalResult",
     "TimeSavedResult",

@@ -62,42 +62,6 @@ class RankingResult(EffectResult):
 
 
 @dataclass(frozen=True, eq=False)
-class RefutationResult(Result):
-    """What an estimator finds where there is nothing to find.
-
-    Attributes
-    ----------
-    kind : str
-        ``"placebo_treatment"``, …
-    estimate : float
-        The effect that was to be refuted.
-    placebo_effect, placebo_std : float
-        Mean and standard deviation of the effects under the placebo.
-    ci_low, ci_high : float
-        Central quantiles of the placebo effects.
-    pvalue : float
-        Two-sided Monte-Carlo p-value of the null that the placebo effects centre on zero.
-        A small one means that the estimator finds effects where there are none.
-    estimate_pvalue : float
-        Share of placebo effects at least as far from zero as the estimate, ``(1 + #) / (1 + n)``.
-    draws : array of shape (n_simulations,)
-    """
-
-    kind: str
-    estimate: float
-    placebo_effect: float
-    placebo_std: float
-    ci_low: float
-    ci_high: float
-    pvalue: float
-    estimate_pvalue: float
-    confidence_level: float
-    n_simulations: int
-    method: str
-    draws: FloatArray = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
 class OverlapResult(Result):
     """How far the propensities of treated and control units lie over each other, and what weighting by them costs.
 
@@ -177,20 +141,3 @@ class OverlapResult(Result):
         if self.share_clipped:
             lines.append(f"clipped         {self.share_clipped:.1%} of units")
         return "\n  ".join(lines)
-
-
-@dataclass(frozen=True, eq=False)
-class IdentificationResult(Result):
-    """What must be held fixed for the effect to be causal, in DoWhy's terms and in words."""
-
-    estimand: str
-    treatment: str
-    outcome: str
-    backdoor_variables: tuple[str, ...]
-    assumptions: tuple[str, ...]
-    expression: str
-
-    def __str__(self) -> str:
-        adjust = ", ".join(self.backdoor_variables) or "nothing (randomised)"
-        lines = [f"Effect of {self.treatment} on {self.outcome} ({self.estimand}); adjust for: {adjust}."]
-        return "\n".join([*lines, *(f"  assumes {text}" for text in self.assumptions)])

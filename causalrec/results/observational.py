@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -271,6 +272,15 @@ class MatchResult(Result):
         return self.pairs()
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a study made an estimate, so that it can make it again of other data: a method's name and its options."""
+
+    name: str
+    estimand: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class AdjustedEffect(EffectResult):
     """An average effect after adjustment for covariates, with what it rests on.
@@ -289,6 +299,8 @@ class AdjustedEffect(EffectResult):
     weights : array of shape (n,), or None
         Of each unit within its arm, for the balance that the estimate leaves.
     propensity : array of shape (n,), or None
+    recipe : Recipe or None
+        How a study made it. It lives in memory alone: a saved result has none.
     """
 
     n_treated: int
@@ -299,6 +311,7 @@ class AdjustedEffect(EffectResult):
     share_clipped: float = 0.0
     weights: FloatArray | None = field(repr=False, default=None)
     propensity: FloatArray | None = field(repr=False, default=None)
+    recipe: Recipe | None = field(repr=False, default=None)
 
     def __str__(self) -> str:
         rest = f"; {self.n_dropped:,} unit{'s' * (self.n_dropped > 1)} not in it" if self.n_dropped else ""

@@ -13,6 +13,7 @@ import numpy as np
 from causalrec._typing import FloatArray, IntArray
 from causalrec.exceptions import CausalRecError
 from causalrec.results.base import Result
+from causalrec.results.observational import Recipe
 
 
 def dump_results(results: Mapping[str, Result | Sequence[Result]]) -> str:
@@ -36,6 +37,8 @@ def _encode(value: Any) -> Any:
         }
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
+    if isinstance(value, Recipe):  # may hold models
+        return None
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -78,7 +81,8 @@ def _typed(value: Any, hint: Any) -> Any:
     if not isinstance(value, list):
         return value
     if typing.get_origin(hint) is tuple:
-        return tuple(_decode(item) if isinstance(item, dict) else item for item in value)
+        inner = typing.get_args(hint)[0]
+        return tuple(_typed(item, inner) for item in value)
     kinds = {FloatArray: np.float64, IntArray: np.int64}
     return np.asarray(value, dtype=next((kinds[h] for h in (hint, *typing.get_args(hint)) if h in kinds), None))
 

@@ -31,7 +31,7 @@ def result_metrics(name: str, result: Result) -> dict[str, float]:
     skip = ("confidence_level", "k", "threshold")
     renamed = {"estimate": name, "n_obs": f"{name}_n"}
     if isinstance(result, RefutationResult):
-        renamed = {"placebo_effect": name, "placebo_std": f"{name}_std", "estimate": f"{name}_refuted_estimate"}
+        renamed = {"new_effect": name, "new_std": f"{name}_std", "estimate": f"{name}_refuted_estimate"}
     return {
         renamed.get(key, f"{name}_{key}"): float(value)
         for key, value in result.to_dict().items()

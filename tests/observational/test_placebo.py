@@ -70,7 +70,7 @@ def test_statistics_come_from_the_draws() -> None:
     placebo = study_of(make_frame(), confidence_level=0.8).placebo("difference_in_means", n_simulations=50)
     assert placebo.pvalue == pytest.approx(stats.ttest_1samp(placebo.draws, 0).pvalue, rel=1e-9)
     assert (placebo.ci_low, placebo.ci_high) == pytest.approx(tuple(np.quantile(placebo.draws, [0.1, 0.9])))
-    assert (placebo.placebo_effect, placebo.placebo_std) == pytest.approx(
+    assert (placebo.new_effect, placebo.new_std) == pytest.approx(
         (placebo.draws.mean(), placebo.draws.std(ddof=1))
     )
 

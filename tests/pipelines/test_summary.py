@@ -46,8 +46,9 @@ def ranking_of(model: str, estimate: float, metric: str = "ndcg_at_10") -> Ranki
 
 def placebo_of(pvalue: float = 0.7) -> RefutationResult:
     return RefutationResult(
-        "placebo_treatment", 0.5, 0.03, 0.1, -0.2, 0.2, pvalue, 0.01, 0.95, 100, "permuted", np.zeros(100)
-    )
+        "placebo_treatment", 0.5, 0.1, 0.0, 0.03, 0.1, -0.2, 0.2, pvalue, 0.01, 0.95, 100, "permuted", "Little.",
+        np.zeros(100),
+    )  # fmt: skip
 
 
 def balance_of(worst: float) -> BalanceResult:
@@ -256,7 +257,7 @@ def test_every_row_holds_the_numbers_of_its_result() -> None:
     assert (placebo.estimate, placebo.pvalue, placebo.truth, placebo.n) == (0.03, 0.7, 0.0, 100)
     refutation = results["placebo"]
     assert isinstance(refutation, RefutationResult)
-    mean = stats.t(99, loc=0.03, scale=refutation.placebo_std / 10)  # the interval of the mean, not of the draws
+    mean = stats.t(99, loc=0.03, scale=refutation.new_std / 10)  # the interval of the mean, not of the draws
     assert (placebo.ci_low, placebo.ci_high) == pytest.approx(mean.interval(0.95), rel=1e-9)
     assert np.isnan(rows["AUUC: area under the gain curve"].pvalue)  # it tests the average effect, not the order
     assert rows["Qini: gain over a random order"].pvalue == UP[3]

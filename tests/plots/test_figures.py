@@ -88,6 +88,8 @@ def placebo(draws: np.ndarray | None = None) -> RefutationResult:
     return RefutationResult(
         "placebo_treatment",
         2.5,
+        1.0,
+        0.0,
         float(np.nanmean(draws)),
         1.0,
         -2.0,
@@ -97,6 +99,7 @@ def placebo(draws: np.ndarray | None = None) -> RefutationResult:
         0.95,
         len(draws),
         "permuted",
+        "Passing shows little.",
         draws,
     )
 
