@@ -1,0 +1,1 @@
+"""From raw logs to journeys: sessions, stitched events, credit, data quality, reports."""
