@@ -1,6 +1,7 @@
 """Data: a simulated marketplace and a simulated experiment with known effects, and loaders of public sets."""
 
 from causalrec.datasets._known import Roles
+from causalrec.datasets.campaign import campaign_table, simulate_campaign
 from causalrec.datasets.digests import file_digest, frame_digest
 from causalrec.datasets.loaders import (
     Dataset,
@@ -19,6 +20,7 @@ __all__ = [
     "MarketplaceTruth",
     "Roles",
     "ServiceTruth",
+    "campaign_table",
     "data_directory",
     "file_digest",
     "frame_digest",
@@ -26,6 +28,7 @@ __all__ = [
     "load_dataset",
     "online_retail_purchases",
     "retailrocket_events",
+    "simulate_campaign",
     "simulate_marketplace",
     "simulate_service",
     "simulate_service_days",

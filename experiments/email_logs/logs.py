@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from causalrec.datasets import simulate_marketplace
+from causalrec.datasets import campaign_table, simulate_marketplace
 
 TREATMENT, OUTCOME, BOUGHT = "emailed", "spend", "bought"
 PURCHASES, ENGAGEMENT = "purchases, 30 days", "engagement"
 PROFILE = ("age", "tenure_days", "loyalty", "device", "region", "price_sensitivity")
 COVARIATES = (*PROFILE, ENGAGEMENT, PURCHASES)
 WITHOUT_ENGAGEMENT = (*PROFILE, PURCHASES)
-_DAYS, _MOST = 14, 3  # of the campaign; the marketing team looked no further than three purchases
+_DAYS = 14  # of the campaign
 _ITEMS = 60
 
 
@@ -53,16 +53,8 @@ def simulate_logs(n_users: int, seed: int) -> Logs:
         n_users, _ITEMS, days_history=30, days_campaign=_DAYS, days_experiment=1, impressions_per_session=1,
         random_state=seed,
     )  # fmt: skip
-    ids, events, sent = market.users["user_id"], market.events, market.campaign["sent_at"].iloc[0]
-    before = events["event_time"] < sent
-    bought = events["event_type"] == "purchase"
-    within = bought & ~before & (events["event_time"] < sent + pd.Timedelta(days=_DAYS))
-    past = events[bought & before].groupby("user_id").size().reindex(ids, fill_value=0)
-    spend = events[within].groupby("user_id")["revenue"].sum().reindex(ids, fill_value=0.0)
-    users = market.users.assign(**{
-        PURCHASES: np.minimum(past.to_numpy(), _MOST),
-        TREATMENT: market.campaign["emailed"], OUTCOME: spend.to_numpy(), BOUGHT: (spend.to_numpy() > 0).astype(int),
-    })  # fmt: skip
-    sessions = events.loc[before, ["user_id", "session_id"]].drop_duplicates(ignore_index=True)
+    events, sent = market.events, market.campaign["sent_at"].iloc[0]
+    users = campaign_table(market).rename(columns={"purchases_before": PURCHASES})
+    sessions = events.loc[events["event_time"] < sent, ["user_id", "session_id"]].drop_duplicates(ignore_index=True)
     known = truth.users.set_index("user_id")
     return Logs(users, sessions, known["tau_email_spend"], known["tau_email_conversion"], known["propensity"])
