@@ -1,0 +1,308 @@
+"""How the tables of a journey come in, are checked, and go out again: one entry for every function of this package.
+
+A function opens its tables, checks the columns that it reads, and answers with one SQL text, the same on both engines::
+
+    with open_tables({"events": events}, engine=engine) as tables:
+        log = tables["events"]
+        log.check(["user_id"], times=["event_time"])
+        return tables.frame(f"SELECT {log.column('user_id')} AS user_id, COUNT(*) AS n FROM {log.sql} GROUP BY 1")
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from causalrec._validation import check_columns, list_some
+from causalrec.engines import Dialect, Engine, Kind, LocalEngine, SparkEngine
+from causalrec.engines.arrow import arrow_table
+from causalrec.exceptions import ColumnError, EngineError, TimeError
+
+ROW = "__row"
+Duration: TypeAlias = "str | timedelta | pd.Timedelta"
+
+_TIMES = ("timestamp", "timestamptz", "date")
+_LONGEST = 2**61  # microseconds; a time and two of them stay within 64 bits
+_UNIT_US = {"s": 10**6, "m": 60 * 10**6, "h": 3_600 * 10**6, "d": 86_400 * 10**6, "w": 604_800 * 10**6}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that SQL can read.
+
+    Attributes
+    ----------
+    label : str
+        What the caller calls it, for messages.
+    sql : str
+        Its quoted name.
+    kinds : mapping of str to Kind
+        Of its columns, in order.
+    dialect : Dialect
+    held : table or None
+        The frame in memory, if it was one.
+    numbered : bool
+        Whether it has a column ``ROW`` with the places of the frame's rows, from 0.
+    """
+
+    label: str
+    sql: str
+    kinds: Mapping[str, Kind]
+    dialect: Dialect
+    held: Any = field(default=None, repr=False)
+    numbered: bool = False
+
+    def check(self, columns: Iterable[str | None] = (), *, times: Iterable[str | None] = ()) -> None:
+        """Raise :class:`ColumnError` for a column that is missing, :class:`TimeError` for times that are none."""
+        named, timed = [c for c in columns if c is not None], [t for t in times if t is not None]
+        check_columns(self.kinds, list(dict.fromkeys([*named, *timed])), where=self.label)
+        for time in timed:
+            if self.kinds[time] not in _TIMES:
+                raise TimeError(
+                    f"{self.label}: {time!r} is {self.kinds[time]}; expected timestamps (naive ones are UTC). Convert "
+                    "it first, e.g. pd.to_datetime(…, utc=True)."
+                )
+
+    def check_free(self, names: Iterable[str]) -> None:
+        """Raise :class:`ColumnError` where a column has a name that the result needs, in any case of letters."""
+        taken = sorted({n.lower() for n in names} & {c.lower() for c in self.kinds})
+        if taken:
+            raise ColumnError(f"{self.label}: found a column {taken[0]!r}, as the result has one. Rename or drop it.")
+
+    def column(self, name: str, of: str = "") -> str:
+        """The quoted name of a column, of an alias if one is given."""
+        return f"{of}.{self.dialect.quote(name)}" if of else self.dialect.quote(name)
+
+    def micros(self, name: str, of: str = "") -> str:
+        """SQL of a column's times as integers: microseconds since 1970 UTC."""
+        return self.dialect.epoch_us(self.column(name, of))
+
+    def total_order(self, first: Sequence[str] = (), of: str = "") -> str:
+        """The end of an ORDER BY that leaves only equal rows tied: ``first``, then every other column, nulls first.
+
+        Starts with a comma unless there are no columns.
+        """
+        rest = [c for c in self.kinds if c not in first and c != ROW]
+        return "".join(f", {self.column(c, of)} ASC NULLS FIRST" for c in (*first, *rest))
+
+
+class Tables(Mapping[str, Table]):
+    """The open tables by label, and the engine that they are on."""
+
+    def __init__(self, engine: Engine, like: Any, session: Any) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect
+        self._like, self._session = like, session
+        self._tables: dict[str, Table] = {}
+        self._names: list[str] = []
+
+    def __getitem__(self, label: str) -> Table:
+        return self._tables[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def frame(self, sql: str) -> Any:
+        """The result of a query: pandas, or Polars where the first table was; a Spark DataFrame on Spark."""
+        found = self.engine.frame(sql)
+        if self._session is not None:
+            return _into_session(found, self._session)
+        return as_given(found, self._like) if isinstance(found, pd.DataFrame) else found
+
+    def collect(self, sql: str) -> pd.DataFrame:
+        """The small result of a query, as a pandas frame on either engine."""
+        return self.engine.collect(sql)
+
+    def keep(self, sql: str) -> str:
+        """Give a query a name until the tables are closed, and keep its rows where the engine can; quoted."""
+        name = self._new_name()
+        self.engine.keep(name, sql)
+        return self.dialect.quote(name)
+
+    def add(self, label: str, source: Any, *, only: Sequence[str] | None, numbered: bool) -> None:
+        """Register a table, or find the one that has been."""
+        if isinstance(source, str | Path | list | tuple):
+            name, held = self._name_of_files(label, source), None
+        else:
+            name, held = self._new_name(), _collected(source)
+            self.engine.register(name, self._chosen(label, held, only, numbered))
+        kinds = self.engine.columns(name)
+        self._tables[label] = Table(label, self.dialect.quote(name), kinds, self.dialect, held, ROW in kinds)
+
+    def close(self) -> None:
+        """Forget the names that were made here."""
+        for name in self._names:
+            self.engine.drop(name)
+
+    def _new_name(self) -> str:
+        self._names.append(f"journeys_{uuid.uuid4().hex[:12]}")
+        return self._names[-1]
+
+    def _name_of_files(self, label: str, source: Any) -> str:
+        if isinstance(source, str):
+            try:
+                self.engine.columns(source)
+            except EngineError as error:
+                if not _may_be_path(source):
+                    raise EngineError(
+                        f"{label} is {source!r}, which is no path of files, nor a table of the engine: {error}"
+                    ) from error
+            else:
+                return source
+        name = self._new_name()
+        self.engine.register(name, list(source) if isinstance(source, tuple) else source)
+        return name
+
+    def _chosen(self, label: str, held: Any, only: Sequence[str] | None, numbered: bool) -> Any:
+        """The columns that are read, with the places of the rows where they are asked for."""
+        if _is_spark(held) or (hasattr(held, "scanner") and not numbered):
+            return held
+        if only is not None and (isinstance(held, pd.DataFrame) or hasattr(held, "select")):
+            check_columns(getattr(held, "column_names", None) or held.columns, only, where=label)
+            wanted = list(dict.fromkeys(only))
+            held = held[wanted] if isinstance(held, pd.DataFrame) else held.select(wanted)
+        table = arrow_table(label, held.to_table() if hasattr(held, "scanner") else held)
+        if not numbered:
+            return table
+        import pyarrow as pa
+
+        return table.append_column(ROW, pa.array(np.arange(len(table))))
+
+
+@contextmanager
+def open_tables(
+    sources: Mapping[str, Any],
+    *,
+    engine: Engine | None = None,
+    only: Mapping[str, Sequence[str]] | None = None,
+    numbered: bool = False,
+) -> Iterator[Tables]:
+    """Open tables on one engine; names that were made are forgotten afterwards, an engine that was given stays open.
+
+    Parameters
+    ----------
+    sources : mapping of label to table
+        pandas, Polars (also lazy) or Arrow tables, Spark DataFrames, paths of Parquet or CSV (a file, directory,
+        pattern or list of files), or the name of a table of ``engine``. Labels are for messages.
+    engine : Engine, optional
+        By default DuckDB in this process, or Spark in the session of the DataFrames.
+    only : mapping of label to columns, optional
+        Of a frame in memory, no other columns are looked at.
+    numbered : bool
+        Give frames in memory a column ``ROW`` with the places of their rows (not on Spark).
+
+    Raises
+    ------
+    EngineError
+        For a kind of table that cannot be read, an unknown name, or Spark DataFrames beside other tables without
+        ``engine``.
+
+    Examples
+    --------
+    >>> events = pd.DataFrame({"user_id": [1, 1, 2]})
+    >>> with open_tables({"events": events}) as tables:
+    ...     tables.frame(f"SELECT COUNT(*) AS n FROM {tables['events'].sql}")["n"].tolist()
+    [3]
+    """
+    chosen, session = (engine, None) if engine is not None else _engine_for(sources)
+    on_spark = chosen.name == "spark"
+    like = None if on_spark else next(iter(sources.values()))
+    tables = Tables(chosen, like, session)
+    try:
+        for label, source in sources.items():
+            tables.add(label, source, only=(only or {}).get(label), numbered=numbered and not on_spark)
+        yield tables
+    finally:
+        try:
+            tables.close()
+        finally:
+            if engine is None:
+                chosen.close()
+
+
+def parse_duration(duration: Duration, *, name: str) -> int:
+    """A length of time, zero included, in microseconds; ``name`` is the argument's, for messages.
+
+    Raises
+    ------
+    TimeError
+        For anything but a whole number and one of s, m, h, d, w as text, or a timedelta; and below zero.
+
+    Examples
+    --------
+    >>> parse_duration("30m", name="gap") == parse_duration(timedelta(minutes=30), name="gap") == 1_800_000_000
+    True
+    """
+    remedy = "expected a whole number of s, m, h, d or w, as '30m', or a timedelta, not below zero."
+    if isinstance(duration, str):
+        match = re.fullmatch(r"([0-9]+)([smhdw])", duration)
+        if not match:
+            raise TimeError(f"{name} is {duration!r}; {remedy}")
+        length = int(match[1]) * _UNIT_US[match[2]]
+    elif isinstance(duration, timedelta | np.timedelta64) and not pd.isna(duration):
+        length = pd.Timedelta(duration) // pd.Timedelta(1, "us")
+    else:
+        raise TimeError(f"{name} is {duration!r}; {remedy}")
+    if not 0 <= length <= _LONGEST:
+        raise TimeError(f"{name} is {duration!r}, which is below zero or beyond 73,000 years; {remedy}")
+    return length
+
+
+def as_given(frame: pd.DataFrame, like: Any) -> Any:
+    """A pandas frame as the kind of table that ``like`` is: Polars stays Polars (lazy, lazy), all else is pandas."""
+    if not type(like).__module__.startswith("polars"):
+        return frame
+    import polars
+
+    made = polars.DataFrame(arrow_table("result", frame))
+    return made.lazy() if hasattr(like, "collect") else made
+
+
+def _engine_for(sources: Mapping[str, Any]) -> tuple[Engine, Any]:
+    """An engine of our own, and the Spark session to give results to."""
+    on_spark = [label for label, source in sources.items() if _is_spark(source)]
+    if not on_spark:
+        return LocalEngine(), None
+    if len(on_spark) < len(sources):
+        others = [label for label in sources if label not in on_spark]
+        raise EngineError(
+            f"{list_some(on_spark)} is a Spark DataFrame and {list_some(others)} is not; give all as Spark "
+            "DataFrames, or pass engine=SparkEngine(session=…), which reads the others too."
+        )
+    session = sources[on_spark[0]].sparkSession
+    return SparkEngine(session=session), session
+
+
+def _into_session(frame: Any, session: Any) -> Any:
+    """A Spark DataFrame in the caller's session: global temporary views are what sessions share."""
+    shared = f"causalrec_{uuid.uuid4().hex}"
+    frame.createOrReplaceGlobalTempView(shared)
+    try:
+        return session.table(f"global_temp.{shared}")
+    finally:
+        session.catalog.dropGlobalTempView(shared)
+
+
+def _is_spark(source: Any) -> bool:
+    return hasattr(source, "sparkSession") and hasattr(source, "createOrReplaceGlobalTempView")
+
+
+def _collected(source: Any) -> Any:
+    """A lazy Polars frame, computed once; anything else as it is."""
+    return source.collect() if hasattr(source, "collect_schema") and hasattr(source, "collect") else source
+
+
+def _may_be_path(text: str) -> bool:
+    return any(mark in text for mark in "/\\*?[.") or Path(text).expanduser().exists()
