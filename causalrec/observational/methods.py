@@ -21,7 +21,7 @@ from causalrec.observational.regression import difference_in_means, lin_effect, 
 from causalrec.observational.standardisation import standardisation
 from causalrec.observational.subclasses import subclassification
 from causalrec.observational.weighting import weighting_effect, weights
-from causalrec.results import AdjustedEffect, PropensityResult, Recipe, WeightsResult
+from causalrec.results import AdjustedEffect, MatchResult, PropensityResult, Recipe, WeightsResult
 
 Options: TypeAlias = dict[str, Any]
 Run: TypeAlias = Callable[[StudyData, str, Options], AdjustedEffect]
@@ -185,12 +185,19 @@ def _scored(function: Callable[..., AdjustedEffect]) -> Run:
     )
 
 
-def _matching(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
-    """Match, then compare the matched; the score is fitted where the distance or a caliper is of it."""
-    options = {"pairing": "nearest", "bias_adjustment": False, **options}
+def matched(data: StudyData, estimand: str, options: Options) -> MatchResult:
+    """Who is compared with whom; the score is fitted where the distance or a caliper is of it."""
+    options = {"pairing": "nearest", **options}
     of_score = options.get("distance", "propensity") in ("propensity", "logit")
     score = _score(data, options) if of_score or options.get("caliper") is not None else None
-    found = _call(match, data, options, estimand=estimand, propensity=score, method=options["pairing"])
+    found: MatchResult = _call(match, data, options, estimand=estimand, propensity=score, method=options["pairing"])
+    return found
+
+
+def _matching(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+    """Match, then compare the matched."""
+    options = {"bias_adjustment": False, **options}
+    found = matched(data, estimand, options)
     if options["bias_adjustment"] and data.X is None:
         raise CausalRecError("bias_adjustment is a regression on covariates, and there are none; name them.")
     covariates = data.X if options["bias_adjustment"] else None

@@ -117,7 +117,7 @@ class BalanceResult(Result):
                 f"largest |SMD| {worst}; threshold {format_number(self.threshold)}: {verdict}; "
                 f"divided by the {self.denominator}",
                 *([f"{self.negative_share:.1%} of the weights' size is negative"] if self.negative_share else []),
-                *_aligned([head, *rows]),
+                *aligned([head, *rows]),
                 *([f"  and {rest} more"] if rest else []),
             ]
         )
@@ -175,7 +175,7 @@ def _written(value: float) -> str:
     return format_number(value) if not np.isfinite(value) or abs(value) >= 10 else f"{value:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
