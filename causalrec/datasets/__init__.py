@@ -2,6 +2,7 @@
 
 from causalrec.datasets._known import Roles
 from causalrec.datasets.campaign import campaign_table, simulate_campaign
+from causalrec.datasets.channels import ChannelLogs, ChannelsTruth, simulate_channels
 from causalrec.datasets.digests import file_digest, frame_digest
 from causalrec.datasets.loaders import (
     Dataset,
@@ -15,6 +16,8 @@ from causalrec.datasets.marketplace import Marketplace, MarketplaceTruth, simula
 from causalrec.datasets.service import ServiceTruth, simulate_service, simulate_service_days
 
 __all__ = [
+    "ChannelLogs",
+    "ChannelsTruth",
     "Dataset",
     "Marketplace",
     "MarketplaceTruth",
@@ -29,6 +32,7 @@ __all__ = [
     "online_retail_purchases",
     "retailrocket_events",
     "simulate_campaign",
+    "simulate_channels",
     "simulate_marketplace",
     "simulate_service",
     "simulate_service_days",
