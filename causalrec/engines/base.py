@@ -103,6 +103,14 @@ class Dialect(ABC):
         """The list of several such quantiles."""
 
     @abstractmethod
+    def latest(self, expression: str, over: str) -> str:
+        """The last value that is not null in the frame of a window, ``over`` being what stands in its brackets."""
+
+    @abstractmethod
+    def record(self, expressions: Sequence[str]) -> str:
+        """Several values as one that is not null, with fields ``f0``, ``f1``, …"""
+
+    @abstractmethod
     def steps(self, start: int, stop: int, step: int) -> str:
         """In a list of columns: a row for each of ``start, start + step, …`` below ``stop``."""
 

@@ -95,6 +95,14 @@ class DuckDBDialect(Dialect):
         """``quantile_cont`` of a list."""
         return f"quantile_cont({expression}, [{', '.join(map(literal_sql, probabilities))}])"
 
+    def latest(self, expression: str, over: str) -> str:
+        """Nulls are passed over by a word within the brackets."""
+        return f"last_value({expression} IGNORE NULLS) OVER ({over})"
+
+    def record(self, expressions: Sequence[str]) -> str:
+        """``struct_pack``."""
+        return f"struct_pack({', '.join(f'f{i} := {text}' for i, text in enumerate(expressions))})"
+
     def steps(self, start: int, stop: int, step: int) -> str:
         """A list, unfolded."""
         return f"unnest(range({start}, {stop}, {step}))"

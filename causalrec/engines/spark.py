@@ -120,6 +120,15 @@ class SparkDialect(Dialect):
         """``percentile`` of an array."""
         return f"percentile({expression}, array({', '.join(map(literal_sql, probabilities))}))"
 
+    def latest(self, expression: str, over: str) -> str:
+        """Nulls are passed over by a word after the brackets."""
+        return f"last_value({expression}) IGNORE NULLS OVER ({over})"
+
+    def record(self, expressions: Sequence[str]) -> str:
+        """``named_struct``."""
+        fields = (f"'f{i}', {text}" for i, text in enumerate(expressions))
+        return f"named_struct({', '.join(fields)})"
+
     def steps(self, start: int, stop: int, step: int) -> str:
         """A list, unfolded."""
         return f"explode(sequence({start}, {stop - 1}, {step}))"

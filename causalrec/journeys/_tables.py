@@ -24,7 +24,7 @@ import pandas as pd
 
 from causalrec._validation import check_columns, list_some
 from causalrec.engines import Dialect, Engine, Kind, LocalEngine, SparkEngine
-from causalrec.engines.arrow import arrow_table
+from causalrec.engines.arrow import arrow_table, arrow_to_pandas
 from causalrec.exceptions import ColumnError, EngineError, TimeError
 
 ROW = "__row"
@@ -120,6 +120,20 @@ class Tables(Mapping[str, Table]):
         if self._session is not None:
             return _into_session(found, self._session)
         return as_given(found, self._like) if isinstance(found, pd.DataFrame) else found
+
+    def beside(self, table: Table, found: pd.DataFrame) -> Any:
+        """New columns, a row for each of a frame in memory, beside its own: Polars stays Polars, all else is pandas.
+
+        pandas keeps its index; the caller's frame is not changed.
+        """
+        held = table.held
+        if isinstance(held, pd.DataFrame):
+            return pd.concat([held, found.set_axis(held.index)], axis=1)
+        if hasattr(held, "hstack"):
+            joined = held.hstack(as_given(found, held))
+            return joined.lazy() if hasattr(self._like, "collect") else joined
+        own = arrow_to_pandas(arrow_table(table.label, held))
+        return pd.concat([own, found.set_axis(own.index)], axis=1)
 
     def collect(self, sql: str) -> pd.DataFrame:
         """The small result of a query, as a pandas frame on either engine."""
