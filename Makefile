@@ -15,7 +15,7 @@ SYNTHETIC := configs/marketplace.yaml
 REAL := configs/hillstrom.yaml configs/online_retail.yaml configs/retailrocket.yaml
 UV_VERSION := 0.13.9
 
-.PHONY: help setup train evaluate infer pipeline ui abtest data-synth data-service data-real all-synth all-real \
+.PHONY: help setup train evaluate infer pipeline ui abtest ate data-synth data-service data-real all-synth all-real \
         test test-slow lint format bench lock clean
 
 help:  ## show this list
@@ -64,6 +64,12 @@ data/service.parquet: | $(READY)
 abtest: $(READY) $(if $(DATA)$(filter command line environment,$(origin CONFIG)),,data/service.parquet)  ## analyse an experiment (CONFIG=my.yaml DATA=file.parquet; by default the simulated one)
 	$(CAUSALREC) abtest $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(if $(DATA),--data '$(DATA)') $(OVERRIDES)
 
+data/campaign.parquet: | $(READY)
+	$(CAUSALREC) data campaign --output $@
+
+ate: $(READY) $(if $(DATA)$(filter command line environment,$(origin CONFIG)),,data/campaign.parquet)  ## study an effect that was not randomised (CONFIG=my.yaml DATA=file.parquet; by default a simulated campaign)
+	$(CAUSALREC) ate $(if $(filter command line environment,$(origin CONFIG)),--config $(CONFIG)) $(if $(DATA),--data '$(DATA)') $(OVERRIDES)
+
 data-real: $(READY)  ## say which public data sets are at hand, and download those that have a stable address
 	$(CAUSALREC) data real
 
@@ -97,6 +103,6 @@ lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements.lock
 
 clean:  ## remove runs, features, stores and caches (keeps .venv)
-	rm -rf runs feature_store data/marketplace data/marketplace_truth data/service.parquet data/service_truth.parquet mlflow.db mlartifacts spark-warehouse metastore_db derby.log \
+	rm -rf runs feature_store data/marketplace data/marketplace_truth data/service.parquet data/service_truth.parquet data/campaign.parquet data/campaign_truth.parquet mlflow.db mlartifacts spark-warehouse metastore_db derby.log \
 	  build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find causalrec tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

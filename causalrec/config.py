@@ -54,7 +54,9 @@ def _arm(value: object) -> object:
     return value
 
 
-EXPERIMENT_KEYS = ("metrics", "variant")  # at the top of an A/B test's file, and never of a run's
+# What stands at the top of the files of other commands, and never of a run's.
+EXPERIMENT_KEYS = ("metrics", "variant")
+STUDY_KEYS = ("treatment", "outcome")
 
 Window = Annotated[str, AfterValidator(_window)]
 Arm = Annotated[str | int, BeforeValidator(_arm)]
@@ -338,19 +340,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises
     ------
     ConfigError
-        When the file is missing or not YAML, or describes an A/B test, a key is unknown (with the nearest known
-        one) or given twice, or a value is not allowed (with what is).
+        When the file is missing or not YAML, or describes an A/B test or a study, a key is unknown (with the nearest
+        known one) or given twice, or a value is not allowed (with what is).
     """
     file = find_yaml(Path(path))
     raw = read_config(
-        file, overrides, sections="`name:` and `data:`", wanted=lambda other: not has_keys(other, *EXPERIMENT_KEYS)
+        file,
+        overrides,
+        sections="`name:` and `data:`",
+        wanted=lambda other: not any(has_keys(other, *keys) for keys in (EXPERIMENT_KEYS, STUDY_KEYS)),
     )
-    if all(key in raw for key in EXPERIMENT_KEYS):
-        raise ConfigError(
-            f"{file} describes an A/B test (it has the keys {' and '.join(map(repr, EXPERIMENT_KEYS))}), expected a "
-            f"run of the pipeline; analyse it with: causalrec abtest --config {path}"
-        )
+    refuse_other_kinds(raw, "a run of the pipeline", file=file, path=path)
     return parse_config(raw, where=str(file))
+
+
+def refuse_other_kinds(raw: Mapping[str, Any], expected: str, *, file: Path, path: str | Path) -> None:
+    """Raise :class:`ConfigError` for a file that describes something that another command analyses."""
+    kinds = {"an A/B test": (EXPERIMENT_KEYS, "abtest"), "a study": (STUDY_KEYS, "ate")}
+    for kind, (keys, command) in kinds.items():
+        if kind != expected and all(key in raw for key in keys):
+            raise ConfigError(
+                f"{file} describes {kind} (it has the keys {' and '.join(map(repr, keys))}), expected {expected}; "
+                f"analyse it with: causalrec {command} --config {path}"
+            )
 
 
 def read_config(

@@ -20,7 +20,7 @@ from causalrec.abtest.hypotheses import Equivalence, Hypothesis, NonInferiority,
 from causalrec.abtest.inferences import INFERENCES
 from causalrec.abtest.metrics import Mean, Metric, Proportion, Quantile, Ratio, Retention, SampleRatio
 from causalrec.abtest.sequential.spending import CustomSpending, HwangShihDeCani, ObrienFleming, Pocock, PowerFamily
-from causalrec.config import EXPERIMENT_KEYS, Arm, RunConfig, RunSettings, read_config
+from causalrec.config import EXPERIMENT_KEYS, Arm, RunConfig, RunSettings, read_config, refuse_other_kinds
 from causalrec.exceptions import ConfigError
 
 METRICS: Mapping[str, type[Metric]] = {
@@ -279,6 +279,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     raw = read_config(
         file, overrides, sections="`metrics:` and `variant:`", wanted=lambda other: has_keys(other, *EXPERIMENT_KEYS)
     )
+    refuse_other_kinds(raw, "an A/B test", file=file, path=path)
     of_a_run = [key for key in raw if key in _ONLY_OF_RUNS]
     if of_a_run and not any(key in raw for key in EXPERIMENT_KEYS):
         raise ConfigError(

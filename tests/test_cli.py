@@ -20,8 +20,8 @@ import causalrec
 from causalrec import cli
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-COMMANDS = ("train", "evaluate", "infer", "abtest", "pipeline", "ui", "data", "design", "features")
-DATA = ("synth", "service", "real")
+COMMANDS = ("train", "evaluate", "infer", "ate", "abtest", "pipeline", "ui", "data", "design", "features")
+DATA = ("synth", "service", "campaign", "real")
 FEATURES = ("materialize", "list", "show", "load", "diff", "frame")
 
 
@@ -72,7 +72,7 @@ def test_help_lists_every_command(run: Callable[..., Outcome]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "data synth", "data service", "data real", *(f"features {c}" for c in FEATURES)]
+    "command", [*COMMANDS, *(f"data {c}" for c in DATA), *(f"features {c}" for c in FEATURES)]
 )
 def test_every_command_has_help(run: Callable[..., Outcome], command: str) -> None:
     found = run(*command.split(), "--help")

@@ -27,7 +27,8 @@ from causalrec.ranking import Ranker
 from causalrec.uplift_config import BoostedParams, CausalForestParams, ForestParams
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
-CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "abtest")  # that one is an experiment's
+OTHERS = ("abtest", "ate")  # of an experiment and of a study
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in OTHERS)
 MARKETPLACE = next(p for p in CONFIGS if p.stem == "marketplace")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from causalrec.cli.data import data_app
+from causalrec.cli.effects import ate
 from causalrec.cli.experiments import abtest, design
 from causalrec.cli.features import features_app
 from causalrec.cli.options import DEFAULT_CONFIG, ConfigOption, NewestOption, OutputDirOption, RunOption, SetOption
@@ -115,6 +116,7 @@ def infer(
     print_inference(outcome, reporter.console)
 
 
+app.command()(ate)
 app.command()(abtest)
 app.command()(design)
 

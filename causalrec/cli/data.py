@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 data_app = typer.Typer(
-    help="Write the simulated marketplace or A/B test, or look after the public data sets.", no_args_is_help=True
+    help="Write the simulated marketplace, A/B test or campaign, or look after the public data sets.",
+    no_args_is_help=True,
 )
 
 
@@ -40,6 +41,22 @@ def data_service(
 
     reporter = ConsoleReporter()
     print_files(write_service(output, n_users=n_users, seed=seed, reporter=reporter), reporter.console)
+
+
+@data_app.command("campaign")
+def data_campaign(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet file to write.")] = Path(
+        "data/campaign.parquet"
+    ),
+    n_users: Annotated[int, typer.Option("--users", min=1, help="Number of users.")] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed.")] = 7,
+) -> None:
+    """Write a simulated e-mail campaign that was not randomised, a row per user, and the truth beside it."""
+    from causalrec.pipelines.data import write_campaign
+    from causalrec.pipelines.display import ConsoleReporter, print_files
+
+    reporter = ConsoleReporter()
+    print_files(write_campaign(output, n_users=n_users, seed=seed, reporter=reporter), reporter.console)
 
 
 @data_app.command("real")

@@ -12,7 +12,7 @@ from causalrec._files import new_directory
 from causalrec.abtest import decide_experiment
 from causalrec.datasets import file_digest
 from causalrec.engines import Engine
-from causalrec.exceptions import BalanceWarning, ConfigError, DatasetError
+from causalrec.exceptions import BalanceWarning
 from causalrec.experiment_config import ExperimentConfig
 from causalrec.pipelines.abtest_page import (
     ABTestResults,
@@ -32,8 +32,7 @@ from causalrec.pipelines.abtest_verdict import (
     posterior_metrics,
     verdict_text,
 )
-from causalrec.pipelines.data import SERVICE_FILE
-from causalrec.pipelines.inputs import Lineage
+from causalrec.pipelines.inputs import Lineage, existing_table
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.rundir import FIGURES, RunDirectory, new_run_path
 from causalrec.pipelines.session import Command, how_made, opened_engine, tracked
@@ -78,7 +77,7 @@ def run_abtest(
         One of its children, naming what is wrong with the config, the table or the places to write to.
     """
     reporter = reporter or SilentReporter()
-    path = _existing(data or config.data)
+    path = existing_table(data or config.data)
     target = new_run_path(config.output_dir, config.name)
     with (
         tracked(config, reporter, "abtest", {"run": target.name}) as tracker,
@@ -100,15 +99,6 @@ def run_abtest(
         report=target / REPORT,
         tracking=command.tracking_line(),
     )
-
-
-def _existing(path: Path | None) -> Path:
-    if path is None:
-        raise ConfigError("no table is named; give --data file.parquet, or a `data:` key in the config.")
-    if not path.exists():
-        remedy = f" To simulate it: causalrec data service --output {path}" if path == SERVICE_FILE else ""
-        raise DatasetError(f"data: {path} does not exist; expected a Parquet or CSV file or directory.{remedy}")
-    return path
 
 
 def _register(command: Command, engine: Engine, path: Path) -> Lineage:

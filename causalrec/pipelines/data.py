@@ -1,13 +1,14 @@
-"""``causalrec data``: write the simulated marketplace and A/B test, and look after the public data sets."""
+"""``causalrec data``: write the simulated marketplace, A/B test and campaign, and look after the public data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +18,7 @@ from causalrec.datasets import (
     MarketplaceTruth,
     list_datasets,
     load_dataset,
+    simulate_campaign,
     simulate_marketplace,
     simulate_service,
 )
@@ -24,6 +26,7 @@ from causalrec.exceptions import CausalRecError, ConfigError
 from causalrec.pipelines.progress import Reporter
 
 SERVICE_FILE = Path("data/service.parquet")
+CAMPAIGN_FILE = Path("data/campaign.parquet")
 _CHUNK = 200_000
 
 
@@ -90,12 +93,31 @@ def write_service(output: Path, *, n_users: int, seed: int, reporter: Reporter) 
     StoreError
         When the place cannot be written.
     """
+
+    def simulate() -> tuple[pd.DataFrame, pd.DataFrame]:
+        frame, truth = simulate_service(n_users, random_state=seed)
+        return frame, truth.effects
+
+    return _write_with_truth(output, simulate, reporter)
+
+
+def write_campaign(output: Path, *, n_users: int, seed: int, reporter: Reporter) -> list[Path]:
+    """Write the simulated e-mail campaign, a row per user, and the truth of each to ``<output>_truth.parquet``.
+
+    Raises as :func:`write_service` does.
+    """
+    return _write_with_truth(output, lambda: simulate_campaign(n_users, random_state=seed), reporter)
+
+
+def _write_with_truth(
+    output: Path, simulate: Callable[[], tuple[pd.DataFrame, pd.DataFrame]], reporter: Reporter
+) -> list[Path]:
+    """A simulated table and, beside it, its truth."""
     if output.suffix != ".parquet":
         raise ConfigError(f"output is {str(output)!r}; expected a name that ends in .parquet.")
     paths = [output, output.with_name(f"{output.stem}_truth.parquet")]
     with reporter.stage("simulation"):
-        frame, truth = simulate_service(n_users, random_state=seed)
-        for path, table in zip(paths, (frame, truth.effects), strict=True):
+        for path, table in zip(paths, simulate(), strict=True):
             with new_file(path) as scratch:
                 pq.write_table(pa.Table.from_pandas(table, preserve_index=False), scratch, compression="zstd")
     return paths

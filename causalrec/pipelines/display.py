@@ -99,7 +99,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         _print_text(f"  {sentence}", console)
     console.print()
     report = "made by: causalrec evaluate" if summary.report is None else str(summary.report)
-    _print_places(summary.path, report, summary.tracking, console)
+    print_places(summary.path, report, summary.tracking, console)
 
 
 def _summary_table(summary: RunSummary, *, narrow: bool) -> Table:
@@ -161,7 +161,7 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
         for sentence in summary.findings:
             _print_text(f"  {sentence}", console)
     console.print()
-    _print_places(summary.path, str(summary.report), summary.tracking, console)
+    print_places(summary.path, str(summary.report), summary.tracking, console)
 
 
 def print_design(document: DesignDocument, console: Console) -> None:
@@ -199,7 +199,8 @@ def _interactions(tests: Sequence[HeterogeneityResult], console: Console) -> Tab
     return _table(columns, console, left=("metric",))
 
 
-def _print_places(run: Path, report: str, tracking: str, console: Console) -> None:
+def print_places(run: Path, report: str, tracking: str, console: Console) -> None:
+    """Where the files of a run are, and where it is tracked."""
     for name, text in (("run", str(run)), ("report", report), ("tracking", tracking)):
         console.print(f"{name:<8} {escape(text)}", soft_wrap=True)
 

@@ -21,6 +21,7 @@ from causalrec.datasets import (
 )
 from causalrec.engines import Engine
 from causalrec.exceptions import ConfigError, DatasetError
+from causalrec.pipelines.data import CAMPAIGN_FILE, SERVICE_FILE
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,25 @@ def load_inputs(config: RunConfig) -> tuple[Inputs, Truth | None]:
     if data.source == "files":
         return _files(data), None
     return _public(data), None
+
+
+def existing_table(path: Path | None) -> Path:
+    """The table of a command that takes one.
+
+    Raises
+    ------
+    ConfigError
+        When none is named.
+    DatasetError
+        When it does not exist; with the command that simulates it, where there is one.
+    """
+    if path is None:
+        raise ConfigError("no table is named; give --data file.parquet, or a `data:` key in the config.")
+    if not path.exists():
+        simulated = {SERVICE_FILE: "service", CAMPAIGN_FILE: "campaign"}.get(path)
+        remedy = "" if simulated is None else f" To simulate it: causalrec data {simulated} --output {path}"
+        raise DatasetError(f"data: {path} does not exist; expected a Parquet or CSV file or directory.{remedy}")
+    return path
 
 
 def register_tables(inputs: Inputs, engine: Engine) -> None:

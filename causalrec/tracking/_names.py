@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from causalrec.results import RefutationResult, Result
+from causalrec.results import RefutationResult, Result, SensitivityResult
 
 _PACKAGES = (
     "causalrec",
@@ -30,9 +30,13 @@ def result_metrics(name: str, result: Result) -> dict[str, float]:
     """A result's numbers as metrics: the estimate under the name itself, the rest behind it."""
     skip = ("confidence_level", "k", "threshold")
     renamed = {"estimate": name, "n_obs": f"{name}_n"}
+    more: dict[str, float] = {}
     if isinstance(result, RefutationResult):
         renamed = {"new_effect": name, "new_std": f"{name}_std", "estimate": f"{name}_refuted_estimate"}
-    return {
+        more = {f"{name}_passed": float(result.passed)}
+    if isinstance(result, SensitivityResult):  # the estimate is that of the effect, logged as such
+        skip = (*skip, "estimate", "ci_low", "ci_high")
+    return more | {
         renamed.get(key, f"{name}_{key}"): float(value)
         for key, value in result.to_dict().items()
         if isinstance(value, int | float) and key not in skip
