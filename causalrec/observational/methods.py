@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from causalrec._threads import one_thread
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import CausalRecError
+from causalrec.nuisance import Nuisances
 from causalrec.observational._study_data import StudyData
 from causalrec.observational.design import check_estimand
 from causalrec.observational.doubly_robust import aipw, aipw_parametric
@@ -116,12 +117,16 @@ def run_method(data: StudyData, name: str, estimand: str | None, options: Mappin
 
 
 def find_method(name: str) -> Method:
-    """The entry of a name, or an error that names the nearest."""
-    if name not in METHODS:
+    """The entry of a name, DoWhy's and EconML's estimators included, or an error that names the nearest."""
+    from causalrec.observational.peers import PEERS  # its table is of this module's entries
+
+    known = METHODS if name in METHODS else PEERS
+    if name not in known:
         raise CausalRecError(
-            f"method is {name!r}; expected one of {list_some(METHODS, 20)}.{nearest(str(name), METHODS)}"
+            f"method is {name!r}; expected one of {list_some(METHODS, 20)}, or dowhy.* or econml.* as in "
+            f"{list_some(PEERS, 2)}.{nearest(str(name), [*METHODS, *PEERS])}"
         )
-    return METHODS[name]
+    return known[name]
 
 
 def comparable(names: Sequence[str] | None, estimand: str, options: Mapping[str, Any]) -> dict[str, str]:
@@ -231,17 +236,21 @@ def _weighted(data: StudyData, options: Options, found: WeightsResult) -> Adjust
     return effect
 
 
-def _aipw(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+def nuisances(data: StudyData, options: Mapping[str, Any]) -> Nuisances:
+    """The cross-fitted models of ``"aipw"`` with its options; fitted once."""
     settings = {name: value for name, value in options.items() if name in _NUISANCE}
     if not isinstance(data.propensity_model, str) and data.propensity is None:
         settings.setdefault("propensity_model", data.propensity_model)
-    found = options.get("nuisance")
+    found: Nuisances | None = options.get("nuisance")
     if found is not None and settings:
         raise CausalRecError(f"nuisance is given together with {list_some(settings)}, which only a fit can use.")
-    found = data.nuisance(**settings) if found is None else found
+    return data.nuisance(**settings) if found is None else found
+
+
+def _aipw(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
     return aipw(
-        data.X, data.y, treatment=data.treatment, nuisance=found, estimand=estimand, clusters=data.clusters,
-        confidence_level=data.confidence_level,
+        data.X, data.y, treatment=data.treatment, nuisance=nuisances(data, options), estimand=estimand,
+        clusters=data.clusters, confidence_level=data.confidence_level,
     )  # fmt: skip
 
 

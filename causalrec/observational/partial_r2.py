@@ -235,7 +235,8 @@ def sensitivity_ols(
     fit = _fit(columns, outcome, dose)
     groups, times = _benchmarks(benchmarks, columns), _times(kd, ky)
     strengths = [(g, d, o) for g in groups for d, o in times]
-    explained = {g: _explained(columns, outcome, dose, members, g) for g, members in groups.items()}
+    turned = _Turned.of(columns, outcome, dose)
+    explained = {g: _explained(turned, members, g) for g, members in groups.items()}
     r2 = [as_strong_as(*explained[g], d, o, name=g) for g, d, o in strengths]
     by_treatment, by_outcome = (np.array([pair[k] for pair in r2]) for k in (0, 1))
     estimates, errors = confounded(fit.estimate, fit.std_error, fit.dof, by_treatment, by_outcome)
@@ -261,6 +262,23 @@ class _Columns(NamedTuple):
     matrix: FloatArray
     names: AnyArray
     covariate: AnyArray  # of each column
+
+
+class _Turned(NamedTuple):
+    """Covariates, treatment and outcome less their means in as many rows as columns: inner products are the same."""
+
+    matrix: FloatArray
+    dose: FloatArray
+    y: FloatArray
+
+    @classmethod
+    def of(cls, columns: _Columns, y: FloatArray, dose: FloatArray) -> _Turned:
+        whole = np.column_stack([columns.matrix, dose, y])
+        constant = whole.std(axis=0) <= 1e-12 * np.abs(whole).max(axis=0)
+        whole -= whole.mean(axis=0)
+        whole[:, constant] = 0.0
+        R = np.linalg.qr(whole, mode="r")
+        return cls(R[:, :-2], R[:, -2], R[:, -1])
 
 
 class _Fit(NamedTuple):
@@ -299,6 +317,8 @@ def _columns(X: Any) -> _Columns:
 
 def _basis(matrix: FloatArray, against: FloatArray | None = None) -> FloatArray:
     """Orthonormal columns that span the given ones, or what a basis leaves of them."""
+    if not matrix.shape[1]:
+        return matrix
     size = np.sqrt((matrix**2).sum(axis=0))
     scaled = matrix / np.where(size > 0, size, 1.0)
     if against is not None:
@@ -340,14 +360,14 @@ def _fit(columns: _Columns, y: FloatArray, dose: FloatArray) -> _Fit:
     return _Fit(estimate, math.sqrt(float(gap @ gap) / dof / float(rest @ rest)), dof)
 
 
-def _explained(columns: _Columns, y: FloatArray, dose: FloatArray, members: AnyArray, name: str) -> tuple[float, float]:
+def _explained(turned: _Turned, members: AnyArray, name: str) -> tuple[float, float]:
     """What a group of columns explains of the treatment given the others, and of the outcome given these and it."""
-    others = _covariate_basis(columns.matrix[:, ~members])
-    group = _basis(columns.matrix[:, members], against=others)
-    rest = _left(dose, others)
+    others = _basis(turned.matrix[:, ~members])
+    group = _basis(turned.matrix[:, members], against=others)
+    rest = _left(turned.dose, others)
     shares = [_share(rest, group)]
     with_dose = np.column_stack([others, rest / math.sqrt(float(rest @ rest))])
-    shares.append(_share(_left(y, with_dose), _basis(columns.matrix[:, members], against=with_dose)))
+    shares.append(_share(_left(turned.y, with_dose), _basis(turned.matrix[:, members], against=with_dose)))
     if shares[0] > 1 - _NOTHING_LEFT or shares[1] > 1 - _NOTHING_LEFT:
         what = "treatment" if shares[0] > 1 - _NOTHING_LEFT else "outcome"
         raise CausalRecError(
