@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from causalrec._typing import IntArray
 from causalrec.exceptions import CausalRecError
+from causalrec.observational._refits import streams
+from causalrec.observational._refuted import PLACEBO, draws_result
 from causalrec.results import RefutationResult
-
-MEANING = "Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
 
 
 def placebo_treatment(
@@ -64,19 +62,10 @@ def placebo_treatment(
     if n_simulations < 2:
         raise CausalRecError(f"n_simulations is {n_simulations}; expected at least 2, better 100, to see a spread.")
     draws = np.empty(n_simulations)
-    for i, seed in enumerate(np.random.SeedSequence(random_state).spawn(n_simulations)):
-        draws[i] = estimate_fn(np.random.default_rng(seed).permutation(treatment))
+    for i, rng in enumerate(streams(PLACEBO, random_state, n_simulations)):
+        draws[i] = estimate_fn(rng.permutation(treatment))
         if progress is not None:
             progress(i + 1, n_simulations)
-    low, high = np.quantile(draws, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
-    mean, error = float(draws.mean()), float(draws.std(ddof=1)) / math.sqrt(n_simulations)
-    # Without spread (an outcome that never varies, say) there is no t: zero is hit, or it is missed.
-    pvalue = float(2 * stats.t.sf(abs(mean) / error, n_simulations - 1)) if error > 0 else float(mean == 0)
-    # Counts of equal effects must not hang on the last bit of a sum.
-    as_far = int((np.abs(draws) >= abs(estimate) * (1 - 1e-12)).sum())
-    return RefutationResult(
-        kind="placebo_treatment", estimate=estimate, std_error=std_error, expected=0.0, new_effect=mean,
-        new_std=float(draws.std(ddof=1)),
-        ci_low=float(low), ci_high=float(high), pvalue=pvalue, estimate_pvalue=(1 + as_far) / (1 + n_simulations),
-        confidence_level=confidence_level, n_simulations=n_simulations, method=method, meaning=MEANING, draws=draws,
+    return draws_result(
+        PLACEBO, draws, estimate, std_error, confidence_level=confidence_level, method=method
     )  # fmt: skip

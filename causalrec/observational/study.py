@@ -14,15 +14,18 @@ from causalrec._validation import check_columns, check_not_empty, list_some
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.nuisance import overlap
 from causalrec.observational._study_data import StudyData, make_study_data
+from causalrec.observational._study_sensitivity import study_sensitivity
 from causalrec.observational.balance import balance_table
 from causalrec.observational.methods import comparable, run_method
-from causalrec.observational.placebo import placebo_treatment
+from causalrec.observational.refutation import Settings, placebo_of_effect, refute_effect
 from causalrec.results import (
     AdjustedEffect,
     BalanceResult,
     EffectComparisonResult,
     OverlapResult,
     RefutationResult,
+    RefutationsResult,
+    SensitivityResult,
 )
 
 
@@ -109,7 +112,7 @@ class ObservationalStudy:
             raise ColumnError(f"covariates is the text {covariates!r}; expected a list of columns: [{covariates!r}].")
         if graph is not None and len(covariates):
             raise CausalRecError("pass covariates or a graph, not both: the graph says what to adjust for.")
-        self.treatment, self.outcome = treatment, outcome
+        self.treatment, self.outcome, self._frame = treatment, outcome, frame
         roles = {"treatment": treatment, "outcome": outcome, "clusters": clusters, "sample_weight": sample_weight}
         roles["propensity"] = propensity if isinstance(propensity, str) else None
         _check_roles(columns, roles, covariates)
@@ -266,6 +269,81 @@ class ObservationalStudy:
             return float("nan")
         return float(_balance(self._data, effect, {"distances": False}).max_abs_smd_after)
 
+    def refute(
+        self,
+        effect: AdjustedEffect | None = None,
+        refuters: Sequence[str] | None = None,
+        *,
+        n_simulations: int = 100,
+        n_jobs: int = 1,
+        strata: int | None = None,
+        negative_outcomes: Sequence[str] = (),
+        negative_treatments: Sequence[str] = (),
+        subset: float = 0.8,
+        dummy: str = "permuted",
+        progress: Callable[[int, int], None] | bool | None = None,
+        random_state: int | None = None,
+    ) -> RefutationsResult:
+        """Make the estimate again of data changed so that the answer is known, everything fitted anew.
+
+        Parameters
+        ----------
+        effect : AdjustedEffect, optional
+            Of this study; by default that of :meth:`estimate`.
+        refuters : sequence of str, optional
+            ``"placebo_treatment"``: the treatment of other units; drawn anew where its chances are known and vary;
+            whole clusters where they were treated as such. ``"random_common_cause"``: a covariate of pure noise.
+            ``"data_subset"``: a share of the units. ``"dummy_outcome"``: an outcome that the treatment cannot have
+            changed. These are the default. ``"bootstrap"``: units drawn with replacement, where that is valid (not for
+            matching). ``"negative_control_outcome"`` and ``"negative_control_treatment"`` run where columns are named.
+        n_simulations : int
+            Of each; 19 at least for a level of 95%.
+        n_jobs : int
+            Threads; -1 is one for each core. The numbers do not depend on it.
+        strata : int, optional
+            Permute the treatment within so many strata of the score, so that its confounding stays.
+        negative_outcomes, negative_treatments : sequence of str
+            Columns that the treatment cannot change, such as spend before it, and treatments (0/1) that cannot change
+            the outcome, but share its hidden causes.
+        subset : float
+            Share of ``"data_subset"``.
+        dummy : {"permuted", "simulated"}
+            The outcome of other units, or what covariates say of it with the residual of another unit: the latter
+            keeps the confounding, so that a method that does not adjust is caught.
+        progress : callable or True, optional
+            Called with the simulations done and their number; True counts on standard error.
+        random_state : int, optional
+            By default the study's.
+
+        Returns
+        -------
+        RefutationsResult
+            What could not be run, and why, is in its ``failures``.
+
+        Raises
+        ------
+        CausalRecError
+            For an estimate that cannot be made again, too few simulations, unknown names, or where nothing could run.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> x, t = rng.normal(size=500), np.arange(500) % 2
+        >>> frame = pd.DataFrame({"x": x, "t": t, "y": x + t + rng.normal(size=500)})
+        >>> study = ObservationalStudy(frame, treatment="t", outcome="y", covariates=["x"])
+        >>> study.refute(study.estimate("ols")).passed
+        True
+        """
+        settings = Settings(
+            n_simulations, n_jobs, strata, subset, dummy, self._data.random_state if random_state is None
+            else random_state,
+        )  # fmt: skip
+        return refute_effect(
+            self._data, self.estimate() if effect is None else effect, refuters, settings,
+            names=(self.treatment, self.outcome), negative_outcomes=negative_outcomes,
+            negative_treatments=negative_treatments, column=self._units_of, progress=progress,
+        )  # fmt: skip
+
     def placebo(
         self,
         method: str = "matching",
@@ -275,14 +353,52 @@ class ObservationalStudy:
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> RefutationResult:
-        """Permute the treatment and estimate everything anew, score included: see :func:`placebo_treatment`."""
-        data = self._data
-        effect = run_method(data, method, estimand, options)
-        return placebo_treatment(
-            lambda permuted: run_method(data.with_treatment(permuted), method, estimand, options).estimate,
-            data.treatment, effect.estimate, std_error=effect.std_error, n_simulations=n_simulations,
-            random_state=data.random_state, confidence_level=data.confidence_level, progress=progress,
-            method=f"permuted treatment, everything estimated anew by {method}",
+        """The placebo of :meth:`refute` alone, of an estimate that is made here: two simulations may do."""
+        return placebo_of_effect(
+            self._data, self.estimate(method, estimand=estimand, **options), n_simulations, progress
+        )
+
+    def _units_of(self, column: str) -> pd.Series:
+        """Another column of the frame, of the units in use."""
+        check_columns(_columns_of(self._frame), [column], where="frame")
+        return _pandas(self._frame, [column])[column][self._data.kept].reset_index(drop=True)
+
+    def sensitivity(
+        self,
+        effect: AdjustedEffect | None = None,
+        *,
+        gammas: Any = None,
+        benchmarks: Sequence[str] | None = None,
+        confidence_level: float | None = None,
+    ) -> SensitivityResult:
+        """How strong a hidden cause of treatment and outcome must be to change a conclusion, on every scale.
+
+        Rosenbaum's bounds of the matched sets of the effect, or of pairs made for them; the E-value; the robustness
+        value of a linear regression, and of AIPW where the effect is by it, beside what covariates explain; tipping
+        points. What cannot be computed, for weights or clusters say, is in ``notes`` with the reason.
+
+        Parameters
+        ----------
+        effect : AdjustedEffect, optional
+            Of this study; by default that of :meth:`estimate`.
+        gammas : numbers of at least 1, optional
+        benchmarks : sequence of str, optional
+            Covariates to compare a hidden cause with, a category as one. By default all for the regression, and for
+            AIPW, whose models are fitted anew without each, the strongest where there are up to 20,000 units.
+        confidence_level : float, optional
+            By default the effect's.
+
+        Raises
+        ------
+        ColumnError
+            For benchmarks that are no covariates.
+        CausalRecError
+            For gamma below 1, and an estimate that is not finite.
+        """
+        effect = self.estimate() if effect is None else effect
+        return study_sensitivity(
+            self._data, effect, treatment=self.treatment, outcome=self.outcome, gammas=gammas, benchmarks=benchmarks,
+            confidence_level=confidence_level,
         )  # fmt: skip
 
 

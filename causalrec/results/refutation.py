@@ -35,8 +35,10 @@ class RefutationResult(Result):
     ci_low, ci_high : float
         Central quantiles of the effects found; of one effect alone its interval.
     pvalue : float
-        Two-sided, of the null that the effects found centre on ``expected`` (t test of the draws' mean, so that it is
-        uniform for a sound estimator). A small one means a bias.
+        Two-sided. Where no effect is expected: of the null that the effects found centre on zero (t test of the draws'
+        mean, uniform for a sound estimator; the test of the effect itself for a negative control). Elsewhere: whether
+        the estimate may be one more of the draws (t test with their spread), since the draws of an estimator that has
+        a chance part of its own, as matching has, do not centre on it. A small one means a bias.
     estimate_pvalue : float
         Of a placebo: the share of draws at least as far from zero as the estimate, ``(1 + #) / (1 + n)``, the
         randomisation test of no effect at all. NaN elsewhere.
@@ -72,8 +74,11 @@ class RefutationResult(Result):
 
     @property
     def negligible(self) -> bool:
-        """Whether the shift is less than a tenth of the estimate's error, which does no harm even if it is real."""
-        return bool(abs(self.shift) <= NEGLIGIBLE * self.std_error)
+        """Whether the shift is less than a tenth of the estimate's error, which does no harm even if it is real.
+
+        The effect of a negative control is on a scale of its own, and never negligible.
+        """
+        return not self.kind.startswith("negative_control") and bool(abs(self.shift) <= NEGLIGIBLE * self.std_error)
 
     @property
     def passed(self) -> bool:
