@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from causalrec._typing import IntArray
 from causalrec._validation import check_columns, list_some
 from causalrec.engines import Dialect, Engine, Kind, LocalEngine, SparkEngine
 from causalrec.engines.arrow import arrow_table, arrow_to_pandas
@@ -121,18 +122,20 @@ class Tables(Mapping[str, Table]):
             return _into_session(found, self._session)
         return as_given(found, self._like) if isinstance(found, pd.DataFrame) else found
 
-    def beside(self, table: Table, found: pd.DataFrame) -> Any:
-        """New columns, a row for each of a frame in memory, beside its own: Polars stays Polars, all else is pandas.
+    def beside(self, table: Table, found: pd.DataFrame, rows: IntArray | None = None) -> Any:
+        """New columns beside those of a frame in memory: Polars stays Polars, all else is pandas.
 
-        pandas keeps its index; the caller's frame is not changed.
+        ``rows`` are the places of the frame's rows that they belong to, all in turn by default. pandas keeps its index;
+        the caller's frame is not changed.
         """
         held = table.held
-        if isinstance(held, pd.DataFrame):
-            return pd.concat([held, found.set_axis(held.index)], axis=1)
+        every = rows is None or len(rows) == len(held)
         if hasattr(held, "hstack"):
-            joined = held.hstack(as_given(found, held))
+            joined = (held if every else held[rows]).hstack(as_given(found, held))
             return joined.lazy() if hasattr(self._like, "collect") else joined
-        own = arrow_to_pandas(arrow_table(table.label, held))
+        if not isinstance(held, pd.DataFrame):
+            held = arrow_to_pandas(arrow_table(table.label, held))
+        own = held if every else held.take(rows)
         return pd.concat([own, found.set_axis(own.index)], axis=1)
 
     def collect(self, sql: str) -> pd.DataFrame:
@@ -147,10 +150,10 @@ class Tables(Mapping[str, Table]):
 
     def add(self, label: str, source: Any, *, only: Sequence[str] | None, numbered: bool) -> None:
         """Register a table, or find the one that has been."""
-        if isinstance(source, str | Path | list | tuple):
+        if not in_memory(source) and not _is_spark(source):
             name, held = self._name_of_files(label, source), None
         else:
-            name, held = self._new_name(), _collected(source)
+            name, held = self._new_name(), _collected(label, source, numbered)
             self.engine.register(name, self._chosen(label, held, only, numbered))
         kinds = self.engine.columns(name)
         self._tables[label] = Table(label, self.dialect.quote(name), kinds, self.dialect, held, ROW in kinds)
@@ -181,13 +184,13 @@ class Tables(Mapping[str, Table]):
 
     def _chosen(self, label: str, held: Any, only: Sequence[str] | None, numbered: bool) -> Any:
         """The columns that are read, with the places of the rows where they are asked for."""
-        if _is_spark(held) or (hasattr(held, "scanner") and not numbered):
+        if _is_spark(held) or hasattr(held, "scanner"):
             return held
         if only is not None and (isinstance(held, pd.DataFrame) or hasattr(held, "select")):
             check_columns(getattr(held, "column_names", None) or held.columns, only, where=label)
             wanted = list(dict.fromkeys(only))
             held = held[wanted] if isinstance(held, pd.DataFrame) else held.select(wanted)
-        table = arrow_table(label, held.to_table() if hasattr(held, "scanner") else held)
+        table = arrow_table(label, held)
         if not numbered:
             return table
         import pyarrow as pa
@@ -244,6 +247,11 @@ def open_tables(
         finally:
             if engine is None:
                 chosen.close()
+
+
+def in_memory(source: Any) -> bool:
+    """Whether a table is a frame in this process, whose rows can be numbered."""
+    return not isinstance(source, str | Path | list | tuple) and not _is_spark(source)
 
 
 def parse_duration(duration: Duration, *, name: str) -> int:
@@ -313,9 +321,13 @@ def _is_spark(source: Any) -> bool:
     return hasattr(source, "sparkSession") and hasattr(source, "createOrReplaceGlobalTempView")
 
 
-def _collected(source: Any) -> Any:
-    """A lazy Polars frame, computed once; anything else as it is."""
-    return source.collect() if hasattr(source, "collect_schema") and hasattr(source, "collect") else source
+def _collected(label: str, source: Any, numbered: bool) -> Any:
+    """A lazy Polars frame, computed once; where rows are numbered, other kinds than pandas and Polars as Arrow."""
+    if hasattr(source, "collect_schema") and hasattr(source, "collect"):
+        return source.collect()
+    if not numbered or isinstance(source, pd.DataFrame) or hasattr(source, "hstack"):
+        return source
+    return arrow_table(label, source.to_table() if hasattr(source, "scanner") else source)
 
 
 def _may_be_path(text: str) -> bool:
