@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 
 from causalrec._threads import one_thread
 from causalrec._typing import FloatArray
-from causalrec._validation import optional_import
+from causalrec._validation import list_some, nearest, optional_import
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance import BoostedClassifier, BoostedRegressor
 from causalrec.nuisance.folds import make_folds
 from causalrec.nuisance.scores import average_of_scores, effect_influence
-from causalrec.observational._inputs import Sample, read_sample
+from causalrec.observational._inputs import Sample, asked, read_sample
+from causalrec.observational._shield import shielded
 from causalrec.observational._support import check_levels, check_separation
 from causalrec.observational.design import as_design, check_estimand
 from causalrec.observational.doubly_robust import inverse_weights
@@ -201,6 +204,109 @@ def _forest_effect(
         weights=sample.weight * inverse_weights(sample.treatment, score, estimand)[0],
         method=f"causal forest (EconML), {n_trees} trees, {n_folds} folds, doubly robust average",
     )  # fmt: skip
+
+
+def econml_effect(
+    X: Any,
+    y: Any,
+    *,
+    treatment: Any,
+    learner: str,
+    control: Any = None,
+    estimand: str = "ate",
+    outcome_model: Any = None,
+    propensity_model: Any = None,
+    n_folds: int = 5,
+    clusters: Any = None,
+    confidence_level: float = 0.95,
+    random_state: int = 0,
+) -> AdjustedEffect:
+    """The mean of the effects that a learner of EconML predicts for the units that the estimand is of.
+
+    DoWhy's adapter of EconML averages over all units whatever ``target_units`` says; here the att is the mean over the
+    treated. The error is EconML's ``ate_inference`` of these units: it takes their covariates as given. Of a forest,
+    EconML has an upper bound; of meta-learners nothing, and the error is NaN. :func:`dml` and :func:`causal_forest`
+    have errors of their own, which count the sampling of units and clusters.
+
+    Parameters
+    ----------
+    X, y, treatment, control, outcome_model, propensity_model, n_folds, random_state
+        As in :func:`dml`. Meta-learners have no folds.
+    learner : str
+        One of ``LEARNERS``: ``"LinearDML"``, ``"LinearDRLearner"``, ``"TLearner"``, …
+    estimand : {"ate", "att", "atc"}
+    clusters : optional
+        An error: none of these learners' errors knows them.
+
+    Raises
+    ------
+    MissingExtraError
+        Without econml.
+    ColumnError, TreatmentError, OutcomeError, CausalRecError
+        For missing values, clusters, an unknown learner, and settings that are not allowed.
+    """
+    if learner not in LEARNERS:
+        raise CausalRecError(
+            f"learner is {learner!r}; expected one of {list_some(LEARNERS, 20)}.{nearest(str(learner), LEARNERS)}"
+        )
+    if clusters is not None:
+        raise CausalRecError(f"EconML's {learner} has no error by clusters; use dml, causal_forest or aipw.")
+    sample, matrix = _read(X, y, treatment, control, None, None, confidence_level, what=learner)
+    check_estimand(estimand)
+    check_levels(X, sample.treatment, estimand)
+    units = matrix[asked(sample.treatment, estimand) == 1]
+    with shielded(np.random.SeedSequence(random_state)), one_thread(matrix.size < _SMALL):
+        fitted = _fit_learner(learner, sample, matrix, outcome_model, propensity_model, n_folds, random_state)
+        estimate = float(np.mean(fitted.effect(units)))
+        inferred = LEARNERS[learner].inferred
+        error = float(np.ravel(fitted.ate_inference(units).stderr_mean)[0]) if inferred else float("nan")
+    return sample.effect(
+        estimate, error, estimand=estimand, method=f"EconML {learner}, mean predicted effect; {LEARNERS[learner].text}"
+    )
+
+
+class _Learner(NamedTuple):
+    module: str
+    inferred: bool
+    text: str
+
+
+_GIVEN = "EconML's error, given the covariates of these units"
+_META = "no error, as EconML has none but a bootstrap"
+LEARNERS: Mapping[str, _Learner] = {
+    "LinearDML": _Learner("dml", True, _GIVEN),
+    "SparseLinearDML": _Learner("dml", True, _GIVEN),
+    "LinearDRLearner": _Learner("dr", True, _GIVEN),
+    "ForestDRLearner": _Learner("dr", True, "EconML's upper bound of the error"),
+    "SLearner": _Learner("metalearners", False, _META),
+    "TLearner": _Learner("metalearners", False, _META),
+    "XLearner": _Learner("metalearners", False, _META),
+    "DomainAdaptationLearner": _Learner("metalearners", False, _META),
+}
+"""Learners by name: where EconML has them, whether it infers an average effect, and what to say of the error."""
+
+
+def _fit_learner(
+    name: str, sample: Sample, matrix: FloatArray, outcome: Any, propensity: Any, n_folds: int, random_state: int
+) -> Any:
+    """A learner fitted; its models are copies of those given, or boosted trees."""
+    optional_import("econml", extra="ate")
+    kind = getattr(import_module(f"econml.{LEARNERS[name].module}"), name)
+    settings = _settings(sample, outcome, propensity, n_folds, random_state)
+    model, score = clone(settings["model_y"]), clone(settings["model_t"])
+    given: dict[str, Any] = {
+        "SLearner": {"overall_model": model},
+        "TLearner": {"models": model},
+        "XLearner": {"models": model, "propensity_model": score},
+        "DomainAdaptationLearner": {"models": model, "final_models": model, "propensity_model": score},
+    }.get(name, {})
+    if LEARNERS[name].module == "dml":
+        given = settings
+    elif LEARNERS[name].module == "dr":
+        given = {
+            "model_regression": model, "model_propensity": score, "cv": settings["cv"], "random_state": random_state,
+        }  # fmt: skip
+    return kind(**given).fit(sample.y, sample.treatment, X=matrix)
 
 
 def _read(
