@@ -122,6 +122,22 @@ def as_strong_as(r2_treatment: float, r2_outcome: float, kd: float, ky: float, *
     return by_treatment, min(1.0, eta**2 * r2_outcome / (1 - r2_outcome))
 
 
+def strength_of_benchmark(r2_treatment: float, r2_outcome: float) -> tuple[float, float]:
+    """What a covariate itself explains, from what a confounder as strong as it explains at most.
+
+    The inverse of :func:`as_strong_as` at kd = ky = 1.
+
+    Examples
+    --------
+    >>> [round(r2, 6) for r2 in strength_of_benchmark(*as_strong_as(0.2, 0.1, 1, 1, name="age"))]
+    [0.2, 0.1]
+    """
+    by_treatment = r2_treatment / (1 + r2_treatment)
+    shared = by_treatment * r2_treatment / (1 - by_treatment)
+    odds = r2_outcome * (1 - shared) / (1 + math.sqrt(shared)) ** 2
+    return by_treatment, odds / (1 + odds)
+
+
 def times_as_strong(
     estimate: float, std_error: float, dof: int, r2_treatment: float, r2_outcome: float, *, critical_t: float = 0.0
 ) -> float:

@@ -152,7 +152,7 @@ class ObservationalStudy:
         return f"ObservationalStudy({self.treatment} → {self.outcome}, {self.n_obs:,} units, adjusting for {adjust})"
 
     def estimate(self, method: str = "aipw", *, estimand: str | None = None, **options: Any) -> AdjustedEffect:
-        """The effect by one method of :data:`METHODS`.
+        """The effect by one method of :data:`METHODS`, or of DoWhy's and EconML's (:data:`peers.PEERS`).
 
         Parameters
         ----------
@@ -344,6 +344,53 @@ class ObservationalStudy:
             negative_treatments=negative_treatments, column=self._units_of, progress=progress,
         )  # fmt: skip
 
+    def refute_with_dowhy(
+        self,
+        effect: AdjustedEffect,
+        refuter: str,
+        *,
+        n_simulations: int = 100,
+        n_jobs: int = 1,
+        random_state: int | None = None,
+        progress: Callable[[int, int], None] | bool | None = None,
+        **options: float,
+    ) -> RefutationResult:
+        """A refuter of DoWhy's on an estimate of this study: a second opinion on :meth:`refute`.
+
+        Each simulation has a frame and a random stream of its own, and everything is fitted anew: what DoWhy 0.14 does
+        wrong by itself (:mod:`causalrec.observational.dowhy_refuters`) cannot happen.
+
+        Parameters
+        ----------
+        effect : AdjustedEffect
+            Of this study, by any method but instruments and front doors.
+        refuter : str
+            ``"random_common_cause"``, ``"placebo_treatment_refuter"`` (the treatment is permuted),
+            ``"data_subset_refuter"``, ``"bootstrap_refuter"``, ``"dummy_outcome_refuter"`` (the outcome is permuted),
+            ``"add_unobserved_common_cause"`` (no test: its ``pvalue`` is NaN).
+        n_simulations, random_state, progress
+            As for :meth:`refute`.
+        n_jobs : int
+            Processes; each imports dowhy, which takes seconds. The numbers do not depend on it.
+        **options
+            ``subset_fraction=0.8``; ``noise=0.1``, in standard deviations of each covariate, for the bootstrap;
+            ``effect_strength_on_treatment=0.05``, the share of treatments flipped, and ``effect_strength_on_outcome``,
+            in the outcome's unit, by default a tenth of its standard deviation.
+
+        Raises
+        ------
+        MissingExtraError
+            Without dowhy.
+        CausalRecError
+            For unknown refuters and options, a bootstrap of matching, clusters, and estimates that cannot be made again.
+        """
+        from causalrec.observational.dowhy_refuters import refute_with_dowhy
+
+        return refute_with_dowhy(
+            self._data, effect, refuter, n_simulations=n_simulations, n_jobs=n_jobs, random_state=random_state,
+            progress=progress, **options,
+        )  # fmt: skip
+
     def placebo(
         self,
         method: str = "matching",
@@ -384,7 +431,7 @@ class ObservationalStudy:
         gammas : numbers of at least 1, optional
         benchmarks : sequence of str, optional
             Covariates to compare a hidden cause with, a category as one. By default all for the regression, and for
-            AIPW, whose models are fitted anew without each, the strongest where there are up to 20,000 units.
+            AIPW, whose models are fitted anew without each, the strongest where there are up to 10,000 units.
         confidence_level : float, optional
             By default the effect's.
 

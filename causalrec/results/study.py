@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -125,6 +126,14 @@ class SensitivityResult(Result):
             )
         if self.strongest and math.isfinite(self.strongest_times):
             yield self._like_the_strongest()
+        if self.strengths and self.omitted_bias is not None:
+            found = self.omitted_bias
+            yield (
+                f"AIPW beside a hidden cause like {self.strengths[0].name}, which explains {found.cf_outcome:.2%} of "
+                f"the outcome and {found.cf_treatment:.2%} of the weights, would be between "
+                f"{format_number(found.estimate_low)} and {format_number(found.estimate_high)}, its interval "
+                f"{format_interval(found.ci_low, found.ci_high)}."
+            )
         if math.isfinite(self.gamma) and self.gamma > 1:
             yield (
                 "Among units alike in what was adjusted for, a hidden cause that makes the odds of treatment of one "
@@ -152,11 +161,12 @@ class SensitivityResult(Result):
     def __str__(self) -> str:
         """What a hidden cause must be like, on every scale, then beside the covariates."""
         effect = f"{format_number(self.estimate)} {format_interval(self.ci_low, self.ci_high)}"
-        level = format_level(self.confidence_level)
-        head = f"Hidden bias that would change the {self.estimand} of {self.treatment} on {self.outcome}, {effect}"
+        head = f"Hidden bias that would change the {self.estimand} of {self.treatment} on {self.outcome}, {effect} "
         return "\n".join(
             [
-                f"{head} ({level}, by {self.method.split(',')[0]})",
+                *textwrap.wrap(
+                    f"{head}({format_level(self.confidence_level)}, by {short_method(self.method)})", _WIDTH
+                ),
                 *_scales(self),
                 *_wrapped(self.sentences()),
                 *_benchmark_lines(self),
@@ -265,7 +275,7 @@ def support_lines(report: StudyReport) -> Iterator[str]:
         beyond = "none" if balance.balanced else str(balance.n_beyond)
         yield (
             f"Largest difference of the arms in standard deviations: {change} ({balance.worst}); {beyond} of "
-            f"{balance.n_covariates} beyond {format_number(balance.threshold)} ({balance.method.split(',')[0]})."
+            f"{balance.n_covariates} beyond {format_number(balance.threshold)} ({short_method(balance.method)})."
         )
     if overlap is not None:
         yield (
@@ -311,7 +321,7 @@ def _refutation_lines(report: StudyReport) -> list[str]:
     if not report.refutations.names and not report.refutations.failures:
         return ["  none was run"]
     _, *rest = str(report.refutations).split("\n")
-    method = report.refutations.method.split(",")[0]
+    method = short_method(report.refutations.method)
     short = [f"of {format_number(report.refutations.estimate)} by {method}"]
     return [
         *_wrapped(short),
@@ -321,13 +331,16 @@ def _refutation_lines(report: StudyReport) -> list[str]:
 
 def _scales(found: SensitivityResult) -> list[str]:
     """A line per scale: how strong a hidden cause must be."""
-    share = [f"{x:.1%}" if math.isfinite(x) else "–" for x in (found.robustness_value, found.robustness_value_alpha)]
-    rows = [("a hidden cause must …", "to zero the estimate", "to zero its interval")]
+    share = [
+        "–" if math.isnan(x) else f"{x:.1%}" if x > 0 else "nothing"
+        for x in (found.robustness_value, found.robustness_value_alpha)
+    ]
+    rows = [("to bring to zero …, a hidden cause must", "the estimate", "its interval")]
     if math.isfinite(found.gamma):
-        needed = "nothing needed" if found.gamma <= 1 else format_number(round(found.gamma, 2))
+        needed = "nothing" if found.gamma <= 1 else format_number(round(found.gamma, 2))
         rows.append(("multiply the odds of treatment by (gamma)", "–", needed))
     if math.isfinite(found.evalue):
-        ends = (format_number(round(x, 2)) for x in (found.evalue, found.evalue_ci))
+        ends = ("nothing" if x == 1 else format_number(round(x, 2)) for x in (found.evalue, found.evalue_ci))
         rows.append(("go with treatment and outcome by a risk ratio of (E-value)", *ends))
     if math.isfinite(found.robustness_value):
         rows.append(("explain of what is left of both (robustness value)", *share))
@@ -338,7 +351,14 @@ def _scales(found: SensitivityResult) -> list[str]:
 
 
 def _times(value: float) -> str:
-    return "no such" if math.isinf(value) else format_number(round(value, 2))
+    if math.isinf(value):
+        return "no such"
+    return "nothing" if value == 0 else format_number(round(value, 2))
+
+
+def short_method(method: str) -> str:
+    """The first part of a method's text."""
+    return re.split("[,;]", method, maxsplit=1)[0]
 
 
 def _benchmark_lines(found: SensitivityResult) -> list[str]:
@@ -351,7 +371,7 @@ def _benchmark_lines(found: SensitivityResult) -> list[str]:
         low, high = float(shown.adjusted_low[k]), float(shown.adjusted_high[k])
         rows.append(
             (
-                str(name),
+                str(name)[:30],
                 f"{shown.r2_treatment[k]:.2%}",
                 f"{shown.r2_outcome[k]:.2%}",
                 format_number(float(shown.adjusted_estimate[k])),
