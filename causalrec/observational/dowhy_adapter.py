@@ -1,31 +1,36 @@
 """DoWhy behind our results: graphs, what they say must be adjusted for, and what must be believed.
 
-The only module that imports dowhy; it is imported inside functions, since dowhy alone takes seconds.
+Imported inside functions, since dowhy alone takes seconds. DoWhy's d-separation judges every set; which sets to try is
+ours (:mod:`causalrec.observational._criteria`), so that no subsets need to be searched.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 from causalrec._validation import list_some, nearest, optional_import
 from causalrec.exceptions import CausalRecError
+from causalrec.observational._words import assumptions_of, expression_of
 from causalrec.results import IdentificationResult
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # third-party deprecations at import; restored on leaving the block
     optional_import("dowhy", extra="ate")
     import networkx as nx
-    from dowhy.graph import check_valid_backdoor_set, do_surgery, get_instruments
+    from dowhy.graph import check_dseparation
+
+from causalrec.observational._criteria import CausalGraph
+from causalrec.observational._graph import check_nodes, read_graph
+
+__all__ = ["adjustment_set", "identify", "quiet", "read_graph"]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """DoWhy logs a line per model and warns on pandas 3 per call; both say nothing about the user's data."""
     logger = logging.getLogger("dowhy")
     level = logger.level
@@ -39,81 +44,28 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-# --- graphs ---------------------------------------------------------------------------------------------------------
+def _separated(graph: Any, first: Set[str], second: Set[str], given: Set[str]) -> bool:
+    return bool(check_dseparation(graph, first, second, given))
 
 
-def read_graph(graph: Any) -> Any:
-    """A directed graph from DOT or GML text, a file of either, or a networkx graph, which is copied.
-
-    Raises
-    ------
-    CausalRecError
-        For text that is neither, an undirected graph, one with a cycle, or DOT with subgraphs.
-    """
-    found = nx.DiGraph(_parsed(graph) if isinstance(graph, str | Path) else _directed(graph))
-    try:
-        cycle = [source for source, _ in nx.find_cycle(found)]
-    except nx.NetworkXNoCycle:
-        return found
-    around = " → ".join(map(str, [*cycle, cycle[0]]))
-    raise CausalRecError(f"graph has a cycle: {around}. A cause cannot be its own effect; take one of the arrows out.")
-
-
-def _directed(graph: Any) -> Any:
-    if not isinstance(graph, nx.Graph):
-        raise CausalRecError(f"graph is of type {type(graph).__name__}; expected DOT or GML text, or a networkx graph.")
-    if not graph.is_directed():
-        raise CausalRecError("graph is undirected; expected arrows from cause to effect (digraph, ->, nx.DiGraph).")
-    return graph
-
-
-def _parsed(graph: str | Path) -> Any:
-    text = str(graph)
-    if isinstance(graph, Path) or not ("{" in text or "[" in text):
-        path = Path(graph)
-        if not path.is_file():
-            raise CausalRecError(f"graph: there is no file {text!r}; expected a file, or DOT or GML text.")
-        text = path.read_text(encoding="utf-8")
-    if "{" not in text:
-        return _directed(_from_gml(text))
-    return _directed(_from_dot(text))
-
-
-def _from_gml(text: str) -> Any:
-    try:
-        return nx.parse_gml(text)
-    except (nx.NetworkXError, ValueError) as error:
-        raise CausalRecError(f"graph is no GML that can be read: {error}.") from error
-
-
-def _from_dot(text: str) -> Any:
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # pydot prints what it cannot read
-        warnings.simplefilter("ignore")
-        pydot = optional_import("pydot", extra="ate")
-        graphs = pydot.graph_from_dot_data(text)
-    if not graphs:
-        raise CausalRecError(
-            "graph is no DOT that can be read; expected text such as 'digraph {x -> t; x -> y; t -> y}'."
-        )
-    if graphs[0].get_subgraphs():
-        raise CausalRecError("graph has subgraphs, whose arrows would be lost; write its arrows without them.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = nx.nx_pydot.from_pydot(graphs[0])
-    return nx.relabel_nodes(found, {n: n.strip('"') for n in found})
+def _causal_graph(graph: Any, treatment: str, outcome: str, observed: Iterable[Any]) -> CausalGraph:
+    found, columns = read_graph(graph), {str(c) for c in observed}
+    check_nodes(found, treatment, outcome, columns)
+    return CausalGraph(found, treatment, outcome, columns, _separated)
 
 
 def adjustment_set(graph: Any, treatment: str, outcome: str, observed: Iterable[str]) -> tuple[str, ...]:
     """The observed variables to adjust for, so that what is left between treatment and outcome is the effect.
 
     These are the observed causes of treatment or outcome, direct or not, that the treatment does not cause, without
-    instruments. Where any set of observed variables meets the back-door criterion, this one does (van der Zander,
-    Liśkiewicz and Textor 2019, Artificial Intelligence 270, theorem 4), so that no subsets need to be tried; DoWhy's
-    d-separation is the judge.
+    instruments. Where any set of observed variables suffices, this one does (van der Zander, Liśkiewicz and Textor
+    2019, Artificial Intelligence 270, theorem 4), so that no subsets need to be tried; DoWhy's d-separation is the
+    judge.
 
     Parameters
     ----------
     graph : DOT or GML text, a file of either, or a networkx graph
+        Arrows with two heads (``a -> b [dir=both]``, ``a <-> b``) stand for unobserved causes of both.
     treatment, outcome : str
         Nodes.
     observed : column names
@@ -122,55 +74,32 @@ def adjustment_set(graph: Any, treatment: str, outcome: str, observed: Iterable[
     Raises
     ------
     CausalRecError
-        For a graph that cannot be read or has a cycle, a missing node, an effect that the graph excludes, or where no
-        set of observed variables suffices.
+        For a graph that cannot be read, is empty or has a cycle, a missing node, an effect that the graph excludes, or
+        where no set of observed variables suffices.
 
     Examples
     --------
     >>> adjustment_set("digraph {z -> t; x -> t; x -> y; t -> m -> y}", "t", "y", ["x", "z", "m", "t", "y"])
     ('x',)
     """
-    found, columns = read_graph(graph), {str(c) for c in observed}
-    for node, role in ((treatment, "treatment"), (outcome, "outcome")):
-        if node not in found:
-            raise CausalRecError(
-                f"graph has no node {node!r}, the {role}; its nodes are {list_some(sorted(found), 20)}."
-                f"{nearest(node, found)}"
-            )
-    if not nx.has_path(found, treatment, outcome):
-        raise CausalRecError(f"graph has no path from {treatment!r} to {outcome!r}: it says that there is no effect.")
-    causes = nx.ancestors(found, treatment) | nx.ancestors(found, outcome)
-    usable = (causes & columns) - nx.descendants(found, treatment) - {treatment, outcome}
-    cut = do_surgery(found, [treatment], remove_outgoing_edges=True)
-    if not _blocks(found, cut, treatment, outcome, usable):
-        raise _not_identified(found, treatment, outcome, columns)
-    plain = usable - set(get_instruments(found, [treatment], [outcome]))
-    return tuple(sorted(plain if _blocks(found, cut, treatment, outcome, plain) else usable))
-
-
-def _blocks(graph: Any, cut: Any, treatment: str, outcome: str, given: set[str]) -> bool:
-    with _quiet():
-        found = check_valid_backdoor_set(graph, [treatment], [outcome], given, new_graph=cut)
-    return bool(found["is_dseparated"])
-
-
-def _not_identified(graph: Any, treatment: str, outcome: str, columns: set[str]) -> CausalRecError:
-    hidden = sorted((nx.ancestors(graph, treatment) | nx.ancestors(graph, outcome)) - columns - {treatment, outcome})
-    hints = "".join(nearest(node, columns) for node in hidden)
-    return CausalRecError(
-        f"no set of columns suffices to adjust for, by the graph: {list_some(hidden)} cause "
-        f"{treatment!r} or {outcome!r} and are no columns.{hints} Measure them, or doubt the graph; an instrument or "
-        "a front door, if there is one, needs another estimator."
-    )
-
-
-# --- in words ---------------------------------------------------------------------------------------------------------
+    with quiet():
+        found = _causal_graph(graph, treatment, outcome, observed)
+        if found.adjustment is None:
+            raise CausalRecError(f"{_why_not(found)} {_remedy(found)}")
+        return found.adjustment
 
 
 def identify(
-    treatment: str, outcome: str, *, covariates: Sequence[str] = (), graph: Any = None, estimand: str = "ate"
+    treatment: str,
+    outcome: str,
+    *,
+    covariates: Sequence[str] = (),
+    graph: Any = None,
+    estimand: str = "ate",
+    given: Sequence[str] | None = None,
+    instruments: Sequence[str] = (),
 ) -> IdentificationResult:
-    """What to adjust for and what must be believed, in words.
+    """What the effect is identified by and what must be believed, in words.
 
     Parameters
     ----------
@@ -181,43 +110,116 @@ def identify(
     graph : optional
         As for :func:`adjustment_set`.
     estimand : {"ate", "att", "atc", "ato"}
+        Of an adjustment; the effect by an instrument is always the ``"late"``.
+    given : sequence of str, optional
+        A set of nodes to judge: does it suffice, and what of it is a bad control?
+    instruments : sequence of str
+        Without a graph: columns that move the treatment, and the outcome only through it, given the covariates. An
+        unobserved cause of treatment and outcome is then granted.
+
+    Returns
+    -------
+    IdentificationResult
+        The way taken is adjustment where a set suffices, else an instrument, else a front door; other ways that the
+        graph leaves are named beside it.
+
+    Raises
+    ------
+    CausalRecError
+        As :func:`adjustment_set`, but only where neither an instrument nor a front door is left; for ``given`` with
+        names that are no nodes; for an estimand that is unknown or that the way that is left does not have.
 
     Examples
     --------
     >>> print(identify("emailed", "spend", covariates=["loyalty"], estimand="att").expression)
     mean over the treated of E[spend | emailed=1, X] − E[spend | emailed=0, X] with X = (loyalty)
+    >>> found = identify("t", "y", graph="digraph {u -> t; u -> y; t -> m; m -> y}", covariates=["m"])
+    >>> found.strategy, found.mediators
+    ('front_door', ('m',))
     """
     if graph is None:
-        graph = nx.DiGraph([(treatment, outcome), *((c, node) for c in covariates for node in (treatment, outcome))])
-    adjust = adjustment_set(graph, treatment, outcome, covariates)
-    population = _POPULATION[estimand]
-    interference = "no interference: one unit's treatment does not change another's outcome"
-    if not adjust:
-        text = f"E[{outcome} | {treatment}=1] − E[{outcome} | {treatment}=0]"
-        return IdentificationResult(
-            estimand, treatment, outcome, (), ("treatment was assigned at random", interference), text
-        )
-    assumptions = (
-        "no unobserved common cause of treatment and outcome, given the variables adjusted for",
-        f"overlap: {_OVERLAP[estimand]}",
-        interference,
-    )
-    text = (
-        f"mean over {population} of E[{outcome} | {treatment}=1, X] − E[{outcome} | {treatment}=0, X] "
-        f"with X = ({', '.join(adjust)})"
-    )
-    return IdentificationResult(estimand, treatment, outcome, adjust, assumptions, text)
+        graph = _plain_graph(treatment, outcome, covariates, instruments)
+        covariates = [*covariates, *instruments]
+    elif instruments:
+        raise CausalRecError("pass instruments or a graph, not both: the graph says what is an instrument.")
+    with quiet():
+        found = _causal_graph(graph, treatment, outcome, covariates)
+        return _identified(found, estimand, given)
 
 
-_POPULATION = {
-    "ate": "all units",
-    "att": "the treated",
-    "atc": "the controls",
-    "ato": "all units, weighted by how much the arms overlap,",
-}
-_OVERLAP = {
-    "ato": "some units could have been treated or not",
-    "ate": "every unit could have been treated or not",
-    "att": "every treated unit could have been left untreated",
-    "atc": "every control unit could have been treated",
-}
+def _plain_graph(treatment: str, outcome: str, covariates: Sequence[str], instruments: Sequence[str]) -> Any:
+    """The graph that columns stand for: all covariates cause all, and with instruments something unobserved does."""
+    named = [treatment, outcome, *covariates, *instruments]
+    twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
+    if twice:
+        raise CausalRecError(f"{list_some(twice)} named twice among treatment, outcome, covariates and instruments.")
+    graph = nx.DiGraph([(treatment, outcome)])
+    graph.add_edges_from((c, node) for c in covariates for node in (treatment, outcome, *instruments))
+    graph.add_edges_from((z, treatment) for z in instruments)
+    if instruments:
+        hidden = f"{treatment} ↔ {outcome}"
+        graph.add_edges_from([(hidden, treatment), (hidden, outcome)])
+    return graph
+
+
+def _identified(found: CausalGraph, estimand: str, given: Sequence[str] | None) -> IdentificationResult:
+    adjust, (instruments, with_instruments) = found.adjustment, found.instruments
+    mediators, with_mediators = found.front_door
+    strategy = _strategy(found)
+    words = {
+        "instrument": (instruments, with_instruments),
+        "front_door": (mediators, with_mediators),
+    }.get(strategy, (adjust or (), ()))
+    estimand = "late" if strategy == "instrument" else estimand
+    asked: dict[str, Any] = {"bad_controls": found.bad_controls()}
+    if given is not None:
+        asked = _judged(found, given)
+    return IdentificationResult(
+        estimand=estimand, treatment=found.treatment, outcome=found.outcome, backdoor_variables=adjust or (),
+        assumptions=assumptions_of(strategy, estimand, found.treatment, found.outcome, *words),
+        expression=expression_of(strategy, estimand, found.treatment, found.outcome, *words),
+        strategy=strategy, minimal_sets=() if adjust is None else found.minimal_sets, instruments=instruments,
+        instrument_covariates=with_instruments, mediators=mediators, mediator_covariates=with_mediators,
+        unobserved=tuple(sorted(set(found.graph) - found.observed - {found.treatment, found.outcome})),
+        edges=tuple(sorted(found.graph.edges)), **asked,
+    )  # fmt: skip
+
+
+def _strategy(found: CausalGraph) -> str:
+    if found.adjustment is not None:
+        return "backdoor" if found.graph.in_degree(found.treatment) else "randomised"
+    if found.instruments[0]:
+        return "instrument"
+    if found.front_door[0]:
+        return "front_door"
+    raise CausalRecError(f"{_why_not(found)} {_remedy(found)}")
+
+
+def _judged(found: CausalGraph, given: Sequence[str]) -> dict[str, Any]:
+    if isinstance(given, str):
+        raise CausalRecError(f"covariates is the text {given!r}; expected a list of columns: [{given!r}].")
+    for node in given:
+        if node not in found.graph:
+            raise CausalRecError(
+                f"covariates name {node!r}, which is no node of the graph: it says nothing of it."
+                f"{nearest(node, found.graph)}"
+            )
+        if node in (found.treatment, found.outcome):
+            raise CausalRecError(f"covariates name {node!r}, which is the treatment or the outcome; leave it out.")
+    valid, bad, path = found.judge(set(given))
+    return {"given": tuple(given), "given_valid": valid, "bad_controls": bad, "open_path": path}
+
+
+def _why_not(found: CausalGraph) -> str:
+    """Why no set suffices, with the columns that may be meant by nodes that are none."""
+    why, path = found.why_not()
+    hidden = sorted(set(found.graph) - found.observed - {found.treatment, found.outcome})
+    return f"{why}{''.join(nearest(node, found.columns - set(found.graph)) for node in hidden)} {path}"
+
+
+def _remedy(found: CausalGraph) -> str:
+    left = {"instrument": found.instruments[0], "front door": found.front_door[0]}
+    ways = [f"the {name} {list_some(nodes)}" for name, nodes in left.items() if nodes]
+    if ways:
+        return f"What is left is {' or '.join(ways)}, which needs another estimator."
+    return "There is no instrument and no front door either: measure them, or doubt the graph."
