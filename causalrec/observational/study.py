@@ -382,7 +382,7 @@ class ObservationalStudy:
         MissingExtraError
             Without dowhy.
         CausalRecError
-            For unknown refuters and options, a bootstrap of matching, clusters, and estimates that cannot be made again.
+            For unknown refuters and options, a bootstrap of matching, clusters, and estimates that cannot be made anew.
         """
         from causalrec.observational.dowhy_refuters import refute_with_dowhy
 
