@@ -25,12 +25,15 @@ from causalrec.results import (
     CannibalisationResult,
     ChampionResult,
     ChurnResult,
+    CleaningResult,
+    CohortRetentionResult,
     ConditionalResult,
     ConfounderStrengthResult,
     CostCurveComparisonResult,
     CostCurveResult,
     CoxResult,
     CurveResult,
+    DailyUsersResult,
     DistributionResult,
     EffectComparisonResult,
     EffectResult,
@@ -71,6 +74,7 @@ from causalrec.results import (
     PropensityResult,
     ProxyAcrossResult,
     ProxyResult,
+    QualityResult,
     RankingResult,
     RefutationResult,
     RefutationsResult,
@@ -78,6 +82,7 @@ from causalrec.results import (
     RestrictedMeanResult,
     Result,
     RetentionResult,
+    RevenueResult,
     RoleResult,
     RosenbaumResult,
     SampleRatioResult,
@@ -426,6 +431,14 @@ EXAMPLES = [
     IDENTIFIED,
     SENSITIVITY,
     REPORT,
+    DailyUsersResult(2, 4, 1, 1.5, 2, "2025-01-01", ("2025-01-01", "2025-01-02"), ("A", "<ü>"), I.reshape(2, 2),
+                     I.reshape(2, 2)),
+    CohortRetentionResult("week", 4, 1, "2025-03-01", 0.95, "Wilson <t>", ("2025-01-06", "2025-01-13"), I[:2], I[:2],
+                          SQUARE, SQUARE, I[:2], I[:2], F[:2], F[:2], F[2:]),
+    RevenueResult("land <t>", 4, 1, 2, NAN, ("FR", "ü"), I[:2], I[:2], I[:2], *[F[:2]] * 4),
+    QualityResult(4, 2, "", "", 1, 2, 3, 4, 5, 6, 7, 500, 120, "now <t>", ("no user", "copies"), ("nulls", ""),
+                  ("events", "users"), I[:2], I[:2], F[:2], ("ü", "")),
+    CleaningResult(4, 2, ("nulls", "bots"), I[:2]),
 ]  # fmt: skip
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 
@@ -468,7 +481,7 @@ def test_dict_frame_text_and_html(result):
         assert len(result.to_frame()) == 1
     assert str(result)
     html = result._repr_html_()
-    if not isinstance(result, ExperimentResult):
+    if not isinstance(result, ExperimentResult | StudyReport):  # pages of their own
         assert html.count("<tr>") == len(flat)
     assert "<t>" not in html
     assert "<note>" not in html
