@@ -13,6 +13,7 @@ from causalrec.results.abtest import (
     ResamplingResult,
     TrendResult,
 )
+from causalrec.results.attribution import NO_CHANNEL, AttributionResult, CreditResult
 from causalrec.results.balance import BalanceResult, WeightSpreadResult
 from causalrec.results.base import (
     NAN,
@@ -86,7 +87,9 @@ from causalrec.results.policy import (
     ProfitCurveResult,
 )
 from causalrec.results.policy_tree import PolicyTreeResult
+from causalrec.results.quality import CleaningResult, QualityResult
 from causalrec.results.refutation import RefutationResult, RefutationsResult
+from causalrec.results.reports import CohortRetentionResult, DailyUsersResult, RevenueResult
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.scorers import ScorerComparisonResult
 from causalrec.results.segments import SegmentRule, SegmentsResult
@@ -114,10 +117,12 @@ from causalrec.results.uplift import CurveResult, UpliftBinsResult, UpliftInterv
 
 __all__ = [
     "NAN",
+    "NO_CHANNEL",
     "AAResult",
     "ABResult",
     "AdjustedEffect",
     "AllocationResult",
+    "AttributionResult",
     "BalanceResult",
     "BayesStoppingResult",
     "BoostingCurveResult",
@@ -125,12 +130,16 @@ __all__ = [
     "CannibalisationResult",
     "ChampionResult",
     "ChurnResult",
+    "CleaningResult",
+    "CohortRetentionResult",
     "ConditionalResult",
     "ConfounderStrengthResult",
     "CostCurveComparisonResult",
     "CostCurveResult",
     "CoxResult",
+    "CreditResult",
     "CurveResult",
+    "DailyUsersResult",
     "DistributionResult",
     "EValueResult",
     "EffectComparisonResult",
@@ -171,6 +180,7 @@ __all__ = [
     "PropensityResult",
     "ProxyAcrossResult",
     "ProxyResult",
+    "QualityResult",
     "RankingResult",
     "Recipe",
     "RefutationResult",
@@ -179,6 +189,7 @@ __all__ = [
     "RestrictedMeanResult",
     "Result",
     "RetentionResult",
+    "RevenueResult",
     "RoleResult",
     "RosenbaumResult",
     "SampleRatioResult",
