@@ -96,8 +96,8 @@ def refuted_by_effect(kind: str, found: AdjustedEffect, effect: AdjustedEffect, 
     """
     if np.isnan(found.pvalue):
         raise CausalRecError(
-            f"the effect found is {found.estimate:.4g}, without a standard error ({found.method}), so that chance cannot "
-            "be told from bias. Use a method that has one."
+            f"the effect found is {found.estimate:.4g}, without a standard error ({found.method}), so that chance "
+            "cannot be told from bias. Use a method that has one."
         )
     return RefutationResult(
         kind=kind, estimate=effect.estimate, std_error=effect.std_error, expected=0.0, new_effect=found.estimate,

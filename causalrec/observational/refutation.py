@@ -23,6 +23,7 @@ from causalrec.observational._changes import (
     subsets,
     with_column,
 )
+from causalrec.observational._fast_refits import fast_refits
 from causalrec.observational._refits import Counter, check_n_jobs, refit
 from causalrec.observational._refuted import (
     BOOTSTRAP,
@@ -168,7 +169,7 @@ def _simulated(
     draw, what = draw_of(kind, data, recipe, settings)
     found = refit(
         data, recipe, draw, kind, n_simulations=settings.n_simulations, random_state=settings.random_state,
-        n_jobs=settings.n_jobs, progress=progress,
+        n_jobs=settings.n_jobs, fast=fast_refits(data, effect, recipe, kind), progress=progress,
     )  # fmt: skip
     method = f"{what}, everything estimated anew by {recipe.name}{found.note}"
     return refuted_by_draws(kind, found.effects, effect, confidence_level=data.confidence_level, method=method)
