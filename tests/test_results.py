@@ -18,6 +18,7 @@ from causalrec.results import (
     ABResult,
     AdjustedEffect,
     AllocationResult,
+    AttributionResult,
     BalanceResult,
     BayesStoppingResult,
     BoostingCurveResult,
@@ -32,6 +33,7 @@ from causalrec.results import (
     CostCurveComparisonResult,
     CostCurveResult,
     CoxResult,
+    CreditResult,
     CurveResult,
     DailyUsersResult,
     DistributionResult,
@@ -439,6 +441,13 @@ EXAMPLES = [
     QualityResult(4, 2, "", "", 1, 2, 3, 4, 5, 6, 7, 500, 120, "now <t>", ("no user", "copies"), ("nulls", ""),
                   ("events", "users"), I[:2], I[:2], F[:2], ("ü", "")),
     CleaningResult(4, 2, ("nulls", "bots"), I[:2]),
+    CreditResult(4, 2, 7, 1, 0, "30d", "7d", NAN, ("e-mail ü", "(none)"), ("linear", "<t>"), SQUARE, SQUARE),
+    CreditResult(4, 0, 7, 0, 0, "all time", "7d", 0.1 + 0.2, ("<ü>", "(none)"), ("linear", "last_touch"), SQUARE),
+    AttributionResult("conversions <t>", "2025-01-01", "2025-01-08", "2025-01-22", 9, 0.1 + 0.2, "aipw <t>", 0.95, NAN,
+                      ("e-mail ü", "<search>"), ("linear", "last_touch"), I[:2], *[F[:2]] * 5, SQUARE, (ADJUSTED,),
+                      ("<search>: one arm",), ("past", "ü"), F[:2]),
+    AttributionResult("value", "2025-01-01", "2025-01-08", "2025-01-22", 9, 0.1 + 0.2, "aipw <t>", 0.95, NAN,
+                      ("e-mail ü", "<search>"), ("linear", "last_touch"), I[:2], *[F[:2]] * 5, SQUARE, (), (), ()),
 ]  # fmt: skip
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -1,0 +1,250 @@
+"""Who gets the credit for conversions by a rule, and what a channel causes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from causalrec._typing import FloatArray, IntArray
+from causalrec.exceptions import CausalRecError
+from causalrec.results.base import NAN, Result, format_interval, format_level, format_number
+from causalrec.results.observational import AdjustedEffect
+
+NO_CHANNEL = "(none)"
+"""Who has the credit for conversions that no touch precedes."""
+ASSUMED = (
+    "no unmeasured targeting: whoever a channel touches differs from others only in what the covariates say",
+    "what earlier touches still cause (carry-over) is the same for touched and untouched users with equal covariates",
+    "a user's touches do not move other users' conversions",
+    "one period: conversions within it, and whatever comes after the outcome window, are not counted",
+    "effects add up over channels only where channels do not work on one another",
+)
+"""What an incremental effect from logs rests on."""
+
+
+@dataclass(frozen=True, eq=False)
+class CreditResult(Result):
+    """Conversions by channel, as rules share them out.
+
+    Attributes
+    ----------
+    n_conversions, n_touched : int
+        All conversions, and those that some touch precedes within the window.
+    n_touches : int
+        Touches that could be used: with a user and a time.
+    n_touches_left_out, n_conversions_without_user : int
+        Touches without a user or a time; conversions without, which are nobody's.
+    window, half_life : str
+        How long before a conversion a touch counts; after what time it counts half (by time decay).
+    total_value : float
+        Of all conversions; NaN where no value was asked for.
+    channels : tuple of str
+        In the order of their names; ``"(none)"`` is the last.
+    rules : tuple of str
+    credit : array of shape (channels, rules)
+        Each column adds up to ``n_conversions``.
+    value : array of shape (channels, rules), or None
+        The same of the conversions' values; adds up to ``total_value``.
+    """
+
+    n_conversions: int
+    n_touched: int
+    n_touches: int
+    n_touches_left_out: int
+    n_conversions_without_user: int
+    window: str
+    half_life: str
+    total_value: float
+    channels: tuple[str, ...]
+    rules: tuple[str, ...]
+    credit: FloatArray = field(repr=False)
+    value: FloatArray | None = field(repr=False, default=None)
+
+    @property
+    def share(self) -> FloatArray:
+        """The credit as shares of the conversions that have a channel, shape (channels - 1, rules); NaN without any."""
+        known = self.credit[:-1]
+        return np.asarray(known / self.n_touched if self.n_touched else np.full(known.shape, NAN))
+
+    def of(self, rule: str) -> dict[str, float]:
+        """By channel, the credit of a rule. Raises :class:`CausalRecError` for one that was not asked for."""
+        column = self._column(rule)
+        return {c: float(x) for c, x in zip(self.channels, self.credit[:, column], strict=True)}
+
+    def _column(self, rule: str) -> int:
+        if rule not in self.rules:
+            raise CausalRecError(f"there is no credit by {rule!r}; expected one of {', '.join(self.rules)}.")
+        return self.rules.index(rule)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per channel, a column per rule; ``value_*`` beside them where values were asked for."""
+        frame = pd.DataFrame(self.credit, columns=list(self.rules))
+        frame.insert(0, "channel", list(self.channels))
+        if self.value is None:
+            return frame
+        return pd.concat([frame, pd.DataFrame(self.value, columns=[f"value_{r}" for r in self.rules])], axis=1)
+
+    def __str__(self) -> str:
+        none = self.n_conversions - self.n_touched
+        table = [("channel", *(r.replace("_", " ") for r in self.rules))]
+        table += [(c, *map(_written, row)) for c, row in zip(self.channels, self.credit, strict=True)]
+        table.append(("all", *[f"{self.n_conversions:,}"] * len(self.rules)))
+        head = (
+            f"Credit for {self.n_conversions:,} conversions by rule, touches of the {self.window} before each; "
+            f"{none:,} without any touch"
+        )
+        lines = [head, *aligned(table), "  A rule shares out conversions; it does not say what a channel caused."]
+        if self.n_touches_left_out or self.n_conversions_without_user:
+            lines.append(
+                f"  Without a user or a time: {self.n_touches_left_out:,} touches, left out; "
+                f"{self.n_conversions_without_user:,} conversions, credited to {NO_CHANNEL}."
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionResult(Result):
+    """What each channel caused, with its interval, and how far the rules are from it.
+
+    All numbers are of the same touches, those of the period, and the same outcomes, those of the window after it. They
+    are conversions, or the sum of their values where that was asked for (``outcome``).
+
+    Attributes
+    ----------
+    outcome : str
+    period_start, period_end, outcome_end : str
+        Touches of ``[period_start, period_end)``, outcomes of ``[period_end, outcome_end)``, UTC.
+    n_users : int
+    total : float
+        The outcome of all users.
+    method : str
+    confidence_level : float
+        Of each channel's interval by itself.
+    channels, rules : tuple of str
+    touched : int array of shape (channels,)
+        Users with a touch in the period.
+    incremental, std_error, ci_low, ci_high : arrays of shape (channels,)
+        The effect on a touched user (att) times ``touched``; NaN where it could not be estimated.
+    naive : array of shape (channels,)
+        The same by the plain difference of touched and other users.
+    credit : array of shape (channels, rules)
+    without_touch : float
+        The outcome of users without any touch in the period, which no rule credits to a channel.
+    effects : tuple of AdjustedEffect
+        Those that could be estimated, in the order of the channels.
+    failures : tuple of str
+        ``"channel: why"`` of the others.
+    covariates : tuple of str
+        What was adjusted for, all from before the period.
+    truth : array of shape (channels,), or None
+        Where it is known.
+    """
+
+    outcome: str
+    period_start: str
+    period_end: str
+    outcome_end: str
+    n_users: int
+    total: float
+    method: str
+    confidence_level: float
+    without_touch: float
+    channels: tuple[str, ...]
+    rules: tuple[str, ...]
+    touched: IntArray = field(repr=False)
+    incremental: FloatArray = field(repr=False)
+    std_error: FloatArray = field(repr=False)
+    ci_low: FloatArray = field(repr=False)
+    ci_high: FloatArray = field(repr=False)
+    naive: FloatArray = field(repr=False)
+    credit: FloatArray = field(repr=False)
+    effects: tuple[AdjustedEffect, ...] = field(repr=False)
+    failures: tuple[str, ...]
+    covariates: tuple[str, ...]
+    truth: FloatArray | None = field(repr=False, default=None)
+
+    @property
+    def gap(self) -> FloatArray:
+        """Credit less what was caused, shape (channels, rules)."""
+        return np.asarray(self.credit - self.incremental[:, None])
+
+    @property
+    def outside(self) -> FloatArray:
+        """1 where a rule's credit lies outside the channel's interval, else 0; NaN without one. (channels, rules)"""
+        low, high = self.ci_low[:, None], self.ci_high[:, None]
+        outside = ((self.credit < low) | (self.credit > high)).astype(np.float64)
+        return np.where(np.isnan(low + high), NAN, outside)
+
+    @property
+    def distance(self) -> FloatArray:
+        """Of each rule: the sum of its gaps without their signs, over channels that have an effect."""
+        return np.asarray(np.nansum(np.abs(self.gap), axis=0))
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per channel."""
+        frame = pd.DataFrame({
+            "channel": self.channels, "touched": self.touched, "incremental": self.incremental,
+            "std_error": self.std_error, "ci_low": self.ci_low, "ci_high": self.ci_high, "naive": self.naive,
+        })  # fmt: skip
+        for k, rule in enumerate(self.rules):
+            frame[rule] = self.credit[:, k]
+        return frame if self.truth is None else frame.assign(truth=self.truth)
+
+    def __str__(self) -> str:
+        level = format_level(self.confidence_level)
+        truth = [] if self.truth is None else ["truth"]
+        table = [
+            ("channel", "touched", "caused", f"{level} CI", *truth, "naive", *(r.replace("_", " ") for r in self.rules))
+        ]
+        for k, channel in enumerate(self.channels):
+            known = [] if self.truth is None else [_written(self.truth[k])]
+            table.append((
+                channel, f"{self.touched[k]:,}", _written(self.incremental[k]),
+                _interval(self.ci_low[k], self.ci_high[k]), *known, _written(self.naive[k]),
+                *map(_written, self.credit[k]),
+            ))  # fmt: skip
+        caused = f"sum {_written(float(np.nansum(self.incremental)))}"
+        blanks = [""] * (2 + len(truth))
+        table.append(("all", "", caused, *blanks, *map(_written, self.credit.sum(axis=0))))
+        lines = [
+            f"What channels caused: {self.outcome} of {self.n_users:,} users from {self.period_end} to "
+            f"{self.outcome_end}, touches from {self.period_start}; {_written(self.total)} in all",
+            *aligned(table),
+            *self._distances(),
+            *(f"  no effect of {text}" for text in self.failures),
+            f"  By {self.method}. Believe it as far as you believe:",
+            *(f"  - {text}" for text in ASSUMED),
+        ]
+        return "\n".join(lines)
+
+    def _distances(self) -> list[str]:
+        known = int(np.isfinite(self.ci_low).sum())
+        if not known:
+            return []
+        rows = sorted(zip(self.distance, np.nansum(self.outside, axis=0), self.rules, strict=True))
+        said = (f"{r.replace('_', ' ')} {_written(d)} ({int(n)} of {known} outside the interval)" for d, n, r in rows)
+        return ["  Off by, over all channels: " + "; ".join(said)]
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text in columns, the first one to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    ]
+
+
+def _written(value: float) -> str:
+    """Conversions for a person: one decimal below a hundred."""
+    if math.isnan(value):
+        return format_number(value)
+    return f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return format_interval(NAN, NAN) if math.isnan(low) else f"[{_written(low)}, {_written(high)}]"
