@@ -7,6 +7,7 @@ from causalrec.observational.doubly_robust import aipw, aipw_parametric
 from causalrec.observational.econml_adapter import causal_forest, dml
 from causalrec.observational.entropy import entropy_balancing
 from causalrec.observational.evalue import bias_factor, evalue, evalue_of_table
+from causalrec.observational.front_door import front_door
 from causalrec.observational.g_estimation import g_estimation
 from causalrec.observational.instruments import instrumental_variable
 from causalrec.observational.matched_sets import matched_set_bounds
@@ -44,6 +45,7 @@ __all__ = [
     "evalue",
     "evalue_of_table",
     "fit_propensity",
+    "front_door",
     "g_estimation",
     "instrumental_variable",
     "lin_effect",

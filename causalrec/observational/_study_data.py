@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Number
 from pickle import PicklingError
@@ -38,6 +39,26 @@ _SMALL = 5 * 10**6  # covariate values
 
 
 @dataclass(frozen=True, eq=False)
+class Route:
+    """What a graph leaves beside adjustment: an instrument or a front door.
+
+    Attributes
+    ----------
+    through : DataFrame of n rows
+        Instruments, or mediators.
+    X : DataFrame of n rows, or None
+        Covariates given which they serve.
+    """
+
+    through: pd.DataFrame
+    X: pd.DataFrame | None = None
+
+    def take(self, rows: Any) -> Route:
+        """The same of some units: a mask, or positions."""
+        return Route(self.through.iloc[rows], None if self.X is None else self.X.iloc[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class StudyData:
     """Complete units: covariates, outcome, treatment, and what belongs to them.
 
@@ -55,6 +76,13 @@ class StudyData:
         Which of the rows given are units.
     notes : tuple of str
         What was done about missing values, and in short as ``summary``.
+    routes : mapping of methods to Route
+        What ``"instrumental_variable"`` and ``"front_door"`` go by, where a graph leaves these.
+    only : str
+        The one method that the graph leaves where no set of columns suffices to adjust for, whose covariates are
+        ``X``; else empty.
+    why_only : str
+        Why, in words, and what is left.
     """
 
     X: Any
@@ -69,6 +97,9 @@ class StudyData:
     kept: BoolArray
     notes: tuple[str, ...]
     summary: str
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    only: str = ""
+    why_only: str = ""
     _fits: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -131,6 +162,30 @@ class StudyData:
             raise found
         return found
 
+    def route(self, method: str) -> Route:
+        """What a method goes by, complete.
+
+        Raises
+        ------
+        CausalRecError
+            Where the graph leaves no such way, there is no graph, or values are missing.
+        """
+        if method not in self.routes:
+            what = {"instrumental_variable": "instrument", "front_door": "front door"}.get(method, method)
+            where = (
+                "needs a graph that has one" if what == "front door" else "needs a graph that has one, or instruments"
+            )
+            raise CausalRecError(f"the study has no {what}; {method} {where}. study.identify() says what there is.")
+        found = self.routes[method]
+        if method == self.only:
+            found = replace(found, X=self.X)
+        parts = [found.through] if found.X is None or method == self.only else [found.through, found.X]
+        gaps = {str(c): int(m) for part in parts for c, m in part.isna().sum().items() if m}
+        if gaps:
+            counted = ", ".join(f"{m:,} of {c}" for c, m in gaps.items())
+            raise ColumnError(f"missing values that {method} would need: {counted}. Leave these rows out of the frame.")
+        return found
+
     def with_treatment(self, treatment: IntArray) -> StudyData:
         """The same units under another treatment, with nothing fitted.
 
@@ -175,10 +230,14 @@ def make_study_data(
     confidence_level: float = 0.95,
     random_state: int = 0,
     outcome: str = "y",
+    routes: Mapping[str, Route] | None = None,
+    only: str = "",
+    why_only: str = "",
 ) -> StudyData:
     """Check all parts of a study and bring them to arrays; nothing that is given is changed.
 
-    ``outcome`` is what messages call ``y``.
+    ``outcome`` is what messages call ``y``. Instruments or mediators of the method that is left alone (``only``) must
+    be complete like the outcome; those of other routes are looked at when these are asked for.
 
     Raises
     ------
@@ -195,6 +254,9 @@ def make_study_data(
     parts = {outcome: y, "treatment": treatment, "clusters": clusters, "sample_weight": sample_weight}
     if not isinstance(propensity, PropensityResult) and np.ndim(propensity) > 0:
         parts["propensity"] = propensity
+    ways = dict(routes or {})
+    if only:
+        parts |= {f"{name} ({only})": column for name, column in ways[only].through.items()}
     columns = {name: _column(values) for name, values in parts.items() if values is not None}
     n = len(columns[outcome])
     for name, column in columns.items():
@@ -209,6 +271,7 @@ def make_study_data(
             how = "marked" if missing == "indicator" else "imputed"
             notes, summary = filled, f"missing values of {len(filled)} covariate{'s' * (len(filled) > 1)} {how}"
     columns = {name: column if kept.all() else column[kept] for name, column in columns.items()}
+    ways = ways if kept.all() else {name: way.take(kept) for name, way in ways.items()}
     codes, labels = check_treatment(columns["treatment"], control=control)
     check_two_arms(labels, what="an average effect")
     n = len(codes)
@@ -220,7 +283,7 @@ def make_study_data(
         sample_weight=None if sample_weight is None else check_weights(columns["sample_weight"], n_rows=n),
         propensity=None if propensity is None else _given_score(columns.get("propensity", propensity), kept),
         propensity_model=propensity_model, confidence_level=level, random_state=random_state, kept=kept, notes=notes,
-        summary=summary,
+        summary=summary, routes=ways, only=only, why_only=why_only,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -16,7 +16,9 @@ from causalrec.observational.design import check_estimand
 from causalrec.observational.doubly_robust import aipw, aipw_parametric
 from causalrec.observational.econml_adapter import causal_forest, dml
 from causalrec.observational.entropy import entropy_balancing
+from causalrec.observational.front_door import front_door
 from causalrec.observational.g_estimation import g_estimation
+from causalrec.observational.instruments import instrumental_variable
 from causalrec.observational.matching import match, matching_effect
 from causalrec.observational.regression import difference_in_means, lin_effect, ols_effect
 from causalrec.observational.standardisation import standardisation
@@ -31,7 +33,7 @@ _SCORE = ("propensity_model", "n_folds", "calibration")
 _NUISANCE = ("outcome_model", "propensity_model", "joint_outcome", "n_folds", "calibration", "clip", "n_jobs")
 _FILLED = frozenset(
     {"X", "y", "treatment", "estimand", "clusters", "groups", "sample_weight", "confidence_level", "random_state"}
-    | {"control", "propensity", "model", "match", "weights", "method"}
+    | {"control", "propensity", "model", "match", "weights", "method", "instruments", "mediators"}
 )
 
 
@@ -84,6 +86,8 @@ class Method:
                 f"{self.name} estimates the {' or '.join(self.estimands)}, not the {estimand}. {remedy} for "
                 f"estimand={self.estimands[0]!r}.{'' if others else nearest(str(estimand).lower(), self.estimands)}"
             )
+        if data.only and self.name not in data.routes:
+            raise CausalRecError(f"{self.name} adjusts for columns, but {data.why_only}")
         unknown = [name for name in options if name not in self.options]
         if unknown:
             raise CausalRecError(
@@ -116,6 +120,18 @@ def run_method(data: StudyData, name: str, estimand: str | None, options: Mappin
     return replace(found, method=said, recipe=Recipe(name, asked, dict(options)))
 
 
+def default_method(data: StudyData) -> str:
+    """The method of a study that asks for none: by the graph, else doubly robust, else the difference in means.
+
+    A propensity that is given serves without covariates too, by weighting.
+    """
+    if data.only:
+        return data.only
+    if data.X is not None:
+        return "aipw"
+    return "difference_in_means" if data.propensity is None else "ipw"
+
+
 def find_method(name: str) -> Method:
     """The entry of a name, DoWhy's and EconML's estimators included, or an error that names the nearest."""
     from causalrec.observational.peers import PEERS  # its table is of this module's entries
@@ -129,8 +145,13 @@ def find_method(name: str) -> Method:
     return known[name]
 
 
-def comparable(names: Sequence[str] | None, estimand: str, options: Mapping[str, Any]) -> dict[str, str]:
+def comparable(
+    names: Sequence[str] | None, estimand: str, options: Mapping[str, Any], routes: Collection[str] = ()
+) -> dict[str, str]:
     """The methods to compare, and the estimand of each: as asked, or that of the overlap where a method has no other.
+
+    Instruments show the effect among those whom they move, whatever is asked. ``routes`` are the methods that are left
+    where nothing can be adjusted for.
 
     Raises
     ------
@@ -140,7 +161,8 @@ def comparable(names: Sequence[str] | None, estimand: str, options: Mapping[str,
     check_estimand(estimand)
     if isinstance(names, str):
         raise CausalRecError(f"methods is the text {names!r}; expected a list of names: [{names!r}].")
-    chosen = [m for m in METHODS.values() if m.unasked] if names is None else [find_method(n) for n in names]
+    usual = [m for m in METHODS.values() if (m.name in routes if routes else m.unasked)]
+    chosen = usual if names is None else [find_method(n) for n in names]
     found = {m.name: _compared(m, estimand, m.name in options) for m in chosen}
     unable = [name for name, own in found.items() if own is None]
     if names is not None and unable:
@@ -150,10 +172,11 @@ def comparable(names: Sequence[str] | None, estimand: str, options: Mapping[str,
 
 def _compared(method: Method, estimand: str, with_options: bool) -> str | None:
     """The estimand of a method beside others; g-estimation has the ate only where options say what effects follow."""
-    by_overlap = method.estimands[0] == "ato"
-    if estimand in method.estimands and (not by_overlap or with_options):
+    first = method.estimands[0]
+    of_its_own = first in ("ato", "late")
+    if estimand in method.estimands and (not of_its_own or with_options):
         return estimand
-    return "ato" if by_overlap else None
+    return first if of_its_own else None
 
 
 # --- how each is run ------------------------------------------------------------------------------------------------
@@ -197,6 +220,17 @@ def matched(data: StudyData, estimand: str, options: Options) -> MatchResult:
     score = _score(data, options) if of_score or options.get("caliper") is not None else None
     found: MatchResult = _call(match, data, options, estimand=estimand, propensity=score, method=options["pairing"])
     return found
+
+
+def _by_route(function: Callable[..., AdjustedEffect], way: str) -> Run:
+    """One function that goes by what the graph leaves: instruments or mediators."""
+
+    def run(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
+        route = data.route(function.__name__)
+        found: AdjustedEffect = _call(function, data, options, X=route.X, estimand=estimand, **{way: route.through})
+        return found
+
+    return run
 
 
 def _matching(data: StudyData, estimand: str, options: Options) -> AdjustedEffect:
@@ -284,6 +318,15 @@ METHODS: Mapping[str, Method] = {
         Method("aipw", _aipw, (), more=(*_NUISANCE, "nuisance")),
         Method("aipw_parametric", _scored(aipw_parametric), (aipw_parametric,), more=_SCORE),
         Method("g_estimation", _scored(g_estimation), (g_estimation,), ("ato", *_AVERAGE), more=_SCORE),
+        Method(
+            "instrumental_variable",
+            _by_route(instrumental_variable, "instruments"),
+            (instrumental_variable,),
+            ("late",),
+            adjusts=False,
+            unasked=False,
+        ),
+        Method("front_door", _by_route(front_door, "mediators"), (front_door,), adjusts=False, unasked=False),
         Method("dml", _plain(dml), (dml,), ("ato",), unasked=False),
         Method("causal_forest", _plain(causal_forest), (causal_forest,), unasked=False),
     )

@@ -14,18 +14,22 @@ from causalrec._validation import check_columns, check_not_empty, list_some
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.nuisance import overlap
 from causalrec.observational._study_data import StudyData, make_study_data
+from causalrec.observational._study_plan import plan_study
+from causalrec.observational._study_report import study_report
 from causalrec.observational._study_sensitivity import study_sensitivity
 from causalrec.observational.balance import balance_table
-from causalrec.observational.methods import comparable, run_method
+from causalrec.observational.methods import comparable, default_method, run_method
 from causalrec.observational.refutation import Settings, placebo_of_effect, refute_effect
 from causalrec.results import (
     AdjustedEffect,
     BalanceResult,
     EffectComparisonResult,
+    IdentificationResult,
     OverlapResult,
     RefutationResult,
     RefutationsResult,
     SensitivityResult,
+    StudyReport,
 )
 
 
@@ -44,7 +48,9 @@ class ObservationalStudy:
         Columns measured before treatment: numbers, booleans, text or categories.
     graph : str, path or networkx graph, optional
         Instead of covariates: a causal graph as DOT or GML text, a file of either, or ``networkx.DiGraph``. DoWhy's
-        criterion says which columns to adjust for.
+        criterion says which columns to adjust for; where none suffice, an instrument or a front door may be left.
+    instruments : sequence of str
+        Without a graph: columns that move the treatment, and the outcome only through it, given ``covariates``.
     control : label, optional
         The arm to compare with, where the treatment is not 0/1.
     clusters, sample_weight : str, optional
@@ -65,7 +71,8 @@ class ObservationalStudy:
     Attributes
     ----------
     covariates : tuple of str
-        What is adjusted for: as given, or by the graph.
+        What is adjusted for: as given, or by the graph. Where nothing suffices, what goes with the instrument or the
+        front door that is left.
     n_obs : int
         Units in use.
     notes : tuple of str
@@ -98,6 +105,7 @@ class ObservationalStudy:
         outcome: str,
         covariates: Sequence[str] = (),
         graph: Any = None,
+        instruments: Sequence[str] = (),
         control: Any = None,
         clusters: str | None = None,
         sample_weight: str | None = None,
@@ -108,22 +116,18 @@ class ObservationalStudy:
         random_state: int = 0,
     ) -> None:
         columns = _columns_of(frame)
-        if isinstance(covariates, str):
-            raise ColumnError(f"covariates is the text {covariates!r}; expected a list of columns: [{covariates!r}].")
-        if graph is not None and len(covariates):
-            raise CausalRecError("pass covariates or a graph, not both: the graph says what to adjust for.")
         self.treatment, self.outcome, self._frame = treatment, outcome, frame
         roles = {"treatment": treatment, "outcome": outcome, "clusters": clusters, "sample_weight": sample_weight}
         roles["propensity"] = propensity if isinstance(propensity, str) else None
-        _check_roles(columns, roles, covariates)
-        if graph is not None:
-            from causalrec.observational.dowhy_adapter import adjustment_set
-
-            covariates = adjustment_set(graph, treatment, outcome, columns)
-        self.covariates = tuple(covariates)
-        table = _pandas(frame, [*dict.fromkeys([c for c in roles.values() if c is not None] + list(covariates))])
+        given = () if isinstance(covariates, str) or isinstance(instruments, str) else (*covariates, *instruments)
+        _check_roles(columns, roles, given)
+        self._plan = plan_study(
+            treatment, outcome, columns, covariates=covariates, graph=graph, instruments=instruments
+        )  # fmt: skip
+        self.covariates = self._plan.covariates
+        table = _pandas(frame, [*dict.fromkeys([c for c in roles.values() if c is not None] + self._plan.columns)])
         self._data = make_study_data(
-            table[list(covariates)] if self.covariates else None,
+            table[list(self.covariates)] if self.covariates else None,
             table[outcome],
             treatment=table[treatment],
             control=control,
@@ -135,6 +139,9 @@ class ObservationalStudy:
             confidence_level=confidence_level,
             random_state=random_state,
             outcome=outcome,
+            routes=self._plan.routes(table),
+            only=self._plan.only,
+            why_only=self._plan.why_only,
         )
 
     @property
@@ -148,15 +155,36 @@ class ObservationalStudy:
         return self._data.notes
 
     def __repr__(self) -> str:
-        adjust = ", ".join(self.covariates) or "nothing"
-        return f"ObservationalStudy({self.treatment} → {self.outcome}, {self.n_obs:,} units, adjusting for {adjust})"
+        held = ", ".join(map(str, self.covariates))
+        how = f"adjusting for {held or 'nothing'}" if not self._plan.only else f"by {self._plan.only}"
+        given = f" given {held}" if self._plan.only and held else ""
+        return f"ObservationalStudy({self.treatment} → {self.outcome}, {self.n_obs:,} units, {how}{given})"
 
-    def estimate(self, method: str = "aipw", *, estimand: str | None = None, **options: Any) -> AdjustedEffect:
+    def identify(self, covariates: Sequence[str] | None = None, *, estimand: str = "ate") -> IdentificationResult:
+        """What the effect is identified by, what must be believed, and which columns are bad controls, in words.
+
+        Parameters
+        ----------
+        covariates : sequence of str, optional
+            A set to judge: whether it suffices by the graph, which of it must not be held fixed and why, and what path
+            stays open.
+        estimand : {"ate", "att", "atc", "ato"}
+
+        Raises
+        ------
+        CausalRecError
+            For names that are no nodes of the graph, or an unknown estimand.
+        """
+        return self._plan.identify(covariates, estimand)
+
+    def estimate(self, method: str | None = None, *, estimand: str | None = None, **options: Any) -> AdjustedEffect:
         """The effect by one method of :data:`METHODS`, or of DoWhy's and EconML's (:data:`peers.PEERS`).
 
         Parameters
         ----------
-        method : str
+        method : str, optional
+            By default ``"aipw"``; the difference in means of a treatment that was assigned at random; the instrument or
+            front door where the graph leaves no columns that suffice.
         estimand : {"ate", "att", "atc", "ato"}, optional
             Over all units, the treated, the controls, or the overlap; by default the ate, and the ato of methods that
             have no other (``"ols"``, ``"overlap_weights"``, ``"g_estimation"``). The result names it.
@@ -169,7 +197,7 @@ class ObservationalStudy:
             For an unknown method or option, an estimand that the method does not have, and whatever the method finds
             wrong with the data, by name.
         """
-        return run_method(self._data, method, estimand, options)
+        return run_method(self._data, method or default_method(self._data), estimand, options)
 
     def balance(self, effect: AdjustedEffect | None = None, **options: Any) -> BalanceResult:
         """How alike the arms are, before and after the weights of an estimate; without one as they are.
@@ -228,7 +256,8 @@ class ObservationalStudy:
         Parameters
         ----------
         methods : sequence of str, optional
-            By default all but EconML's, whose import alone takes seconds.
+            By default all that adjust, but for EconML's, whose import alone takes seconds; where nothing suffices,
+            those that the graph leaves.
         estimand : {"ate", "att", "atc"}
             Overlap weights, whose effect is that of the overlap, are shown under their own name.
         options : mapping of methods to their options, optional
@@ -244,7 +273,7 @@ class ObservationalStudy:
             For unknown methods or estimands, options of a method that is not compared, or when every method fails.
         """
         given = dict(options or {})
-        chosen = comparable(methods, estimand, given)
+        chosen = comparable(methods, estimand, given, self._data.routes if self._data.only else ())
         unused = [name for name in given if name not in chosen]
         if unused:
             raise CausalRecError(f"options name {list_some(unused)}, not compared here: {list_some(chosen, 20)}.")
@@ -446,6 +475,54 @@ class ObservationalStudy:
         return study_sensitivity(
             self._data, effect, treatment=self.treatment, outcome=self.outcome, gammas=gammas, benchmarks=benchmarks,
             confidence_level=confidence_level,
+        )  # fmt: skip
+
+    def report(
+        self,
+        effect: AdjustedEffect | None = None,
+        *,
+        methods: Sequence[str] | None = None,
+        refuters: Sequence[str] | None = None,
+        n_simulations: int = 100,
+        n_jobs: int = 1,
+        negative_outcomes: Sequence[str] = (),
+        negative_treatments: Sequence[str] = (),
+        progress: Callable[[int, int], None] | bool | None = None,
+    ) -> StudyReport:
+        """The study on one page: effect, every method, balance, overlap, refutations, hidden bias, and doubts.
+
+        Parameters
+        ----------
+        effect : AdjustedEffect, optional
+            The headline; by default that of :meth:`estimate`.
+        methods : sequence of str, optional
+            To compare it with; by default as :meth:`compare`.
+        refuters, n_simulations, n_jobs, negative_outcomes, negative_treatments, progress
+            As for :meth:`refute`. Cross-fitted AIPW and other slow methods are refuted by a quick one of their kind,
+            which ``notes`` name.
+
+        Returns
+        -------
+        StudyReport
+            Prints as a page; ``write_study_report`` of :mod:`causalrec.pipelines.ate` makes an HTML page of it.
+
+        Raises
+        ------
+        CausalRecError
+            Where no effect can be estimated, and for methods or refuters that are not known.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> x, t = rng.normal(size=300), np.arange(300) % 2
+        >>> frame = pd.DataFrame({"x": x, "t": t, "y": x + t + rng.normal(size=300)})
+        >>> study = ObservationalStudy(frame, treatment="t", outcome="y", covariates=["x"])
+        >>> study.report(study.estimate("ols"), methods=["ols", "lin"], n_simulations=20).verdict
+        'plausible'
+        """
+        return study_report(
+            self, self._data, effect, methods=methods, refuters=refuters, n_simulations=n_simulations, n_jobs=n_jobs,
+            negative_outcomes=negative_outcomes, negative_treatments=negative_treatments, progress=progress,
         )  # fmt: skip
 
 
