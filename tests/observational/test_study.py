@@ -453,7 +453,7 @@ def test_errors_name_what_is_wrong(change, arguments, error, message) -> None:
             "ols estimates the ato, not the att. Use .*'lin'.* for it, or ask for estimand='ato'",
         ),
         ("ipw", {"estimand": "ato"}, "ipw estimates the ate or att or atc, not the ato. Use .*'overlap_weights'"),
-        ("ipw", {"estimand": "late"}, "not the late. No method has that one; ask for estimand='ate'"),
+        ("ipw", {"estimand": "cate"}, "not the cate. No method has that one; ask for estimand='ate'"),
         ("dml", {"estimand": "ate"}, "dml estimates the ato, not the ate"),
         ("g_estimation", {"estimand": "ate"}, "modifiers"),
     ],
