@@ -26,7 +26,7 @@ from causalrec.observational._fast_moments import (
 )
 from causalrec.observational._fast_score import Start, changed_score, true_score
 from causalrec.observational._nearest import match_line, sort_line
-from causalrec.observational._refuted import DUMMY
+from causalrec.observational._refuted import DUMMY, PLACEBO
 from causalrec.observational._sets import set_means
 from causalrec.observational._study_data import StudyData
 from causalrec.observational.doubly_robust import inverse_weights
@@ -58,7 +58,7 @@ def fast_refits(data: StudyData, effect: AdjustedEffect, recipe: Recipe, kind: s
     if recipe.name not in _OPTIONS or not set(recipe.options) <= _OPTIONS[recipe.name]:
         return None
     if recipe.name in _BY_SCORE:
-        return _by_score(data, recipe)
+        return _by_score(data, recipe, permuted=kind == PLACEBO)
     table = make_table(data, adjusts=recipe.name != "difference_in_means")
     if recipe.name == "ols":
         return lambda changes: _main_effects(table, changes)
@@ -134,7 +134,7 @@ def _weighted(table: Table, changes: list[Change]) -> FloatArray:
 
 
 class _Scores(NamedTuple):
-    """The score of changed data, by steps or as known; None for NaN."""
+    """The score of changed data, by steps or as known; a permuted treatment's steps start from none."""
 
     table: Table
     start: Start | None
@@ -143,16 +143,17 @@ class _Scores(NamedTuple):
     def of(self, change: Change, *, ties: bool = False) -> FloatArray | None:
         if self.known is not None:
             return self.known
-        return None if self.start is None else changed_score(self.table, change, self.start, ties=ties)
+        return changed_score(self.table, change, self.start, ties=ties)
 
 
-def _by_score(data: StudyData, recipe: Recipe) -> Fast | None:
+def _by_score(data: StudyData, recipe: Recipe, *, permuted: bool) -> Fast | None:
     known = data.propensity
     logistic = isinstance(data.propensity_model, str) and data.propensity_model == "logistic"
     if (known is not None and not known.known) or (known is None and not logistic):
         return None
     table = make_table(data)
-    scores = _Scores(table, None if known is not None else true_score(table), None if known is None else known.score)
+    start = None if permuted or known is not None else true_score(table)
+    scores = _Scores(table, start, None if known is None else known.score)
     if recipe.name == "matching":
         return _matching(scores, recipe)
     one = _augmented if recipe.name == "aipw_parametric" else _weighted_means

@@ -31,7 +31,7 @@ def true_score(table: Table) -> Start:
     return Start(*maximise_likelihood(np.ascontiguousarray(table.Z), table.treatment, sample_weight=weight))
 
 
-def changed_score(table: Table, change: Change, start: Start, *, ties: bool = False) -> FloatArray | None:
+def changed_score(table: Table, change: Change, start: Start | None, *, ties: bool = False) -> FloatArray | None:
     """P(treated) of every unit after a change, shape (n,), of those outside the rows of a subset too.
 
     ``ties`` asks that units with equal covariates have equal scores to the last bit. None where the steps do not
@@ -39,7 +39,7 @@ def changed_score(table: Table, change: Change, start: Start, *, ties: bool = Fa
     """
     weight = table.weights_of(change)
     t = table.treatment if change.treatment is None else change.treatment
-    if change.treatment is not None:
+    if change.treatment is not None or start is None:
         begun = _without_slopes(table, t, weight)
     elif change.covariate is not None:
         begun = _with_column(table, change.covariate, start, weight)
