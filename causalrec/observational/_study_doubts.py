@@ -11,7 +11,6 @@ import numpy as np
 from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec._validation import list_some
 from causalrec.results import (
     AdjustedEffect,
     BalanceResult,
@@ -23,7 +22,7 @@ from causalrec.results import (
     format_interval,
     format_number,
 )
-from causalrec.results.study import short_method
+from causalrec.results.study import rounded_times, short_method
 
 _WHOM = {
     "ate": "all units", "att": "the treated", "atc": "the untreated", "ato": "those that could be in either arm",
@@ -31,6 +30,7 @@ _WHOM = {
 }  # fmt: skip
 _NO_CHANCE = 0.01  # a probability of the arm that is asked about, below which its outcome is a guess
 _FAR_APART = 0.25  # standard deviations that no regression should be trusted with (Rubin 2001; Stuart 2010)
+_UNLIKE = 2.0  # standard deviations, at which two normal distributions share less than a third of their area
 _FEW_CLUSTERS = 40  # Cameron and Miller 2015, Journal of Human Resources 50, section VI
 _FEW_UNITS = 30
 _SMALL_GAMMA, _MODEST_GAMMA = 1.2, 1.5
@@ -99,7 +99,7 @@ def unsupported_share(score: FloatArray, treatment: IntArray, estimand: str, wei
 
 def find_doubts(found: Evidence) -> list[Doubt]:
     """What stands against an estimate, the severe first."""
-    parts = (_overlap, _balance, _refutations, _methods, _hidden_bias, _units)
+    parts = (_overlap, _before, _balance, _refutations, _methods, _hidden_bias, _units)
     doubts = [doubt for part in parts for doubt in part(found)]
     return sorted(doubts, key=lambda doubt: not doubt.severe)
 
@@ -117,7 +117,9 @@ def write_conclusion(found: Evidence, doubts: list[Doubt]) -> str:
     whom = _WHOM.get(e.estimand, f"those of the {e.estimand}")
     value = f"{format_number(e.estimate)} {format_interval(e.ci_low, e.ci_high)}"
     if not math.isfinite(e.std_error):
-        first = f"The estimate of {found.treatment} on {found.outcome} is {value}, of an error that is not known."
+        first = (
+            f"The effect of {found.treatment} on {found.outcome} is {value} over {whom}, of an error that is not known"
+        )
     elif found.significant:
         way = "higher" if e.estimate > 0 else "lower"
         size = format_interval(*sorted((abs(e.ci_low), abs(e.ci_high))))
@@ -127,31 +129,29 @@ def write_conclusion(found: Evidence, doubts: list[Doubt]) -> str:
         )
     else:
         first = (
-            f"An effect of {found.treatment} on {found.outcome} over {whom} is not told from zero: {value}; that is no "
-            "proof of none"
+            f"No effect of {found.treatment} on {found.outcome} is shown, and none is ruled out within the interval: "
+            f"{value} on average over {whom}"
         )
-    return f"{first.rstrip('.')}{_trust(found, doubts)}"
+    return f"{first}{_trust(found, doubts)}"
 
 
 def _trust(found: Evidence, doubts: list[Doubt]) -> str:
     verdict = verdict_of(found, doubts)
     if verdict == "doubtful":
         n = sum(doubt.severe for doubt in doubts)
-        return f". The data do not bear this as a causal effect: {n} severe doubt{'s' * (n > 1)} below."
+        bear = "The data do not bear it as a causal effect" if found.significant else "Nor could these data show one"
+        return f". {bear}: {n} severe doubt{'s' * (n > 1)}."
     if verdict == "randomised":
         return ". It is causal by design, as the treatment was assigned by chance."
-    strategy = found.identification.strategy
-    if strategy in ("instrument", "front_door"):
+    if found.identification.strategy in ("instrument", "front_door"):
         return ". It is causal if the assumptions of its identification hold, which data cannot show."
-    rest = f", if nothing but what was adjusted for ties {found.treatment} to {found.outcome}"
-    if not found.significant or not found.sensitivity.strongest:
-        return f"{rest}."
+    rest = f", if nothing but what was adjusted for ties {found.treatment} to {found.outcome}."
     times = found.sensitivity.strongest_times_ci
-    if not math.isfinite(times):
-        return f"{rest}."
+    if not (found.significant and found.sensitivity.strongest and math.isfinite(times) and times > 0):
+        return rest
     return (
-        f"{rest}: a hidden cause {format_number(round(times, 2))} times as strong as {found.sensitivity.strongest}, "
-        "the strongest covariate, would be enough to undo it."
+        f"{rest} A hidden cause {rounded_times(times)} times as strong as {found.sensitivity.strongest}, the strongest "
+        "covariate, would be enough to undo it."
     )
 
 
@@ -161,8 +161,10 @@ def find_changes(found: Evidence) -> Iterator[str]:
         yield from _more_units(found)
     if found.randomised:
         yield "An assignment that was not by chance after all, or outcomes that are missing more in one arm."
-    else:
+    elif found.significant:
         yield from found.sensitivity.sentences()
+    else:
+        yield "A hidden cause of treatment and outcome, which may hide an effect as well as make one."
     yield from _another_method(found)
     gone = found.effect.n_dropped
     if gone:
@@ -193,20 +195,19 @@ def _another_method(found: Evidence) -> Iterator[str]:
     if not others:
         return
     e = found.effect
-    against = [
-        name for name, other in others
-        if found.significant and (other.ci_low <= 0 <= other.ci_high or other.estimate * e.estimate < 0)
-    ]  # fmt: skip
+    crosses = [(name, other.ci_low <= 0 <= other.ci_high, other.estimate * e.estimate < 0) for name, other in others]
+    against = [name for name, zero, turned in crosses if (zero or turned if found.significant else not zero)]
     lowest, highest = (pick(others, key=lambda pair: pair[1].estimate) for pick in (min, max))
     spread = (
         f"from {format_number(lowest[1].estimate)} by {_plain(lowest[0])} to {format_number(highest[1].estimate)} by "
         f"{_plain(highest[0])}"
     )
     if against:
-        names = list_some([_plain(name) for name in against], 12)
-        yield f"Another method: the intervals of {names} include zero or lie beyond it; estimates run {spread}."
+        names = ", ".join(_plain(name) for name in against)
+        what = "include zero or lie beyond it" if found.significant else "leave zero out"
+        yield f"Another method: the intervals of {names} {what}; estimates run {spread}."
     elif len(others) > 1:
-        yield f"Not another method: estimates of the {e.estimand} run {spread}."
+        yield f"Not another method: other estimates of the {e.estimand} run {spread}."
 
 
 def _others(found: Evidence) -> list[tuple[str, AdjustedEffect]]:
@@ -250,6 +251,21 @@ def _overlap(found: Evidence) -> Iterator[Doubt]:
             )
 
 
+def _before(found: Evidence) -> Iterator[Doubt]:
+    """Arms so unlike before any adjustment that an estimate rests on few units, or on a model."""
+    balance = found.balance
+    if balance is None or found.randomised or not balance.max_abs_smd_before > _UNLIKE / 2:
+        return
+    k = int(np.nanargmax(np.abs(balance.smd_before)))
+    far = int((np.abs(balance.smd_before) > _UNLIKE / 2).sum())
+    yield Doubt(
+        balance.max_abs_smd_before > _UNLIKE,
+        f"Arms unlike: before adjustment {far} of {balance.n_covariates} covariates are more than "
+        f"{_UNLIKE / 2:g} standard deviation apart, at worst {balance.covariate[k]} with "
+        f"{format_number(round(balance.max_abs_smd_before, 2))}; the estimate rests on few units or on its model.",
+    )
+
+
 def _balance(found: Evidence) -> Iterator[Doubt]:
     balance = found.balance
     if balance is None or balance.balanced or not found.balance_of:
@@ -287,7 +303,7 @@ def _methods(found: Evidence) -> Iterator[Doubt]:
     if not apart:
         return
     apart.sort(key=lambda pair: -abs(pair[1].estimate - found.effect.estimate))
-    named = list_some([f"{_plain(name)} {format_number(other.estimate)}" for name, other in apart], 3)
+    named = ", ".join(f"{_plain(name)} {format_number(other.estimate)}" for name, other in apart[:3])
     yield Doubt(
         len(apart) > 1,
         f"Methods disagree: {len(apart)} of {len(others)} others are further from "
@@ -310,10 +326,10 @@ def _hidden_bias(found: Evidence) -> Iterator[Doubt]:
         )  # fmt: skip
         yield Doubt(weak_gamma and weak_cause, f"Hidden bias: {how}; {bias}.")
     if weak_cause:
-        few = format_number(round(s.strongest_times_ci, 2))
-        what = "needs no hidden cause to include zero" if s.strongest_times_ci <= 0 else f"is undone by one {few} times"
-        rest = "" if s.strongest_times_ci <= 0 else f" as strong as {s.strongest}"
-        yield Doubt(weak_gamma, f"Hidden bias: the interval of a linear regression {what}{rest}.")
+        what = "includes zero without any"
+        if s.strongest_times_ci > 0:
+            what = f"is undone by one {rounded_times(s.strongest_times_ci)} times as strong as {s.strongest}"
+        yield Doubt(weak_gamma, f"Hidden causes: the interval of a linear regression {what}.")
 
 
 def _units(found: Evidence) -> Iterator[Doubt]:

@@ -24,6 +24,7 @@ from causalrec.results import (
     AdjustedEffect,
     BalanceResult,
     EffectComparisonResult,
+    IdentificationResult,
     OverlapResult,
     RefutationsResult,
     StudyReport,
@@ -55,7 +56,7 @@ def study_report(
     overlap = _overlap(study, data, effect, notes)
     refuted, refutations = _refute(study, effect, refutation, notes)
     sensitivity = study.sensitivity(effect)
-    identification = replace(study.identify(), estimand=effect.estimand)
+    identification = _identification(study, data, effect)
     score = None if overlap is None else data.score().score
     evidence = Evidence(
         study.treatment, study.outcome, identification, effect, comparison, balance, overlap, refutations, sensitivity,
@@ -94,6 +95,16 @@ def _randomised(data: StudyData, effect: AdjustedEffect) -> bool:
     if _name(effect) in OTHER_WAYS:
         return False
     return data.X is None if data.propensity is None else data.propensity.known
+
+
+def _identification(study: ObservationalStudy, data: StudyData, effect: AdjustedEffect) -> IdentificationResult:
+    """By the study; with a propensity that is known, what covariates cannot hide need not be believed."""
+    found = replace(study.identify(), estimand=effect.estimand)
+    if data.propensity is None or not data.propensity.known or found.strategy != "backdoor":
+        return found
+    kept = tuple(text for text in found.assumptions if "unobserved" not in text)
+    by_chance = "the treatment was assigned by chance, with the propensities that are given"
+    return replace(found, strategy="randomised", assumptions=(by_chance, *kept))
 
 
 def _compare(

@@ -149,7 +149,7 @@ class SensitivityResult(Result):
                 )
 
     def _like_the_strongest(self) -> str:
-        of_estimate, of_interval = (format_number(round(x, 2)) for x in (self.strongest_times, self.strongest_times_ci))
+        of_estimate, of_interval = (rounded_times(x) for x in (self.strongest_times, self.strongest_times_ci))
         head = f"Of the covariates {self.strongest} matters most. A hidden cause "
         if self.strongest_times_ci <= 0:
             return f"{head}{of_estimate} times as strong would bring the estimate of a regression to zero."
@@ -314,7 +314,10 @@ def _method_lines(compared: EffectComparisonResult, headline: AdjustedEffect) ->
                 left,
             )
         )
-    return [*aligned(rows), *_wrapped(f"no estimate by {text}" for text in compared.failures)]
+    return [
+        *aligned(rows),
+        *_wrapped(f"no estimate by {text.split('. ')[0].rstrip('.')}" for text in compared.failures),
+    ]
 
 
 def _refutation_lines(report: StudyReport) -> list[str]:
@@ -353,7 +356,18 @@ def _scales(found: SensitivityResult) -> list[str]:
 def _times(value: float) -> str:
     if math.isinf(value):
         return "no such"
-    return "nothing" if value == 0 else format_number(round(value, 2))
+    return "nothing" if value == 0 else rounded_times(value)
+
+
+def rounded_times(value: float) -> str:
+    """How many times as strong, with two digits.
+
+    Examples
+    --------
+    >>> rounded_times(20.07), rounded_times(1.4857)
+    ('20', '1.5')
+    """
+    return format_number(float(f"{value:.2g}"))
 
 
 def short_method(method: str) -> str:
