@@ -253,7 +253,11 @@ EffectMethod = Annotated[
 
 
 class AverageEffectConfig(Section):
-    """The average effect of the campaign, or of the experiment where there is no campaign."""
+    """The average effect of the campaign, or of the experiment where there is no campaign.
+
+    ``refuters``: those of :meth:`causalrec.observational.ObservationalStudy.refute`, by default all that apply;
+    ``n_placebo``: simulations of each.
+    """
 
     enabled: bool = True
     outcome: str | None = None
@@ -263,6 +267,7 @@ class AverageEffectConfig(Section):
     cross_check: bool = True
     compare: bool = True
     n_placebo: Annotated[int, Field(strict=True, ge=20)] = 100
+    refuters: tuple[str, ...] | None = None
 
 
 class ABTestConfig(Section):

@@ -1,4 +1,4 @@
-"""Stage "average effect": identification, estimate, another opinion, balance, overlap and placebo."""
+"""Stage "average effect": identification, estimate, another opinion, balance, overlap, refutations, hidden bias."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from causalrec.results import (
     EffectComparisonResult,
     IdentificationResult,
     OverlapResult,
-    RefutationResult,
+    RefutationsResult,
+    SensitivityResult,
 )
 
-_UNADJUSTED, _DEFAULT, _SECOND = "difference_in_means", "matching", "aipw"
+_UNADJUSTED, _DEFAULT, _SECOND, _QUICK = "difference_in_means", "matching", "aipw", "aipw_parametric"
 _FEW = 30  # of an arm: models fitted on folds of fewer are no second opinion
-_SLOW = ("aipw", "full_matching", "dml", "causal_forest")  # too slow to be fitted for each permutation
+_SLOW = ("aipw", "full_matching", "dml", "causal_forest")  # too slow to be fitted for each refutation
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class EffectOutput:
     comparison: EffectComparisonResult | None
     balance: BalanceResult | None
     overlap: OverlapResult | None
-    placebo: RefutationResult = field(repr=False)
+    refutations: RefutationsResult = field(repr=False)
+    sensitivity: SensitivityResult = field(repr=False)
     units: pd.Series | None = field(repr=False)
     notes: tuple[str, ...]
 
@@ -70,7 +72,6 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
     wanted = settings.cross_check and method != _SECOND and settings.estimand in METHODS[_SECOND].estimands
     check, notes = _cross_check(study, design, settings.estimand) if wanted and design.covariates else (None, ())
     adjusted = () if method == _UNADJUSTED else design.covariates
-    tried = _DEFAULT if method in _SLOW else method
     compared = settings.compare and not design.randomised and bool(design.covariates)
     return EffectOutput(
         identification=identify(study.treatment, study.outcome, covariates=adjusted, estimand=settings.estimand),
@@ -79,13 +80,20 @@ def estimate_effect(design: Design, config: RunConfig, advance: Advance) -> Effe
         comparison=_comparison(study, settings) if compared else None,
         balance=_balance(study, effect),
         overlap=_overlap(study, method),
-        placebo=study.placebo(
-            tried, estimand=settings.estimand, n_simulations=settings.n_placebo, progress=advance,
-            **(settings.options if tried == method else {}),
+        refutations=study.refute(
+            _refuted(study, effect, method), settings.refuters, n_simulations=settings.n_placebo, progress=advance
         ),
+        sensitivity=study.sensitivity(effect),
         units=_units(design, settings.estimand),
         notes=(*study.notes, *notes),
     )  # fmt: skip
+
+
+def _refuted(study: ObservationalStudy, effect: AdjustedEffect, method: str) -> AdjustedEffect:
+    """The estimate that refutations repeat: a quick one of the same effect where the method itself is slow."""
+    if method not in _SLOW:
+        return effect
+    return study.estimate(_QUICK if method == _SECOND else _DEFAULT, estimand=effect.estimand)
 
 
 def _units(design: Design, estimand: str) -> pd.Series | None:

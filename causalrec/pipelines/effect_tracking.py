@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from causalrec.pipelines.summary import EFFECT, EFFECTS, IDENTIFICATION, PLACEBO
+from causalrec.pipelines.summary import EFFECT, EFFECTS, IDENTIFICATION, PLACEBO, REFUTATIONS, SENSITIVITY
 from causalrec.results import IdentificationResult, RefutationsResult, Result, SensitivityResult, StudyReport
 
-SENSITIVITY, REFUTATIONS = "sensitivity", "refutations"
 PASSED, FAILED = "passed", "FAILED"
 
 

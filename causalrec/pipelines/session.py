@@ -21,12 +21,12 @@ from causalrec.results import (
     CurveResult,
     EffectComparisonResult,
     GroupEffectsResult,
-    IdentificationResult,
     ImportanceResult,
     LearnerComparisonResult,
     OverlapResult,
     PolicyTreeResult,
     ProfitCurveResult,
+    RefutationsResult,
     Result,
     SegmentsResult,
     UpliftBinsResult,
@@ -45,6 +45,7 @@ _TABLES = (
     OverlapResult,
     PolicyTreeResult,
     ProfitCurveResult,
+    RefutationsResult,
     SegmentsResult,
     UpliftBinsResult,
     UpliftCalibrationResult,
@@ -125,8 +126,6 @@ class Session(Command):
         for name, result in results.items():
             if isinstance(result, _TABLES):
                 stage.log_frame(result.to_frame(), f"tables/{name}.json")
-            if isinstance(result, IdentificationResult):
-                stage.log_text(f"{result}\n\n{result.expression}", f"{name}.txt")
 
     def info(self, command: str, **more: Any) -> dict[str, Any]:
         """What ``run.json`` says of this command; true effects too, and whether the uplift model is any good."""

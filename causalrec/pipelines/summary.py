@@ -19,14 +19,16 @@ from causalrec.results import (
     IdentificationResult,
     RankingResult,
     RefutationResult,
+    RefutationsResult,
     Result,
     SampleRatioResult,
+    SensitivityResult,
     format_metric,
     format_number,
     format_pvalue,
 )
 
-_PLACEBO_FAILS = 0.001
+REFUTATIONS, SENSITIVITY = "refutations", "sensitivity"
 EFFECT, CROSS_CHECK, EFFECTS, PLACEBO, IDENTIFICATION = (
     "average_effect",
     "average_effect_doubly_robust",
@@ -73,7 +75,9 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
     if CROSS_CHECK in results:
         rows.append(row("average effect", "the same, doubly robust", CROSS_CHECK))
     if PLACEBO in results:
-        rows.append(row("placebo", "treatment permuted: mean effect", PLACEBO))
+        failed = PLACEBO in failed_refutations(results)
+        rows.append(row("placebo", f"treatment permuted: mean effect{' (FAILED)' if failed else ''}", PLACEBO))
+    rows += _hidden_bias(results)
     rows += [row("A/B test", f"{r.metric}, {_lift(r)}", name) for name, r in experiment(results).items()]
     return tuple(rows)
 
@@ -103,15 +107,42 @@ def findings(results: Mapping[str, Result]) -> tuple[str, ...]:
 
 def _warnings(results: Mapping[str, Result]) -> Iterator[str]:
     """What stands in the way of believing the rest."""
-    ratio, balance, placebo = (results.get(name) for name in ("sample_ratio", "balance", PLACEBO))
+    ratio, balance = (results.get(name) for name in ("sample_ratio", "balance"))
     if isinstance(ratio, SampleRatioResult) and ratio.mismatch:
         yield f"Careful: the split of the experiment is not the designed one (p = {format_pvalue(ratio.pvalue)})."
     if isinstance(balance, BalanceResult) and not balance.balanced:
         worst = format_number(balance.max_abs_smd_after)
         yield f"Careful: treated and control units differ by {worst} standard deviations in some covariate."
-    if isinstance(placebo, RefutationResult) and placebo.pvalue < _PLACEBO_FAILS:
-        found = format_number(placebo.new_effect)
-        yield f"Careful: the estimator finds {found} where the treatment is permuted and has no effect."
+    for name, refutation in failed_refutations(results).items():
+        found, expected = format_number(refutation.new_effect), format_number(refutation.expected)
+        yield (
+            f"Careful: the refutation {name.replace('_', ' ')} failed; the estimator finds {found} where {expected} is "
+            f"expected ({refutation.method})."
+        )
+
+
+def failed_refutations(results: Mapping[str, Result]) -> dict[str, RefutationResult]:
+    """The refutations that the average effect did not survive, by the names of their results."""
+    found = results.get(REFUTATIONS)
+    if not isinstance(found, RefutationsResult):
+        return {}
+    names = [PLACEBO if name == "placebo_treatment" else name for name in found.names]
+    return {n: r for n, r, passed in zip(names, found.results, found.verdicts, strict=True) if not passed}
+
+
+def _hidden_bias(results: Mapping[str, Result]) -> Iterator[SummaryRow]:
+    """What a hidden cause must be like to change the conclusion, where treatment was not given at random."""
+    found, identified = results.get(SENSITIVITY), results.get(IDENTIFICATION)
+    adjusted = isinstance(identified, IdentificationResult) and identified.backdoor_variables
+    if not isinstance(found, SensitivityResult) or not adjusted:
+        return
+    for what, value in (
+        ("gamma at which it turns", found.gamma),
+        ("E-value, of the interval", found.evalue_ci),
+        ("robustness value, of the interval", found.robustness_value_alpha),
+    ):
+        if not math.isnan(value):
+            yield SummaryRow("hidden bias", what, value)
 
 
 def ranking(results: Mapping[str, Result], metric: str) -> dict[str, RankingResult]:

@@ -14,6 +14,7 @@ from causalrec.exceptions import ConfigError
 from causalrec.features import FeatureStore
 from causalrec.pipelines.designs import Design, build_design
 from causalrec.pipelines.effect import estimate_effect
+from causalrec.pipelines.effect_tracking import effect_texts, refutation_results, study_tags
 from causalrec.pipelines.experiment import analyse_experiment
 from causalrec.pipelines.feature_sets import feature_sets
 from causalrec.pipelines.fitted import curve_series
@@ -28,7 +29,8 @@ from causalrec.pipelines.summary import (
     EFFECT,
     EFFECTS,
     IDENTIFICATION,
-    PLACEBO,
+    REFUTATIONS,
+    SENSITIVITY,
     RunSummary,
     findings,
     summarise,
@@ -208,14 +210,18 @@ def _effect(session: Session, prepared: Prepared, truth: Truth | None) -> None:
             EFFECT: output.effect,
             CROSS_CHECK: output.cross_check,
             EFFECTS: output.comparison,
-            PLACEBO: output.placebo,
             "balance": output.balance,
             "overlap": output.overlap,
+            **refutation_results(output.refutations),
+            REFUTATIONS: output.refutations,
+            SENSITIVITY: output.sensitivity,
         }
         mean = _truth_of(design, design.outcome(config.average_effect.outcome), truth, output.units)
         known = {EFFECT: mean, CROSS_CHECK: mean}
         session.record(stage, {k: v for k, v in found.items() if v is not None}, known)
-        stage.log_text(str(output.placebo), "refutation.txt")
+        session.tracker.top.set_tags(study_tags(output.refutations))
+        for name, text in effect_texts(output.identification, output.refutations, output.sensitivity).items():
+            stage.log_text(text, f"{name}.txt")
     for text in output.notes:
         session.note(f"average effect: {text}")
 

@@ -19,6 +19,7 @@ from causalrec.results import (
     IdentificationResult,
     RankingResult,
     RefutationResult,
+    RefutationsResult,
     Result,
     SampleRatioResult,
 )
@@ -49,6 +50,13 @@ def placebo_of(pvalue: float = 0.7) -> RefutationResult:
         "placebo_treatment", 0.5, 0.1, 0.0, 0.03, 0.1, -0.2, 0.2, pvalue, 0.01, 0.95, 100, "permuted", "Little.",
         np.zeros(100),
     )  # fmt: skip
+
+
+def refutations_of(pvalue: float) -> RefutationsResult:
+    result = placebo_of(pvalue)
+    return RefutationsResult(
+        "x", "y", "ate", "matching", 0.5, 0.1, ("placebo_treatment",), (result,), np.array([pvalue])
+    )
 
 
 def balance_of(worst: float) -> BalanceResult:
@@ -200,7 +208,10 @@ def test_a_ranker_alone_is_compared_with_nothing() -> None:
     [
         ("sample_ratio", ratio_of(0.2), ratio_of(1e-5), "experiment is not the designed one (p = 1.00e-05)"),
         ("balance", balance_of(0.05), balance_of(0.25), "treated and control units differ by 0.25 standard deviations"),
-        ("placebo", placebo_of(0.002), placebo_of(0.0005), "the estimator finds 0.03 where the treatment is permuted"),
+        (
+            "refutations", refutations_of(0.2), refutations_of(0.0005),
+            "the refutation placebo failed; the estimator finds 0.03 where 0 is expected (permuted)",
+        ),
     ],
 )  # fmt: skip
 def test_what_speaks_against_the_numbers_comes_first(name: str, fine: Result, bad: Result, words: str) -> None:
