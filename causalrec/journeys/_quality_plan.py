@@ -12,6 +12,8 @@ from causalrec.exceptions import ColumnError, TimeError
 from causalrec.journeys._sql import Log, open_log
 from causalrec.journeys._tables import ROW, Duration, Table, Tables, parse_duration
 
+OUT_OF_ORDER = "out of order"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -44,11 +46,6 @@ class Asked:
             **self.log.basics(), "mark": " + ".join(marks), "row_hash": d.row_hash(columns),
             "variant": f"CAST({'NULL' if variant is None else self.log.key(variant)} AS STRING)",
         }  # fmt: skip
-
-    def kinds(self) -> list[dict[str, object]]:
-        """The repetitions of the SQL files: each mark, then any of those that an option handles."""
-        each: list[dict[str, object]] = [{"k": k, "bits": 1 << k} for k in range(len(self.checks))]
-        return [*each, {"k": "null", "bits": self.bits("nulls")}, {"k": "skew", "bits": self.bits("skew")}]
 
 
 def asked_of(
@@ -92,7 +89,7 @@ def asked_of(
     if place is not None:
         rank = _rank(events, place)
         frame = f"PARTITION BY {log.key(user)} ORDER BY {rank} RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
-        checks.append(Check("out of order", "", f"{at} < MAX({at}) OVER ({frame})"))
+        checks.append(Check(OUT_OF_ORDER, "", f"{at} < MAX({at}) OVER ({frame})"))
     rules = f"now {written_time(latest)}, clocks set since {written_time(earliest)} UTC"
     return Asked(log, tuple(checks), variant, rules)
 

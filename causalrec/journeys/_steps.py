@@ -33,11 +33,24 @@ def known_steps(types: Sequence[str]) -> list[str]:
     return [kind for names in KNOWN_STEPS for kind in sorted(types) if kind.casefold() in names]
 
 
+def label_sql(log: Log, event_type: str, variant: str | None) -> str:
+    """A query of the types of events that a log has, by variant."""
+    kind = f"CAST({log.column(event_type)} AS STRING)"
+    return f"SELECT DISTINCT {kind} AS kind, {log.text(variant)} AS variant FROM {log.source}"
+
+
+def number_sql(log: Log, label: str, labels: Sequence[str]) -> str:
+    """The place of a label among others, from 1; null for none of them."""
+    if len(labels) == 1:
+        return "1"
+    literal = log.events.dialect.literal
+    cases = " ".join(f"WHEN {literal(each)} THEN {k}" for k, each in enumerate(labels, start=1))
+    return f"CASE {label} {cases} END"
+
+
 def step_sql(log: Log, column: str, steps: Sequence[str]) -> str:
     """The number of the step, from 1, that an event is; null for none."""
-    literal = log.events.dialect.literal
-    cases = " ".join(f"WHEN {literal(step)} THEN {k}" for k, step in enumerate(steps, start=1))
-    return f"CASE CAST({log.column(column)} AS STRING) {cases} END"
+    return number_sql(log, f"CAST({log.column(column)} AS STRING)", steps)
 
 
 def later_steps(n_steps: int) -> list[dict[str, object]]:
@@ -45,9 +58,8 @@ def later_steps(n_steps: int) -> list[dict[str, object]]:
     return [{"k": k, "j": k - 1} for k in range(2, n_steps + 1)]
 
 
-def chosen_steps(tables: Tables, log: Log, column: str, steps: Sequence[str] | None) -> list[str]:
+def chosen_steps(types: Sequence[str], column: str, steps: Sequence[str] | None) -> list[str]:
     """The steps that are named, or those that a log has by their names; see :func:`conversion_funnel` for errors."""
-    types = event_types(tables, log, column)
     if steps is None:
         found = known_steps(types)
         if len(found) < 2 and types:

@@ -100,7 +100,7 @@ def _clean_sql(asked: Asked, quality: QualityResult, handling: Mapping[str, str]
         f"SELECT {values['user']} AS user_id, 0 AS several, 0 AS busiest_day, 0 AS busiest_minute "
         f"FROM {values['events']} WHERE 1 = 0"
     )
-    of_users = fill_sql("quality_users", values, each=asked.kinds())
+    of_users = fill_sql("quality_users", values)
     return fill_sql("clean", {
         **values, "of_users": of_users if drops["several_variants"] or drops["bots"] else nobody,
         "copy": f"ROW_NUMBER() OVER (PARTITION BY {same} ORDER BY {place})" if drops["duplicates"] else "1",

@@ -12,7 +12,7 @@ import pandas as pd
 from causalrec._typing import FloatArray, IntArray
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError
-from causalrec.journeys._quality_plan import Asked, asked_of, written_time
+from causalrec.journeys._quality_plan import OUT_OF_ORDER, Asked, asked_of, written_time
 from causalrec.journeys._sql import Log, fill_sql
 from causalrec.journeys._steps import event_types, known_steps, later_steps, step_sql
 from causalrec.journeys._tables import Duration, Tables, open_tables
@@ -83,8 +83,8 @@ def check_quality(
 
     Notes
     -----
-    One query counts everything but the steps, which take another. Copies are found by a 64-bit hash of the row among
-    the events of the same user and minute: two different ones are taken for copies with a probability of 5e-20.
+    Three queries of one scan each: events by themselves, users, and steps. Copies are found by a 64-bit hash of the row
+    among the events of the same user and minute: two different ones are taken for copies with a probability of 5e-20.
 
     Examples
     --------
@@ -100,14 +100,11 @@ def check_quality(
             arrival=arrival, registered=registered, order_by=order_by, now=now, start=start, late_after=late_after,
         )  # fmt: skip
         limits = _check_limit(per_day, "per_day"), _check_limit(per_minute, "per_minute")
-        found = tables.collect(_quality_sql(asked))
+        values = asked.values()
+        marks = tables.collect(fill_sql("quality_marks", values))
+        found = tables.collect(fill_sql("quality", {"of_users": fill_sql("quality_users", values)}))
         ordered = _steps(tables, asked.log, event_type, item, steps) if event_type is not None else []
-        return _quality_result(asked, found, limits, ordered)
-
-
-def _quality_sql(asked: Asked) -> str:
-    kinds = asked.kinds()
-    return fill_sql("quality", {"of_users": fill_sql("quality_users", asked.values(), each=kinds)}, each=kinds)
+        return _quality_result(asked, marks, found, limits, ordered)
 
 
 def usual_limit(counts: IntArray, weights: IntArray, floor: int) -> int:
@@ -155,32 +152,35 @@ def _limits(found: pd.DataFrame, given: tuple[int | None, int | None]) -> tuple[
 
 
 def _quality_result(
-    asked: Asked, found: pd.DataFrame, given: tuple[int | None, int | None], ordered: list[dict[str, Any]]
+    asked: Asked,
+    marks: pd.DataFrame,
+    found: pd.DataFrame,
+    given: tuple[int | None, int | None],
+    ordered: list[dict[str, Any]],
 ) -> QualityResult:
-    found = found.sort_values(["busiest_day", "busiest_minute"])
-    n_obs = int(found["n_rows"].sum())
+    n_obs, last_null = int(marks["events"].sum()), asked.bits("nulls").bit_length()
     limits = _limits(found, given)
     bots = found[(found["busiest_day"] > limits[0]) | (found["busiest_minute"] > limits[1])]
-    rows = [_row(found, c.name, c.option, k, n_obs) for k, c in enumerate(asked.checks)]
-    last_null = max(k for k, c in enumerate(asked.checks) if c.option == "nulls")
-    rows.insert(last_null + 1, _row(found, "copies of another event", "duplicates", "copies", n_obs))
+    rows = [_marked(marks, check.name, check.option, 1 << k) for k, check in enumerate(asked.checks)]
+    of_users = [_row("copies of another event", "duplicates", *_summed(found, "copies"))]
     if asked.variant is not None:
-        rows.insert(last_null + 2, _row(found, "of users in several variants", "several_variants", "several", n_obs))
-    bot_events = int(bots["n_rows"].sum())
-    rows.append({
-        "check": "of bot-like users", "option": "bots", "counted": "events", "n": bot_events,
-        "users": int(bots["users"].sum()), "share": _ratio(bot_events, n_obs),
-        "example": str(bots["example"].iloc[-1]) if len(bots) else "",
-    })  # fmt: skip
+        of_users.append(_row("of users in several variants", "several_variants", *_summed(found, "several")))
+    n_bots = int(bots["users"].sum())
+    of_users.append(_row("of bot-like users", "bots", int(bots["n_rows"].sum()), n_bots, bots["example"]))
+    rows = [*rows[:last_null], *of_users, *rows[last_null:]]
+    for row in rows:
+        row["share"] = _ratio(row["n"], n_obs)
     rows += ordered
-    disorder = sum(r["n"] for r in rows if r["check"] == "out of order") + sum(r["n"] for r in ordered)
-    times = found["first_us"].min(), found["last_us"].max()
+    disorder = sum(row["n"] for row in rows if row["check"] == OUT_OF_ORDER or row in ordered)
+    nothing = marks.empty
     return QualityResult(
         n_obs=n_obs, n_users=int(found["users"].sum()),
-        first_time=written_time(times[0]), last_time=written_time(times[1]), n_null=int(found["events_null"].sum()),
-        n_duplicate=int(found["events_copies"].sum()), n_skewed=int(found["events_skew"].sum()),
-        n_several_variants=int(found["users_several"].sum()), n_bots=int(bots["users"].sum()), n_bot_events=bot_events,
-        n_out_of_order=disorder, per_day_limit=limits[0], per_minute_limit=limits[1],
+        first_time="" if nothing else written_time(marks["first_us"].min()),
+        last_time="" if nothing else written_time(marks["last_us"].max()),
+        n_null=_marked(marks, "", "", asked.bits("nulls"))["n"], n_duplicate=_summed(found, "copies")[0],
+        n_skewed=_marked(marks, "", "", asked.bits("skew"))["n"], n_several_variants=_summed(found, "several")[1],
+        n_bots=n_bots, n_bot_events=int(bots["n_rows"].sum()), n_out_of_order=disorder, per_day_limit=limits[0],
+        per_minute_limit=limits[1],
         rules=f"{asked.rules}; a bot has more than {limits[0]:,} events a day or {limits[1]:,} a minute",
         check=tuple(r["check"] for r in rows), option=tuple(r["option"] for r in rows),
         counted=tuple(r["counted"] for r in rows), n=np.array([r["n"] for r in rows], dtype=np.int64),
@@ -189,13 +189,21 @@ def _quality_result(
     )  # fmt: skip
 
 
-def _row(found: pd.DataFrame, name: str, option: str, k: object, n_obs: int) -> dict[str, Any]:
-    n = int(found[f"events_{k}"].sum())
-    examples = found[f"example_{k}"].dropna()
-    return {
-        "check": name, "option": option, "counted": "events", "n": n, "users": int(found[f"users_{k}"].sum()),
-        "share": _ratio(n, n_obs), "example": str(examples.min()) if len(examples) else "",
-    }  # fmt: skip
+def _marked(marks: pd.DataFrame, name: str, option: str, bits: int) -> dict[str, Any]:
+    """Events that have one of some bits, and users who have such an event."""
+    events = marks[marks["mark"].to_numpy(dtype=np.int64) & bits != 0]
+    users = marks[marks["pattern"].to_numpy(dtype=np.int64) & bits != 0]
+    return _row(name, option, int(events["events"].sum()), int(users["users"].sum()), users["example"])
+
+
+def _summed(found: pd.DataFrame, kind: str) -> tuple[int, int, pd.Series]:
+    return int(found[f"events_{kind}"].sum()), int(found[f"users_{kind}"].sum()), found[f"example_{kind}"]
+
+
+def _row(name: str, option: str, n: int, users: int, examples: pd.Series) -> dict[str, Any]:
+    known = examples.dropna()
+    example = str(known.min()) if len(known) else ""
+    return {"check": name, "option": option, "counted": "events", "n": n, "users": users, "example": example}
 
 
 def _steps(

@@ -17,12 +17,16 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_confidence_level, list_some, nearest
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError, ColumnError, TimeError
-from causalrec.journeys._sql import EVERYBODY, Log, fill_sql, open_log
-from causalrec.journeys._steps import chosen_steps, later_steps, step_sql
+from causalrec.journeys._sql import EVERYBODY, fill_sql, open_log
+from causalrec.journeys._steps import chosen_steps, label_sql, later_steps, number_sql, step_sql
 from causalrec.journeys._tables import Duration, open_tables, parse_duration
 from causalrec.results.base import NAN
-from causalrec.results.mechanisms import FunnelResult
-from causalrec.results.reports import CohortRetentionResult, DailyUsersResult, RevenueResult
+from causalrec.results.reports import (
+    CohortRetentionResult,
+    ConversionFunnelResult,
+    DailyUsersResult,
+    RevenueResult,
+)
 
 _NUMBERS = ("integer", "float", "boolean")
 _LARGEST = "1e15"  # amounts to the millionth are exact below it
@@ -110,7 +114,7 @@ def conversion_funnel(
     attributes: Any = None,
     confidence_level: float = 0.95,
     engine: Engine | None = None,
-) -> FunnelResult:
+) -> ConversionFunnelResult:
     """Count the units that took the steps one after the other, all of them within a window.
 
     Parameters
@@ -137,7 +141,7 @@ def conversion_funnel(
 
     Returns
     -------
-    FunnelResult
+    ConversionFunnelResult
         Counts and shares with Wilson's (1927) intervals, for users; none for users and items, which are not independent
         of each other. Nothing is said of differences between variants: those who begin are not all who were assigned.
         :func:`causalrec.abtest.funnel` compares arms.
@@ -169,16 +173,22 @@ def conversion_funnel(
     with _opened(events, attributes, engine) as tables:
         columns = [event_type, item if by_item else None]
         log = open_log(tables, user=user, event_time=event_time, columns=columns, of_users=[variant])
-        wanted = chosen_steps(tables, log, event_type, steps)
-        found = tables.collect(_funnel_sql(log, wanted, event_type, item if by_item else None, variant, limit))
-    counts = {
-        str(row["variant"]): [int(row[f"units_{k}"]) for k in range(1, len(wanted) + 1)]
-        for row in found.sort_values("variant").to_dict("records")
-    }
+        labels = tables.collect(label_sql(log, event_type, variant))
+        wanted = chosen_steps(sorted(map(str, labels["kind"].dropna().unique())), event_type, steps)
+        variants = sorted(map(str, labels["variant"].unique())) or [EVERYBODY]
+        values = {
+            **log.basics(), "variant_number": number_sql(log, log.text(variant), variants),
+            "item": log.key(item) if by_item else "0", "step": step_sql(log, event_type, wanted), "window": str(limit),
+        }  # fmt: skip
+        found = tables.collect(fill_sql("funnel", values, each=later_steps(len(wanted))))
+    deepest = np.zeros((len(variants), len(wanted)), dtype=np.int64)
+    deepest[found["variant"].to_numpy(dtype=int) - 1, found["deepest"].to_numpy(dtype=int) - 1] = found["units"]
+    reached = deepest[:, ::-1].cumsum(axis=1)[:, ::-1]
+    counts = dict(zip(variants, reached, strict=True))
     if control is not None and control not in counts:
         raise CausalRecError(f"control is {control!r}; the variants are {list_some(counts)}.{nearest(control, counts)}")
-    order = sorted(counts, key=lambda v: (v != control, v)) or [EVERYBODY]
-    count = np.array([counts.get(v, [0] * len(wanted)) for v in order], dtype=np.int64)
+    order = sorted(counts, key=lambda v: (v != control, v))
+    count = np.array([counts[v] for v in order])
     who = "users and items" if by_item else "users"
     method = f"{who} in the order of the steps within {window} of the first"
     return _funnel_result(tuple(order), wanted, count, level, method, intervals=not by_item)
@@ -331,19 +341,9 @@ def _check_active(event_type: str | None, active: Sequence[str] | None) -> list[
     return [str(kind) for kind in active]
 
 
-def _funnel_sql(
-    log: Log, steps: Sequence[str], event_type: str, item: str | None, variant: str | None, window: int
-) -> str:
-    values = {
-        **log.basics(), "variant": log.text(variant), "item": "0" if item is None else log.key(item),
-        "step": step_sql(log, event_type, steps), "window": str(window), "last": str(len(steps)),
-    }  # fmt: skip
-    return fill_sql("funnel", values, each=later_steps(len(steps)))
-
-
 def _funnel_result(
     variants: tuple[str, ...], steps: Sequence[str], count: IntArray, level: float, method: str, *, intervals: bool
-) -> FunnelResult:
+) -> ConversionFunnelResult:
     """Shares of the first and of the previous step; Wilson's intervals where units are independent."""
     shape = count.shape
     of_all, of_previous = np.full((3, *shape), NAN), np.full((3, *shape), NAN)
@@ -356,7 +356,7 @@ def _funnel_result(
     of_all[1:, :, 0] = NAN if not intervals else 1.0
     said = f"{method}; {'Wilson intervals' if intervals else 'no intervals: items of a user are not independent'}"
     nothing = [np.full(shape, NAN) for _ in range(9)]
-    return FunnelResult(
+    return ConversionFunnelResult(
         variants, tuple(steps), level, int(count[:, 0].sum()), said, count, *of_all, *of_previous, *nothing
     )
 

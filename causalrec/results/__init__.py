@@ -89,7 +89,12 @@ from causalrec.results.policy import (
 from causalrec.results.policy_tree import PolicyTreeResult
 from causalrec.results.quality import CleaningResult, QualityResult
 from causalrec.results.refutation import RefutationResult, RefutationsResult
-from causalrec.results.reports import CohortRetentionResult, DailyUsersResult, RevenueResult
+from causalrec.results.reports import (
+    CohortRetentionResult,
+    ConversionFunnelResult,
+    DailyUsersResult,
+    RevenueResult,
+)
 from causalrec.results.saving import dump_results, load_results
 from causalrec.results.scorers import ScorerComparisonResult
 from causalrec.results.segments import SegmentRule, SegmentsResult
@@ -134,6 +139,7 @@ __all__ = [
     "CohortRetentionResult",
     "ConditionalResult",
     "ConfounderStrengthResult",
+    "ConversionFunnelResult",
     "CostCurveComparisonResult",
     "CostCurveResult",
     "CoxResult",

@@ -10,11 +10,16 @@ import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec.results.base import Result, format_level, format_number
+from causalrec.results.mechanisms import FunnelResult
 
 
 def left_out_text(n_left_out: int, why: str = "no user or no time") -> str:
     """What to add to a report about the events that it leaves out; empty for none."""
     return f" Left out: {n_left_out:,} event{'s' * (n_left_out != 1)} with {why}." if n_left_out else ""
+
+
+def _part(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.3g}%"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +76,26 @@ class DailyUsersResult(Result):
             + (f"; a day and variant: {by}" if len(self.variant) > 1 else "")
             + f".{left_out_text(self.n_left_out)}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ConversionFunnelResult(FunnelResult):
+    """How many units took the steps of a funnel in order, by variant; differences between variants are not tested.
+
+    The arrays of effects and their p-values are NaN.
+    """
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per variant and step."""
+        columns = ["count", "of_all", "of_all_low", "of_all_high", "of_previous", "of_previous_low", "of_previous_high"]
+        return super().to_frame().rename(columns={"arm": "variant"})[["variant", "step", *columns]]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{arm}: " + " → ".join(f"{s} {c:,} ({_part(p)})" for s, c, p in zip(self.step, row, of_all, strict=True))
+            for arm, row, of_all in zip(self.arm, self.count.tolist(), self.of_all, strict=True)
+        ]
+        return f"{'; '.join(lines)}. {self.method[:1].upper()}{self.method[1:]}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +236,3 @@ class RevenueResult(Result):
             + (f" and {more:,} more" if more else "")
             + f".{' ' + '; '.join(notes) + '.' if notes else ''}"
         )
-
-
-__all__ = ["CohortRetentionResult", "DailyUsersResult", "RevenueResult"]
