@@ -52,7 +52,7 @@ def chained_sql(
     d, table = base.table.dialect, base.table
     keys = [f"{table.column(key, 'src')} AS __k{i}" for i, key in enumerate(by)]
     row = f"{_payload(base, numbered)} AS __l"
-    sql = f"SELECT {', '.join(keys)}, {table.micros(base.time, 'src')} AS __t, {row} FROM {table.sql} src{_where(base)}"
+    sql = f"SELECT {', '.join(keys)}, {table.micros(base.time, 'src')} AS __t, {row} FROM {table.sql} src{where(base)}"
     for i, stage in enumerate(stages):
         sql = _link_sql(sql, stage, by, i, tolerance_us, strict=strict, numbered=numbered)
     if numbered:
@@ -71,7 +71,7 @@ def _link_sql(
     table, d = stage.table, stage.table.dialect
     keys = [f"__k{j}" for j in range(len(by))]
     before = [f"__e{j}" for j in range(i)]
-    ties = _ties(stage, by)
+    ties = tie_columns(stage, by)
     tied = [f"__c{j}" for j in range(len(ties))]
     known = [f"{table.column(c, 'src')} IS NOT NULL" for c in (*by, stage.time)]
     time = table.micros(stage.time, "src")
@@ -83,7 +83,7 @@ def _link_sql(
     ]  # fmt: skip
     nothing = ["NULL"] * (2 + len(tied))
     rows = f"SELECT {', '.join([*keys, '__t', str(int(not strict)), '__l', *before, *nothing])} FROM ({later}) later"
-    rows = f"SELECT {', '.join(earlier)} FROM {table.sql} src{_where(stage, known)} UNION ALL {rows}"
+    rows = f"SELECT {', '.join(earlier)} FROM {table.sql} src{where(stage, known)} UNION ALL {rows}"
     order = ", ".join(["__t", "__side", *(f"{name} ASC NULLS FIRST" for name in tied)])
     window = f"PARTITION BY {', '.join(keys)} ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
     found = f"{d.latest('__p', window)} AS __e, {d.latest('__pt', window)} AS __te"
@@ -101,12 +101,13 @@ def _payload(stage: Stage, numbered: bool) -> str:
     return f"src.{ROW}" if numbered else d.record([stage.table.column(c, "src") for c in stage.columns])
 
 
-def _ties(stage: Stage, by: Sequence[str]) -> list[str]:
+def tie_columns(stage: Stage, by: Sequence[str]) -> list[str]:
     """Columns that order rows of one key and time until only equal rows are left."""
     rest = [c for c in stage.table.kinds if c not in (*stage.order_by, *by, stage.time, ROW)]
     return [*(c for c in stage.order_by if c not in by), *rest]
 
 
-def _where(stage: Stage, conditions: Sequence[str] = ()) -> str:
+def where(stage: Stage, conditions: Sequence[str] = ()) -> str:
+    """WHERE of a stage's condition and others, over the table as ``src``; nothing where there are none."""
     every = [*([stage.condition] if stage.condition is not None else []), *conditions]
     return f" WHERE {' AND '.join(every)}" if every else ""

@@ -142,6 +142,12 @@ class Tables(Mapping[str, Table]):
         """The small result of a query, as a pandas frame on either engine."""
         return self.engine.collect(sql)
 
+    def register(self, table: Any) -> str:
+        """Give a small table of our own a name until the tables are closed; quoted."""
+        name = self._new_name()
+        self.engine.register(name, table)
+        return self.dialect.quote(name)
+
     def keep(self, sql: str) -> str:
         """Give a query a name until the tables are closed, and keep its rows where the engine can; quoted."""
         name = self._new_name()

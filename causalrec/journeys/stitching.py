@@ -21,7 +21,8 @@ from causalrec._validation import list_some
 from causalrec.engines import Engine
 from causalrec.engines.arrow import arrow_table, arrow_to_pandas
 from causalrec.exceptions import ColumnError, ConfigError
-from causalrec.journeys._links import Stage, chained_sql
+from causalrec.journeys._links import Stage, chained_sql, where
+from causalrec.journeys._pairs import nearest_places
 from causalrec.journeys._tables import ROW, Duration, Table, Tables, in_memory, open_tables, parse_duration
 
 _STAGES = ("view", "click", "cart", "purchase")
@@ -288,20 +289,32 @@ def _stitched(
     _check_names(own, stages)
     for stage in stages:
         _check_keys(base, stage, by)
-    numbered = base.table.numbered
-    sql = chained_sql(base, stages, by, tolerance_us, strict=strict, numbered=numbered)
-    if not numbered:
-        return tables.frame(sql)
-    found = tables.collect(sql)
+    if not base.table.numbered:
+        return tables.frame(chained_sql(base, stages, by, tolerance_us, strict=strict, numbered=False))
+    places = nearest_places(tables, base, stages, by, tolerance_us, strict=strict)
+    if places is None:
+        places = _sorted_places(tables, base, stages, by, tolerance_us, strict)
+    rows = None if base.condition is None else _rows(tables, base)
+    taken = [_taken(stage, p if rows is None else p[rows]) for stage, p in zip(stages, places, strict=True)]
+    return tables.beside(base.table, pd.concat(taken, axis=1), rows)
+
+
+def _sorted_places(
+    tables: Tables, base: Stage, stages: Sequence[Stage], by: Sequence[str], tolerance_us: int | None, strict: bool
+) -> list[IntArray]:
+    """What :func:`nearest_places` gives, by the query that sorts."""
+    found = tables.collect(chained_sql(base, stages, by, tolerance_us, strict=strict, numbered=True))
+    places = np.full((len(stages), len(base.table.held)), -1, dtype=np.int64)
     rows = found["__l"].to_numpy()
-    order = np.empty(len(rows), dtype=np.int64)
-    if len(rows) == len(base.table.held):
-        order[rows] = np.arange(len(rows))
-    else:
-        order = np.argsort(rows)
-    places = [found[f"__e{i}"].to_numpy()[order] for i in range(len(stages))]
-    taken = [_taken(stage, place) for stage, place in zip(stages, places, strict=True)]
-    return tables.beside(base.table, pd.concat(taken, axis=1), rows[order])
+    for i, place in enumerate(places):
+        place[rows] = found[f"__e{i}"].to_numpy()
+    return list(places)
+
+
+def _rows(tables: Tables, base: Stage) -> IntArray:
+    """The places of a stage's rows in its table, in order."""
+    found = tables.collect(f"SELECT {ROW} AS l FROM {base.table.sql} src{where(base)}")["l"]
+    return np.sort(found.to_numpy())
 
 
 def _taken(stage: Stage, places: IntArray) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 Row = dict[str, Any]
@@ -17,7 +18,7 @@ def session_numbers(events: Sequence[Row], gap: int) -> list[int | None]:
             continue
         times = sorted({e["event_time"] for e in events if e["user_id"] == event["user_id"]
                         and e["event_time"] is not None and e["event_time"] <= event["event_time"]})  # fmt: skip
-        found.append(1 + sum(b - a > gap for a, b in zip(times, times[1:], strict=False)))
+        found.append(1 + sum(b - a > gap for a, b in pairwise(times)))
     return found
 
 
