@@ -276,6 +276,8 @@ def _of_rows(data: StudyData, rows: IntArray) -> StudyData:
                 value, n_obs=len(rows), score=value.score[rows],
                 sample_weight=None if value.sample_weight is None else value.sample_weight[rows],
             )  # fmt: skip
+        elif field.name == "routes":
+            found[field.name] = {name: route.take(rows) for name, route in value.items()}
         elif field.name not in ("kept", "notes", "_fits"):
             found[field.name] = _values_of(value, rows, n)
     return replace(data, **found, _fits={})

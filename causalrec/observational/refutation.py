@@ -45,7 +45,7 @@ from causalrec.results import AdjustedEffect, Recipe, RefutationResult, Refutati
 
 SIMULATED = (PLACEBO, RANDOM_CAUSE, SUBSET, DUMMY, BOOTSTRAP)
 REFUTERS = (*SIMULATED, CONTROL_OUTCOME, CONTROL_TREATMENT)
-_MATCHED = ("matching", "full_matching")
+_BY_INSTRUMENT = ("instrumental_variable", "dowhy.instrumental_variable")
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ def _chosen(
     controls = [kind for kind, given in named.items() if given]
     if refuters is None:
         adjusts = data.X is not None and find_method(recipe.name).adjusts
-        base = (PLACEBO, RANDOM_CAUSE, SUBSET, DUMMY) if adjusts else (PLACEBO, SUBSET, DUMMY)
-        return [*base, *controls]
+        unfit = [RANDOM_CAUSE] * (not adjusts) + [PLACEBO] * (recipe.name in _BY_INSTRUMENT)
+        return [*(kind for kind in SIMULATED[:-1] if kind not in unfit), *controls]
     unknown = [r for r in refuters if r not in REFUTERS]
     if unknown or not len(refuters):
         what = f"names {unknown[0]!r}" if unknown else "is empty"
@@ -184,6 +184,11 @@ def draw_of(kind: str, data: StudyData, recipe: Recipe, settings: Settings) -> t
         Where the kind does not apply to the study or the method.
     """
     if kind == PLACEBO:
+        if recipe.name in _BY_INSTRUMENT:
+            raise CausalRecError(
+                "instruments do not move a permuted treatment, so that there is no first stage to divide by; use "
+                "'dummy_outcome'."
+            )
         strata = None if settings.strata is None else score_strata(data, settings.strata)
         return permuted_treatment(data, strata)
     if kind == RANDOM_CAUSE:
@@ -192,7 +197,7 @@ def draw_of(kind: str, data: StudyData, recipe: Recipe, settings: Settings) -> t
         return subsets(data, settings.subset)
     if kind == DUMMY:
         return dummy_outcome(data, settings.dummy)
-    if recipe.name in _MATCHED:
+    if "matching" in recipe.name:
         raise CausalRecError(
             "a bootstrap is not valid for matching, whose weights do not settle (Abadie and Imbens 2008, "
             "Econometrica 76); its standard error needs none. Use 'data_subset', or another method."

@@ -92,12 +92,16 @@ class RefutationResult(Result):
         return bool(pvalue >= 1 - self.confidence_level) or self.negligible
 
     def __str__(self) -> str:
-        verdict = "passed" if self.passed else "FAILED"
+        verdict = _verdict(self.pvalue, self.passed)
         return (
             f"{self.kind.replace('_', ' ')}: {format_number(self.new_effect)} where "
             f"{format_number(self.expected)} is expected, p = {short_pvalue(self.pvalue)}, {verdict} "
             f"({self.method}). {self.meaning}"
         )
+
+
+def _verdict(pvalue: float, passed: bool) -> str:
+    return "passed" if passed else "no test" if math.isnan(pvalue) else "FAILED"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +140,13 @@ class RefutationsResult(Result):
 
     @property
     def verdicts(self) -> tuple[bool, ...]:
-        """Which refutations the estimate survived."""
+        """Which refutations the estimate survived; without a p-value there was no test, and only no shift survives."""
         return tuple(r.survives(float(p)) for r, p in zip(self.results, self.adjusted_pvalue, strict=True))
 
     @property
     def passed(self) -> bool:
-        """Whether the estimate survived them all."""
-        return all(self.verdicts)
+        """Whether the estimate survived all that tested it."""
+        return all(v or math.isnan(p) for v, p in zip(self.verdicts, self.adjusted_pvalue, strict=True))
 
     def to_frame(self) -> pd.DataFrame:
         """A row per refutation."""
@@ -153,7 +157,7 @@ class RefutationsResult(Result):
         table: list[Sequence[str]] = [("refutation", "found", "expected", "spread", "p (Holm)", "verdict")]
         for name, r, p, passed in zip(self.names, self.results, self.adjusted_pvalue, self.verdicts, strict=True):
             numbers = (format_number(x) for x in (r.new_effect, r.expected, r.new_std))
-            table.append((name, *numbers, short_pvalue(float(p)), "passed" if passed else "FAILED"))
+            table.append((name, *numbers, short_pvalue(float(p)), _verdict(float(p), passed)))
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
         rows = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)
         head = (
