@@ -15,6 +15,7 @@ from causalrec.plots.boosting import plot_boosting, plot_importances
 from causalrec.plots.decisions import plot_impact, plot_shrinkage
 from causalrec.plots.figures import plot_placebo, plot_ranking
 from causalrec.plots.funnel import plot_funnel_sankey
+from causalrec.plots.graph import plot_graph
 from causalrec.plots.group_sequential import plot_bounds, plot_spending
 from causalrec.plots.heterogeneity import plot_group_effects, plot_learners, plot_projection
 from causalrec.plots.importance import plot_permutation_importance, plot_shap_importance
@@ -27,6 +28,7 @@ from causalrec.plots.observational import (
 )
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
+from causalrec.plots.refutation import plot_refutations
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.segments import plot_policy_tree, plot_segment_map, plot_segments
 from causalrec.plots.sensitivity import plot_confounding, plot_gamma
@@ -57,6 +59,7 @@ __all__ = [
     "plot_forest",
     "plot_funnel_sankey",
     "plot_gamma",
+    "plot_graph",
     "plot_group_effects",
     "plot_hazards",
     "plot_impact",
@@ -75,6 +78,7 @@ __all__ = [
     "plot_projection",
     "plot_ranking",
     "plot_rates",
+    "plot_refutations",
     "plot_regret",
     "plot_resampling",
     "plot_retention",

@@ -42,6 +42,7 @@ from causalrec.results import (
 
 from . import abtest_results as found
 from . import boosting_results as boosted
+from . import graph_results as drawable
 from . import heterogeneity_results as hetero
 from . import observational_results as logs
 from . import policy_results as policies
@@ -138,6 +139,7 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_event_study", lambda ax=None: plots.plot_event_study(logs.panel(), ax=ax)),
     ("plot_confounding", lambda ax=None: plots.plot_confounding(hidden.confounding(), ax=ax)),
     ("plot_gamma", lambda ax=None: plots.plot_gamma(hidden.rosenbaum(), ax=ax)),
+    ("plot_graph", lambda ax=None: plots.plot_graph(drawable.identified(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
     ("plot_ab", lambda ax=None: plot_ab([ab()], ax=ax)),
