@@ -22,7 +22,6 @@ from causalrec.report import Banner, Section
 from causalrec.results import (
     EffectComparisonResult,
     RefutationsResult,
-    SensitivityResult,
     StudyReport,
     format_interval,
     format_number,
@@ -68,8 +67,8 @@ def draw_study(report: StudyReport) -> dict[str, Any]:
 
 def _refutation_figures(found: RefutationsResult) -> dict[str, Any]:
     """The placebo's draws beside the estimate."""
-    drawn = (r for r in found.results if r.kind == "placebo_treatment" and np.isfinite(r.draws).sum() > 1)
-    return {"refutations": plot_placebo(result) for result in list(drawn)[:1]}
+    drawn = [r for r in found.results if r.kind == "placebo_treatment" and np.isfinite(r.draws).sum() > 1]
+    return {"refutations": plot_placebo(drawn[0])} if drawn else {}
 
 
 def study_sections(report: StudyReport, figures: Mapping[str, Any] | None = None) -> list[Section]:
@@ -94,7 +93,7 @@ def study_sections(report: StudyReport, figures: Mapping[str, Any] | None = None
     if report.balance is not None or report.overlap is not None:
         sections.append(_support(report, of("balance", "overlap")))
     sections.append(_refutations(report, of("refutations")))
-    sections.append(_hidden(report.sensitivity, of("confounding", "gamma")))
+    sections.append(_hidden(report, of("confounding", "gamma")))
     if report.changes:
         sections.append(Section("What would change the conclusion", report.changes))
     return sections
@@ -122,7 +121,7 @@ def _methods_table(compared: EffectComparisonResult) -> pd.DataFrame:
             "method": [name.replace("_", " ") for name in frame["name"]], "estimand": frame["estimand"],
             "estimate": frame["estimate"], "std error": frame["std_error"],
             "interval": [format_interval(*ends) for ends in zip(frame["ci_low"], frame["ci_high"], strict=True)],
-            "units": frame["n_obs"], "left out": frame["n_dropped"], "worst |SMD|": frame["max_abs_smd"],
+            "units": frame["n_obs"], "left out": frame["n_dropped"], "worst |SMD|": frame["max_abs_smd"].round(4),
         }
     )  # fmt: skip
     dull = [name for name, value in (("estimand", compared.estimand), ("left out", 0)) if (table[name] == value).all()]
@@ -171,7 +170,9 @@ def _refutations_table(found: RefutationsResult) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _hidden(found: SensitivityResult, figures: tuple[Any, ...]) -> Section:
+def _hidden(report: StudyReport, figures: tuple[Any, ...]) -> Section:
+    """The scales and the covariates beside; in words only what the page's end does not say."""
+    found = report.sensitivity
     names = {
         "gamma": "multiply the odds of treatment within matched sets by (gamma)",
         "evalue": "go with treatment and outcome by a risk ratio of (E-value)",
@@ -180,18 +181,28 @@ def _hidden(found: SensitivityResult, figures: tuple[Any, ...]) -> Section:
     }
     scales = found.to_frame().dropna(subset=["estimate", "interval"], how="all")
     scales = scales.assign(scale=scales["scale"].map(names))
+    shares = scales["scale"] == names["robustness_value"]
+    for column in ("estimate", "interval"):
+        scales[column] = [_as_share(v) if share else format_number(v) for v, share in
+                          zip(scales[column], shares, strict=True)]  # fmt: skip
     tables = {}
     if len(scales):
         scales.columns = pd.Index(["a hidden cause must …", "to bring the estimate to zero", "its interval"])
         tables["How much hidden bias it takes"] = scales
     if found.partial_r2 is not None and len(found.partial_r2.benchmark):
         beside = found.partial_r2.to_frame().drop(columns=["kd", "ky", "adjusted_error", "adjusted_t"])
+        for column in ("r2_treatment", "r2_outcome"):
+            beside[column] = beside[column].map(_as_share)
         beside.columns = pd.Index(
             ["a hidden cause like", "explains of treatment", "of outcome", "estimate", "low", "high"]
         )
         tables["The regression beside a hidden cause like each covariate"] = beside
     if found.rosenbaum is not None and math.isfinite(found.gamma):
         tables["Matched sets by gamma"] = found.rosenbaum.to_frame().dropna(axis=1, how="all")
-    said = tuple(found.sentences())
-    return Section("Hidden bias", (*said, *(f"{n[:1].upper()}{n[1:]}." for n in found.notes)), figures, tables,
-                   ("Matched sets by gamma",))  # fmt: skip
+    said = [text for text in found.sentences() if text not in report.changes]
+    said += [f"{note[:1].upper()}{note[1:]}." for note in found.notes if note not in report.notes]
+    return Section("Hidden bias", tuple(said), figures, tables, ("Matched sets by gamma",))
+
+
+def _as_share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2%}"

@@ -12,6 +12,7 @@ from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, finish, limits, 
 from causalrec.results import PartialR2Result, RosenbaumResult, format_interval, format_level, format_number
 
 _SMALLEST_P = 1e-6
+_LETTER, _LINE = 4.6, 11.5  # points, of small letters
 _LEGIBLE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8}
 
 
@@ -44,20 +45,19 @@ def plot_confounding(
         start, what = float(result.grid_t[0, 0]), "t statistic"
     reach = [1.3 * max([result.robustness_value, *shares]) for shares in (result.r2_treatment, result.r2_outcome)]
     _draw_contours(ax, result.grid, values, limit, what, reach)
+    ax.set(xlim=(0, min(reach[0], result.grid[-1])), ylim=(0, min(reach[1], result.grid[-1])))
     ax.plot([0], [0], "o", color="black", clip_on=False)
-    ax.annotate(f"no confounder: {format_number(start)}", (0, 0), (6, 5), textcoords="offset points", fontsize="small",
-                bbox=_LEGIBLE)  # fmt: skip
-    for name, times, x, y, value in zip(
-        result.benchmark, result.kd, result.r2_treatment, result.r2_outcome, at, strict=True
-    ):
-        ax.plot([x], [y], "D", color=BLUE, markersize=5)
-        ax.annotate(f"{format_number(float(times))}× {short(name, 18)}: {format_number(float(value))}", (x, y), (6, 4),
-                    textcoords="offset points", fontsize="small", color=BLUE, bbox=_LEGIBLE)  # fmt: skip
+    ax.plot(result.r2_treatment, result.r2_outcome, "D", color=BLUE, markersize=5, clip_on=False)
+    points = [(0.0, 0.0), *zip(result.r2_treatment.tolist(), result.r2_outcome.tolist(), strict=True)]
+    texts = [f"no confounder: {format_number(start)}"] + [
+        f"{format_number(float(times))}× {short(name, 18)}: {format_number(float(value))}"
+        for name, times, value in zip(result.benchmark, result.kd, at, strict=True)
+    ]
+    _label(ax, points, texts)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     ax.set(xlabel="share of what is left of the treatment that a hidden confounder explains",
-           ylabel="share of the outcome", xlim=(0, min(reach[0], result.grid[-1])),
-           ylim=(0, min(reach[1], result.grid[-1])))  # fmt: skip
+           ylabel="share of the outcome")  # fmt: skip
     return finish(
         ax, title or f"How strong must a hidden confounder be? The {what} with it", _confounding_words(result)
     )
@@ -105,6 +105,26 @@ def _draw_contours(ax: Any, grid: FloatArray, values: FloatArray, limit: float, 
     if np.nanmin(shown) < limit < np.nanmax(shown):
         ax.contour(x, y, shown, levels=[limit], colors=ORANGE, linewidths=2.0, linestyles="--")
         ax.plot([], [], "--", color=ORANGE, linewidth=2.0, label=f"{what} {format_number(limit)}")
+
+
+def _label(ax: Any, points: list[tuple[float, float]], texts: list[str]) -> None:
+    """Texts beside points, the first in black; one that would cover another is moved up, with a line to its point."""
+    scale = 72 / ax.figure.dpi
+    edge = ax.get_window_extent().x1 * scale
+    places = ax.transData.transform(points) * scale
+    taken: list[tuple[float, float, float]] = []  # left, right, bottom
+    for k in np.lexsort((places[:, 0], places[:, 1])):
+        x, y = places[k]
+        width = _LETTER * len(texts[k])
+        left = x + 6 if x + 6 + width < edge else x - 6 - width
+        bottom = y + 4
+        for start, end, low in sorted(taken, key=lambda box: box[2]):
+            if left < end and start < left + width and abs(bottom - low) < _LINE:
+                bottom = low + _LINE
+        taken.append((left, left + width, bottom))
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if bottom - y > _LINE else None
+        ax.annotate(texts[k], points[k], (left - x, bottom - y), textcoords="offset points", fontsize="small",
+                    color="black" if k == 0 else BLUE, bbox=_LEGIBLE, arrowprops=line)  # fmt: skip
 
 
 def _draw_pvalues(ax: Any, result: RosenbaumResult) -> None:
