@@ -29,6 +29,7 @@ with warnings.catch_warnings():
     from dowhy.causal_estimators.distance_matching_estimator import DistanceMatchingEstimator
     from dowhy.causal_estimators.doubly_robust_estimator import DoublyRobustEstimator
     from dowhy.causal_estimators.generalized_linear_model_estimator import GeneralizedLinearModelEstimator
+    from dowhy.causal_estimators.instrumental_variable_estimator import InstrumentalVariableEstimator
     from dowhy.causal_estimators.linear_regression_estimator import LinearRegressionEstimator
     from dowhy.causal_estimators.propensity_score_matching_estimator import PropensityScoreMatchingEstimator
     from dowhy.causal_estimators.propensity_score_stratification_estimator import PropensityScoreStratificationEstimator
@@ -36,7 +37,7 @@ with warnings.catch_warnings():
     from dowhy.causal_identifier.identified_estimand import IdentifiedEstimand
 
 TREATMENT, OUTCOME, ROW = "treatment", "outcome", "row"
-_SCORE = "propensity_score"
+_SCORE, _INSTRUMENT = "propensity_score", "instrument"
 _SCHEMES = ("ips_weight", "ips_normalized_weight", "ips_stabilized_weight")
 _NO_ERROR = "no error, as DoWhy has none but a bootstrap"
 _NEIGHBOURS = f"{_NO_ERROR}, which is not valid for nearest neighbours (Abadie and Imbens 2008)"
@@ -109,14 +110,21 @@ def _fit(
     if by_score and data.propensity is not None:
         frame[_SCORE] = data.propensity.score
     units = frame[asked(data.treatment, estimand) == 1] if of_units and estimand != "ate" else frame
+    target = "ate" if of_units else estimand
+    return _estimate(kind, make_estimand(names), frame, units, target, sample, estimand, data.random_state, settings)
+
+
+def _estimate(
+    kind: Callable[..., Any], to_identify: Any, frame: pd.DataFrame, units: pd.DataFrame, target: str, sample: Sample,
+    estimand: str, random_state: int, settings: dict[str, Any],
+) -> _Fitted:  # fmt: skip
+    """DoWhy's own two steps, shielded."""
     noted: list[warnings.WarningMessage]
-    with shielded(np.random.SeedSequence(data.random_state)), warnings.catch_warnings(record=True) as noted:
+    with shielded(np.random.SeedSequence(random_state)), warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always", ConvergenceWarning)
         try:
-            estimator = kind(make_estimand(names), **settings).fit(frame)
-            value = float(estimator.estimate_effect(units, target_units="ate" if of_units else estimand).value)
-        except CausalRecError:
-            raise
+            estimator = kind(to_identify, **settings).fit(frame)
+            value = float(estimator.estimate_effect(units, target_units=target).value)
         except Exception as error:  # DoWhy raises plain ones
             raise CausalRecError(f"DoWhy could not estimate the {estimand}: {error}.") from error
     failed = any(issubclass(w.category, ConvergenceWarning) for w in noted)
@@ -259,6 +267,25 @@ def _doubly_robust(data: StudyData, sample: Sample, estimand: str, options: dict
     )
 
 
+def _instrumental_variable(data: StudyData, sample: Sample, estimand: str, _: dict[str, Any]) -> AdjustedEffect:
+    route = data.route("instrumental_variable")
+    if route.through.shape[1] > 1 or (route.X is not None and route.X.shape[1]):
+        raise CausalRecError(
+            f"DoWhy's estimator takes one instrument and no covariates; the study has {route.through.shape[1]} and "
+            f"{0 if route.X is None else route.X.shape[1]} (several it fits through the origin). Use "
+            "'instrumental_variable'."
+        )
+    frame, _names = make_frame(data)
+    values = route.through.iloc[:, 0].to_numpy()
+    levels, codes = np.unique(values, return_inverse=True)
+    frame[_INSTRUMENT] = codes if len(levels) == 2 else values  # DoWhy knows two levels by 0 and 1 alone
+    found = _estimate(
+        InstrumentalVariableEstimator, make_estimand([], [_INSTRUMENT]), frame, frame, "ate", sample, estimand,
+        data.random_state, {},
+    )  # fmt: skip
+    return found.effect(f"DoWhy's instrumental variable (Wald's ratio); {_NO_ERROR}")
+
+
 _RUNS: dict[str, Callable[[StudyData, Sample, str, dict[str, Any]], AdjustedEffect]] = {
     "dowhy.linear_regression": _linear_regression,
     "dowhy.generalized_linear_model": _generalized_linear_model,
@@ -267,4 +294,5 @@ _RUNS: dict[str, Callable[[StudyData, Sample, str, dict[str, Any]], AdjustedEffe
     "dowhy.propensity_score_stratification": _propensity_score_stratification,
     "dowhy.distance_matching": _distance_matching,
     "dowhy.doubly_robust": _doubly_robust,
+    "dowhy.instrumental_variable": _instrumental_variable,
 }

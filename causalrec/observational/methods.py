@@ -86,7 +86,7 @@ class Method:
                 f"{self.name} estimates the {' or '.join(self.estimands)}, not the {estimand}. {remedy} for "
                 f"estimand={self.estimands[0]!r}.{'' if others else nearest(str(estimand).lower(), self.estimands)}"
             )
-        if data.only and self.name not in data.routes:
+        if data.only and self.name.rpartition(".")[2] not in data.routes:  # "dowhy.instrumental_variable" too
             raise CausalRecError(f"{self.name} adjusts for columns, but {data.why_only}")
         unknown = [name for name in options if name not in self.options]
         if unknown:

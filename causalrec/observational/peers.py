@@ -43,9 +43,9 @@ def _forest(data: StudyData, estimand: str, options: dict[str, Any]) -> Adjusted
     )  # fmt: skip
 
 
-def _dowhy(name: str, estimands: tuple[str, ...], *options: str) -> Method:
+def _dowhy(name: str, estimands: tuple[str, ...], *options: str, adjusts: bool = True) -> Method:
     name = f"dowhy.{name}"
-    return Method(name, _by_dowhy(name), (), estimands, more=options, weighted=False, unasked=False)
+    return Method(name, _by_dowhy(name), (), estimands, more=options, adjusts=adjusts, weighted=False, unasked=False)
 
 
 def _econml(name: str, *options: str) -> Method:
@@ -63,6 +63,7 @@ PEERS: Mapping[str, Method] = {
         _dowhy("propensity_score_stratification", _ALL, "propensity_model", "num_strata", "clipping_threshold"),
         _dowhy("distance_matching", _ALL, "num_matches_per_unit", "distance_metric"),
         _dowhy("doubly_robust", ("ate",), "propensity_model", *_LIMITS),
+        _dowhy("instrumental_variable", ("late",), adjusts=False),
         _econml("LinearDML", *_MODELS, "n_folds"),
         _econml("SparseLinearDML", *_MODELS, "n_folds"),
         Method("econml.CausalForestDML", _forest, (causal_forest,), _ALL, unasked=False),
@@ -78,22 +79,25 @@ PEERS: Mapping[str, Method] = {
 
 What they estimate, and whether they come with an error:
 
-======================================= ==================== =========================================================
-name                                    estimands            standard error
-======================================= ==================== =========================================================
-``dowhy.linear_regression``             ato                  robust, or by cluster
-``dowhy.generalized_linear_model``      ate, att, atc        none
-``dowhy.propensity_score_matching``     ate, att, atc        none: a bootstrap is not valid for nearest neighbours
-``dowhy.propensity_score_weighting``    ate, att, atc        none
-``dowhy.propensity_score_stratification`` ate, att, atc      none
-``dowhy.distance_matching``             ate, att, atc        none: a bootstrap is not valid for nearest neighbours
-``dowhy.doubly_robust``                 ate                  none
-``econml.LinearDML``                    ate, att, atc        EconML's, given the covariates of these units
-``econml.SparseLinearDML``              ate, att, atc        the same
-``econml.CausalForestDML``              ate, att, atc        of doubly robust scores, by cluster too
-``econml.LinearDRLearner``              ate, att, atc        EconML's, given the covariates of these units
-``econml.ForestDRLearner``              ate, att, atc        EconML's upper bound
-``econml.SLearner``, ``econml.TLearner``, ate, att, atc      none
-``econml.XLearner``, ``econml.DomainAdaptationLearner``
-======================================= ==================== =========================================================
+========================================= ============= ==============================================
+name                                      estimands     standard error
+========================================= ============= ==============================================
+``dowhy.linear_regression``               ato           robust (HC1), or by cluster
+``dowhy.generalized_linear_model``        ate, att, atc none
+``dowhy.propensity_score_matching``       ate, att, atc none: no bootstrap of nearest neighbours holds
+``dowhy.propensity_score_weighting``      ate, att, atc none
+``dowhy.propensity_score_stratification`` ate, att, atc none
+``dowhy.distance_matching``               ate, att, atc none: no bootstrap of nearest neighbours holds
+``dowhy.doubly_robust``                   ate           none
+``dowhy.instrumental_variable``           late          none; one instrument, no covariates
+``econml.LinearDML``                      ate, att, atc EconML's, given the covariates of these units
+``econml.SparseLinearDML``                ate, att, atc EconML's, given the covariates of these units
+``econml.CausalForestDML``                ate, att, atc of doubly robust scores, by cluster too
+``econml.LinearDRLearner``                ate, att, atc EconML's, given the covariates of these units
+``econml.ForestDRLearner``                ate, att, atc EconML's upper bound
+``econml.SLearner``                       ate, att, atc none
+``econml.TLearner``                       ate, att, atc none
+``econml.XLearner``                       ate, att, atc none
+``econml.DomainAdaptationLearner``        ate, att, atc none
+========================================= ============= ==============================================
 """
