@@ -26,8 +26,8 @@ def campaign_table(market: Marketplace, *, days: int = _DAYS) -> pd.DataFrame:
     -------
     frame
         The columns of ``market.users``; ``purchases_before`` (at most 3, which is as far as the campaign's targeting
-        looks) and ``spend_before``, both strictly before the sending; ``emailed`` (0/1); ``spend`` and ``bought``
-        (0/1) in the ``days`` after it.
+        looks), ``spend_before`` and ``sessions_before``, strictly before the sending; ``emailed`` (0/1); ``spend``
+        and ``bought`` (0/1) in the ``days`` after it.
 
     Examples
     --------
@@ -37,6 +37,9 @@ def campaign_table(market: Marketplace, *, days: int = _DAYS) -> pd.DataFrame:
     """
     ids, events = market.users["user_id"], market.events
     sent = market.campaign["sent_at"].iloc[0]
+    came = (
+        events.loc[events["event_time"] < sent, ["user_id", "session_id"]].drop_duplicates().groupby("user_id").size()
+    )
     bought = events[events["event_type"] == "purchase"]
     before = bought["event_time"] < sent
     within = ~before & (bought["event_time"] < sent + pd.Timedelta(days=days))
@@ -45,6 +48,7 @@ def campaign_table(market: Marketplace, *, days: int = _DAYS) -> pd.DataFrame:
     return market.users.assign(
         purchases_before=np.minimum(past.size().reindex(ids, fill_value=0).to_numpy(), _MOST),
         spend_before=past.sum().reindex(ids, fill_value=0.0).to_numpy(),
+        sessions_before=came.reindex(ids, fill_value=0).to_numpy(),
         emailed=market.campaign["emailed"],
         spend=spend,
         bought=(spend > 0).astype(np.int64),
@@ -55,8 +59,8 @@ def simulate_campaign(n_users: int = 20_000, *, random_state: Any = 7) -> tuple[
     """A campaign that went to the best customers, and the truth about every user.
 
     Who is e-mailed depends on ``loyalty``, ``engagement`` and ``purchases_before``, which go with purchases as well:
-    adjusting for the columns known beforehand identifies the effect, leaving ``engagement`` out does not.
-    ``spend_before`` is a negative-control outcome: the e-mail came after it.
+    adjusting for these identifies the effect, leaving ``engagement`` out does not. ``sessions_before`` and
+    ``spend_before`` are negative-control outcomes: the e-mail came after them.
 
     Parameters
     ----------

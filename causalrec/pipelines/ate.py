@@ -15,13 +15,13 @@ from causalrec._validation import check_columns
 from causalrec.datasets import file_digest
 from causalrec.engines import Engine
 from causalrec.observational import ObservationalStudy
-from causalrec.pipelines.ate_page import draw_study, study_sections
+from causalrec.pipelines.ate_page import draw_study, study_banner, study_sections
 from causalrec.pipelines.effect_tracking import study_results, study_tags, study_texts
 from causalrec.pipelines.inputs import Lineage, existing_table
 from causalrec.pipelines.progress import Advance, Reporter, SilentReporter
 from causalrec.pipelines.rundir import FIGURES, RunDirectory, new_run_path
 from causalrec.pipelines.session import Command, how_made, opened_engine, tracked
-from causalrec.report import Banner, Picture, SummaryRow, render_report, write_report
+from causalrec.report import Picture, SummaryRow, render_report, write_report
 from causalrec.results import StudyReport
 from causalrec.study_config import StudyConfig
 from causalrec.tracking import Stage, legal_name
@@ -123,7 +123,7 @@ def _page(report: StudyReport, figures: Mapping[str, Any], title: str, descripti
         [SummaryRow.of("effect", what, report.effect)],
         study_sections(report, figures),
         confidence_level=level,
-        banner=Banner(report.conclusion, "wait" if report.doubts else "go", report.doubts),
+        banner=study_banner(report),
         notes=report.notes,
         appendix=appendix,
     )

@@ -21,6 +21,8 @@ def test_a_users_row_is_what_the_log_says() -> None:
         before = mine[mine["event_time"] < sent]
         after = mine[(mine["event_time"] >= sent) & (mine["event_time"] < sent + pd.Timedelta(days=14))]
         assert table.loc[user, "purchases_before"] == min(len(before), 3)
+        visits = market.events[(market.events["user_id"] == user) & (market.events["event_time"] < sent)]
+        assert table.loc[user, "sessions_before"] == visits["session_id"].nunique()
         np.testing.assert_allclose(table.loc[user, "spend_before"], before["revenue"].sum())
         np.testing.assert_allclose(table.loc[user, "spend"], after["revenue"].sum())
         assert table.loc[user, "bought"] == int(len(after) > 0)
@@ -38,4 +40,5 @@ def test_adjusting_finds_the_truth_and_leaving_a_cause_out_does_not() -> None:
     assert abs(effect([*COVARIATES, "purchases_before"])) < 3
     assert abs(effect([*COVARIATES, "purchases_before"], "spend_before")) < 3  # the e-mail came after it
     assert effect(COVARIATES[:-1]) > 3
-    assert effect(COVARIATES[:-1], "spend_before") > 3
+    assert abs(effect([*COVARIATES, "purchases_before"], "sessions_before")) < 3
+    assert effect([*COVARIATES[:-1], "purchases_before"], "sessions_before") > 5
