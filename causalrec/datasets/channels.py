@@ -21,8 +21,7 @@ ORGANIC = "organic"
 LOYALTY = ("bronze", "silver", "gold")
 DEVICES = ("app", "desktop", "mobile web")
 _DAY_S = 86_400
-_MOST = 3  # past conversions beyond which targeting does not look
-_VISITS = 6
+_VISITS = 6  # more are not told apart
 _STEEPEST = 2.5  # of a propensity's logit
 _EARLIER = 0.2  # how busy the channels are before the period, beside it
 
@@ -49,10 +48,10 @@ class _Channel:
 
 CHANNELS: Mapping[str, _Channel] = MappingProxyType({
     "display": _Channel(0.004, -0.9, visits=0.45, early=2.5, late=1.2, more=3.0),
-    "email": _Channel(0.012, -0.6, loyalty=0.7, past=0.45, more=0.5),
-    "push": _Channel(0.035, -0.8, past=0.35, app=1.4),
-    "search": _Channel(0.008, -1.1, past=0.25, visits=0.5, early=3.0, late=1.0, more=0.7),
-    "social": _Channel(0.050, -0.5, past=-0.35, loyalty=-0.2, early=1.2, late=3.0, more=1.5),
+    "email": _Channel(0.012, -0.6, loyalty=0.7, past=0.9, more=0.5),
+    "push": _Channel(0.035, -0.8, past=0.7, app=1.4),
+    "search": _Channel(0.008, -1.1, past=0.5, visits=0.5, early=3.0, late=1.0, more=0.7),
+    "social": _Channel(0.050, -0.5, past=-0.6, loyalty=-0.2, early=1.2, late=3.0, more=1.5),
 })  # fmt: skip
 
 
@@ -60,7 +59,8 @@ CHANNELS: Mapping[str, _Channel] = MappingProxyType({
 class ChannelLogs:
     """What a platform would see. Times are naive UTC, to the second.
 
-    ``users``: user_id, loyalty, device, visits (in the 30 days before the period), all known before the period.
+    ``users``: user_id, loyalty, device, visits (in the 30 days before the period, 6 for six or more), all known before
+    the period.
     ``touches``: user_id, channel, event_time. ``conversions``: conversion_id, user_id, event_time, value. Both are in
     the order of time. The period in which the channels work is ``[period_start, period_end)``; what it causes is
     counted in ``[period_end, outcome_end)``, where the logs end.
@@ -237,7 +237,7 @@ class _People:
         loyalty = rng.choice(3, n, p=[0.5, 0.3, 0.2])
         device = rng.choice(3, n, p=[0.4, 0.35, 0.25])
         intent = rng.normal(0, 0.7, n)
-        visits = rng.poisson(1.6 * np.exp(intent))
+        visits = np.minimum(rng.poisson(1.6 * np.exp(intent)), _VISITS)
         surprise = rng.gamma(4, 1 / 4, n)
         rate = 0.011 * np.exp(0.8 * intent + 0.4 * (loyalty - 0.7)) * surprise
         response = np.array([1.3, 0.8, 0.8])[device]
@@ -270,8 +270,8 @@ def _aim(channel: _Channel, people: _People, past: IntArray, confounding: float,
     """The logit of being touched: a level, and what is known of a user."""
     follows = (
         channel.loyalty * (people.loyalty - 0.7)
-        + channel.past * (np.minimum(past, _MOST) - 0.6)
-        + channel.visits * (np.minimum(people.visits, _VISITS) - 1.8)
+        + channel.past * (np.log1p(past) - 0.45)
+        + channel.visits * (people.visits - 1.8)
         + channel.app * ((people.device == 0) - 0.4)
     )
     unseen = hidden * np.log(people.surprise)

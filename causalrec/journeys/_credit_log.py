@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from causalrec.engines import Engine
 from causalrec.engines.exact import literal_sums
@@ -34,7 +36,8 @@ class Log:
     """Touches and conversions under names of our own, and what is known of them.
 
     ``touches`` has __u, __at, __channel and __o0, …; ``conversions`` has a row per user and time: __u, __t, their
-    number __n and, where values are shared out, their sum __v. ``rows`` is more than the pairs of both that can be.
+    number __n and, where values are shared out, their sum __v. There are at most ``rows`` pairs of both, or rows of
+    either.
     """
 
     tables: Tables
@@ -55,14 +58,43 @@ class Log:
         weights = (Weight("__one", 1.0, True),) if once else self.weights
         return sums_sql(shares_sql(pairs, rules, settings), by, weights, self.rows, [r in WHOLE for r in rules])
 
+    def between(self, touched: tuple[int, int], converted: tuple[int, int], users: str) -> Log:
+        """The touches and conversions of times in ``[from, to)`` and of the users (__u) of a table."""
+        known = f"__u IN (SELECT __u FROM {users})"
+        touches = self.tables.keep(
+            f"SELECT * FROM {self.touches} WHERE __at >= {touched[0]} AND __at < {touched[1]} AND {known}"
+        )
+        conversions = self.tables.keep(
+            f"SELECT * FROM {self.conversions} WHERE __t >= {converted[0]} AND __t < {converted[1]} AND {known}"
+        )
+        value = "" if len(self.weights) == 1 else f", {exact_sum('__v', self.weights[1].reach, self.rows)} AS v"
+        n = self.tables.collect(f"SELECT COUNT(*) AS n FROM {touches}")["n"]
+        made = self.tables.collect(f"SELECT COALESCE(SUM(__n), 0) AS n{value} FROM {conversions}").iloc[0]
+        return replace(
+            self, touches=touches, conversions=conversions, n_touches=int(n.iloc[0]), n_touches_left_out=0,
+            n_conversions=int(made["n"]), n_conversions_without_user=0,
+            total_value=float("nan") if not value else float(np.nan_to_num(made["v"])),
+        )  # fmt: skip
+
 
 @contextmanager
-def open_log(touches: Any, conversions: Any, columns: Columns, engine: Engine | None, *, whole: bool) -> Iterator[Log]:
-    """Open and check both tables; of frames only the columns that are used, unless conversions are given back whole."""
+def open_log(
+    touches: Any,
+    conversions: Any,
+    columns: Columns,
+    engine: Engine | None,
+    *,
+    whole: bool = False,
+    more: Mapping[str, Any] | None = None,
+) -> Iterator[Log]:
+    """Open and check both tables; of frames only the columns that are used, unless conversions are given back whole.
+
+    ``more`` are other tables to open beside them.
+    """
     of_touches = [columns.user, columns.channel, columns.event_time, *columns.order_by]
     of_conversions = [c for c in (columns.user, columns.conversion_time, columns.value) if c is not None]
     only = {"touches": of_touches} if whole else {"touches": of_touches, "conversions": of_conversions}
-    sources = {"touches": touches, "conversions": conversions}
+    sources = {"touches": touches, "conversions": conversions, **(more or {})}
     with open_tables(sources, engine=engine, only=only, numbered=whole) as tables:
         given, made = tables["touches"], tables["conversions"]
         given.check(of_touches, times=[columns.event_time])
@@ -72,7 +104,7 @@ def open_log(touches: Any, conversions: Any, columns: Columns, engine: Engine | 
         n_conversions, without, largest, total = _count_conversions(tables, columns)
         view = tables.keep(_touches_sql(given, columns))
         grouped = tables.keep(_conversions_sql(made, columns, n_conversions, largest))
-        rows, weights = _bounds(tables, grouped, n_touches, columns.value)
+        rows, weights = _bounds(tables, grouped, n_touches, n_conversions, columns.value)
         yield Log(
             tables, view, grouped, len(columns.order_by), rows, weights, n_touches - left_out, left_out,
             n_conversions, without, total,
@@ -148,7 +180,7 @@ def _count_conversions(tables: Tables, columns: Columns) -> tuple[int, int, floa
             f"conversions: {n - int(row['finite']):,} of {n:,} values of {columns.value!r} are missing or infinite. "
             "Fill them in a way that you can defend, or leave those conversions out."
         )
-    total = tables.collect(f"SELECT COALESCE({_exact_sum(value, largest, n)}, 0e0) AS total FROM {table.sql}")
+    total = tables.collect(f"SELECT COALESCE({exact_sum(value, largest, n)}, 0e0) AS total FROM {table.sql}")
     return n, int(row["unknown"]), largest, float(total["total"].iloc[0])
 
 
@@ -159,7 +191,8 @@ def _value(table: Table, value: str) -> str:
     return f"CAST({column} AS DOUBLE)"
 
 
-def _exact_sum(term: str, reach: float, rows: int) -> str:
+def exact_sum(term: str, reach: float, rows: int) -> str:
+    """SQL of a sum that no order of rows changes, of a term of at most ``reach`` in each of at most ``rows``."""
     return " + ".join(literal_sums(term, reach, max(rows, 1), whole=False)) or "SUM(0e0)"
 
 
@@ -176,7 +209,7 @@ def _conversions_sql(table: Table, columns: Columns, n: int, largest: float) -> 
     """Conversions of a user at one time have the same touches, and so the same shares."""
     value = ""
     if columns.value is not None:
-        value = f", {_exact_sum(_value(table, columns.value), largest, n)} AS __v"
+        value = f", {exact_sum(_value(table, columns.value), largest, n)} AS __v"
     return (
         f"SELECT {user_sql(table, columns.user)} AS __u, {table.micros(columns.conversion_time)} AS __t, "
         f"COUNT(*) AS __n, 1 AS __one{value} FROM {table.sql} "
@@ -184,8 +217,10 @@ def _conversions_sql(table: Table, columns: Columns, n: int, largest: float) -> 
     )
 
 
-def _bounds(tables: Tables, conversions: str, n_touches: int, value: str | None) -> tuple[int, tuple[Weight, ...]]:
-    """How many pairs there can be, and the sizes of what is summed."""
+def _bounds(
+    tables: Tables, conversions: str, n_touches: int, n_conversions: int, value: str | None
+) -> tuple[int, tuple[Weight, ...]]:
+    """How many rows a sum can have, and the sizes of what is summed."""
     of_value = "" if value is None else ", MAX(ABS(__v)) AS v"
     per_user = f"SELECT COUNT(*) AS times, MAX(__n) AS n{of_value} FROM {conversions} GROUP BY __u"
     top = tables.collect(
@@ -195,4 +230,4 @@ def _bounds(tables: Tables, conversions: str, n_touches: int, value: str | None)
     weights = [Weight("__n", float(top["n"]), True)]
     if value is not None:
         weights.append(Weight("__v", float(top["v"]), False))
-    return max(1, n_touches * int(top["times"])), tuple(weights)
+    return max(1, n_conversions, n_touches * int(top["times"])), tuple(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from causalrec._typing import FloatArray
 from causalrec._validation import list_some, nearest
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError, TimeError
-from causalrec.journeys._credit_log import Columns, open_log, user_sql
+from causalrec.journeys._credit_log import Columns, Log, open_log, user_sql
 from causalrec.journeys._credit_sql import Settings
 from causalrec.journeys._tables import ROW, Duration, parse_duration
 from causalrec.results import NO_CHANNEL, CreditResult
@@ -110,21 +111,12 @@ def credit(
       all               2       2
       A rule shares out conversions; it does not say what a channel caused.
     """
-    asked, settings = _asked(rule, rules), _settings(window, half_life, position)
-    columns = Columns(user, channel, event_time, conversion_time or event_time, _order(order_by), value)
-    with open_log(touches, conversions, columns, engine, whole=False) as log:
-        found = log.tables.collect(log.credit_sql("__channel", (*asked, _ONCE), settings))
-        names = log.tables.collect(f"SELECT DISTINCT __channel AS channel FROM {log.touches}")["channel"]
-    channels = sorted(map(str, names))
-    table = found.set_index("__channel").reindex(channels)
-    shared = _with_rest(table, "__n", log.n_conversions)
-    return CreditResult(
-        n_conversions=log.n_conversions, n_touched=round(log.n_conversions - shared[-1, -1]), n_touches=log.n_touches,
-        n_touches_left_out=log.n_touches_left_out, n_conversions_without_user=log.n_conversions_without_user,
-        window="all time" if window is None else _written(window), half_life=_written(half_life),
-        total_value=log.total_value, channels=(*channels, NO_CHANNEL), rules=asked, credit=shared[:, :-1],
-        value=None if value is None else _with_rest(table, "__v", log.total_value)[:, :-1],
-    )  # fmt: skip
+    asked, settings = asked_rules(rule, rules), rule_settings(window, half_life, position)
+    columns = Columns(user, channel, event_time, conversion_time or event_time, ties(order_by), value)
+    with open_log(touches, conversions, columns, engine) as log:
+        found = credit_of(log, asked, settings)
+    lengths = {"window": "all time" if window is None else written(window), "half_life": written(half_life)}
+    return replace(found, **lengths)
 
 
 def credit_by_conversion(
@@ -168,8 +160,8 @@ def credit_by_conversion(
     1     a  search    0.666667
     2     b  (none)    1.000000
     """
-    asked, settings = _asked(rule, rules), _settings(window, half_life, position)
-    columns = Columns(user, channel, event_time, conversion_time or event_time, _order(order_by), None)
+    asked, settings = asked_rules(rule, rules), rule_settings(window, half_life, position)
+    columns = Columns(user, channel, event_time, conversion_time or event_time, ties(order_by), None)
     with open_log(touches, conversions, columns, engine, whole=True) as log:
         table, q = log.tables["conversions"], log.tables.dialect.quote
         table.check_free(["channel", *asked])
@@ -184,10 +176,27 @@ def credit_by_conversion(
         )
 
 
+def credit_of(log: Log, rules: Sequence[str], settings: Settings) -> CreditResult:
+    """The credit of a log that is open, without the words for the lengths of time."""
+    found = log.tables.collect(log.credit_sql("__channel", (*rules, _ONCE), settings))
+    names = log.tables.collect(f"SELECT DISTINCT __channel AS channel FROM {log.touches}")["channel"]
+    channels = sorted(map(str, names))
+    table = found.set_index("__channel").reindex(channels)
+    shared = _with_rest(table, "__n", log.n_conversions)
+    return CreditResult(
+        n_conversions=log.n_conversions, n_touched=round(log.n_conversions - shared[-1, -1]), n_touches=log.n_touches,
+        n_touches_left_out=log.n_touches_left_out, n_conversions_without_user=log.n_conversions_without_user,
+        window="", half_life="", total_value=log.total_value, channels=(*channels, NO_CHANNEL), rules=tuple(rules),
+        credit=shared[:, :-1],
+        value=_with_rest(table, "__v", log.total_value)[:, :-1] if len(log.weights) > 1 else None,
+    )  # fmt: skip
+
+
 # --- what is asked --------------------------------------------------------------------------------------------------
 
 
-def _asked(rule: str, rules: Sequence[str] | None) -> tuple[str, ...]:
+def asked_rules(rule: str, rules: Sequence[str] | None) -> tuple[str, ...]:
+    """The rules that are asked for, or an error that names the nearest."""
     if isinstance(rules, str):
         raise CausalRecError(f"rules is the text {rules!r}; expected a list of rules: [{rules!r}], or rule={rules!r}.")
     asked = (rule,) if rules is None else tuple(dict.fromkeys(rules))
@@ -201,7 +210,8 @@ def _asked(rule: str, rules: Sequence[str] | None) -> tuple[str, ...]:
     return asked
 
 
-def _settings(window: Duration | None, half_life: Duration, position: tuple[float, float, float]) -> Settings:
+def rule_settings(window: Duration | None, half_life: Duration, position: tuple[float, float, float]) -> Settings:
+    """Lengths in microseconds, and shares that add up to 1, or an error that says what was found."""
     lengths = {"window": window, "half_life": half_life}
     found = {name: None if w is None else parse_duration(w, name=name) for name, w in lengths.items()}
     zero = [name for name, length in found.items() if length == 0]
@@ -224,11 +234,13 @@ def _position(position: Any) -> tuple[float, float, float]:
     return float(shares[0]), float(shares[1]), float(shares[2])
 
 
-def _order(order_by: str | Sequence[str]) -> tuple[str, ...]:
+def ties(order_by: str | Sequence[str]) -> tuple[str, ...]:
+    """Columns that break ties, as a tuple."""
     return (order_by,) if isinstance(order_by, str) else tuple(order_by)
 
 
-def _written(duration: Duration) -> str:
+def written(duration: Duration) -> str:
+    """A length of time for a person."""
     return duration if isinstance(duration, str) else str(pd.Timedelta(duration))
 
 

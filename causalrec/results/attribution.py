@@ -184,6 +184,21 @@ class AttributionResult(Result):
         """Of each rule: the sum of its gaps without their signs, over channels that have an effect."""
         return np.asarray(np.nansum(np.abs(self.gap), axis=0))
 
+    @property
+    def misplaced(self) -> FloatArray:
+        """Of each rule: the share of its credit that is with the wrong channel, from 0 to 1.
+
+        That is half the sum of differences between the shares of credit and those of what was caused, over channels
+        that have an effect; one below zero caused nothing. NaN where nothing was caused, or credited.
+        """
+        known = np.isfinite(self.incremental)
+        caused, credit = np.maximum(self.incremental[known], 0.0), self.credit[known]
+        if not caused.sum() > 0:
+            return np.full(len(self.rules), NAN)
+        sums = credit.sum(axis=0)
+        shares = np.divide(credit, sums, out=np.full(credit.shape, NAN), where=sums > 0)
+        return np.asarray(np.abs(shares - (caused / caused.sum())[:, None]).sum(axis=0) / 2)
+
     def to_frame(self) -> pd.DataFrame:
         """A row per channel."""
         frame = pd.DataFrame({
@@ -211,8 +226,9 @@ class AttributionResult(Result):
         blanks = [""] * (2 + len(truth))
         table.append(("all", "", caused, *blanks, *map(_written, self.credit.sum(axis=0))))
         lines = [
-            f"What channels caused: {self.outcome} of {self.n_users:,} users from {self.period_end} to "
-            f"{self.outcome_end}, touches from {self.period_start}; {_written(self.total)} in all",
+            f"What channels caused: {self.outcome} of {self.n_users:,} users from {_day(self.period_end)} to "
+            f"{_day(self.outcome_end)}, by touches from {_day(self.period_start)} to {_day(self.period_end)}; "
+            f"{_written(self.total)} in all",
             *aligned(table),
             *self._distances(),
             *(f"  no effect of {text}" for text in self.failures),
@@ -222,12 +238,23 @@ class AttributionResult(Result):
         return "\n".join(lines)
 
     def _distances(self) -> list[str]:
-        known = int(np.isfinite(self.ci_low).sum())
-        if not known:
+        known = np.isfinite(self.incremental)
+        if not known.any():
             return []
-        rows = sorted(zip(self.distance, np.nansum(self.outside, axis=0), self.rules, strict=True))
-        said = (f"{r.replace('_', ' ')} {_written(d)} ({int(n)} of {known} outside the interval)" for d, n, r in rows)
-        return ["  Off by, over all channels: " + "; ".join(said)]
+        given, caused = self.credit[known].sum(axis=0), float(self.incremental[known].sum())
+        spread = _written(float(given.min()))
+        if given.max() - given.min() > 0.05:
+            spread += f" to {_written(float(given.max()))}"
+        lines = [f"  Rules give these channels {spread}; they caused {_written(caused)}."]
+        rows = sorted(
+            zip(np.nan_to_num(self.misplaced, nan=9.0), np.nansum(self.outside, axis=0), self.rules, strict=True)
+        )
+        said = (
+            f"{rule.replace('_', ' ')} {'–' if share > 1 else f'{share:.0%}'} ({int(n)} of {int(known.sum())})"
+            for share, n, rule in rows
+        )
+        lines.append("  Credit with the wrong channel (and channels whose interval it misses): " + ", ".join(said))
+        return lines
 
 
 def aligned(table: Sequence[Sequence[str]]) -> list[str]:
@@ -244,6 +271,11 @@ def _written(value: float) -> str:
     if math.isnan(value):
         return format_number(value)
     return f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _day(time: str) -> str:
+    """A time without what says midnight."""
+    return time.removesuffix(" 00:00:00")
 
 
 def _interval(low: float, high: float) -> str:

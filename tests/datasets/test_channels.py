@@ -93,8 +93,8 @@ def test_random_targeting_and_no_effect_on_request() -> None:
 def test_targeting_follows_what_can_be_seen_alone_unless_asked(hidden: float) -> None:
     logs, truth = simulate_channels(3_000, hidden=hidden, random_state=2)
     before = logs.conversions[logs.conversions["event_time"] < logs.period_start]
-    past = before.groupby("user_id").size().reindex(logs.users["user_id"], fill_value=0).clip(upper=3)
-    alike = [logs.users["visits"].clip(upper=6), logs.users["loyalty"], logs.users["device"] == "app", past.to_numpy()]
+    past = before.groupby("user_id").size().reindex(logs.users["user_id"], fill_value=0)
+    alike = [logs.users["visits"], logs.users["loyalty"], logs.users["device"] == "app", past.to_numpy()]
     for channel in CHANNELS:
         propensity = truth.users[f"propensity_{channel}"]
         spread = propensity.groupby(alike, observed=True).agg(np.ptp).max()
