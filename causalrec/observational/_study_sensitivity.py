@@ -44,6 +44,7 @@ OTHER_WAYS = ("instrumental_variable", "front_door")
 _CALIPER = 0.2  # standard deviations of the logit (Austin 2011, Pharmaceutical Statistics 10)
 _REFITTED = 10_000  # rows, up to which cross-fitted nuisances are fitted again for a benchmark without being asked
 _STRENGTH = 0.03
+_NO_ERROR = 1e-6
 _Notes: TypeAlias = tuple[str, ...]
 
 
@@ -238,7 +239,10 @@ def _evalues(data: StudyData, effect: AdjustedEffect) -> tuple[EValueResult | No
     try:
         if measure == "rd":
             return evalue(effect, measure="rd", baseline_risk=_baseline(data, effect)), ()
-        return evalue(effect, measure="ols", sd=_residual_spread(data)), ()
+        spread = _residual_spread(data)
+        if spread <= _NO_ERROR * float(np.ptp(data.y)):
+            return None, ("no E-value: treatment and covariates fit the outcome without error",)
+        return evalue(effect, measure="ols", sd=spread), ()
     except CausalRecError as error:
         return None, (f"no E-value: {error}",)
 

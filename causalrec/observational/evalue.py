@@ -15,6 +15,7 @@ from causalrec.results import EffectResult, EValueResult
 
 MEASURES = ("rr", "or", "hr", "smd", "ols", "rd")
 _RATIOS = ("rr", "or", "hr")
+_MOST = 300.0  # of a logarithm: beyond it nothing is left to tell
 _SLOPE = 0.91  # log odds ratio π/√3 of a standardised difference, halved to a log risk ratio (Chinn 2000)
 
 
@@ -263,7 +264,11 @@ def _conversion(
     if measure == "ols" and (sd is None or not sd > 0):
         raise CausalRecError(f"measure='ols' needs sd, the outcome's standard deviation, above 0; found {sd}.")
     scale = delta / float(sd) if measure == "ols" and sd is not None else 1.0
-    return lambda value: math.exp(_SLOPE * value * scale), "risk ratio as exp(0.91 × standardised difference)"
+    return lambda value: _risk_ratio_of_smd(value * scale), "risk ratio as exp(0.91 × standardised difference)"
+
+
+def _risk_ratio_of_smd(difference: float) -> float:
+    return float(np.exp(np.clip(_SLOPE * difference, -_MOST, _MOST)))
 
 
 def _ratio(value: float, kind: str, measure: str) -> float:

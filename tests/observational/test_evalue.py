@@ -183,3 +183,9 @@ def test_the_interval_of_a_table_is_the_usual_one() -> None:
     found = evalue_of_table(40, 60, 20, 80)
     half = stats.norm.isf(0.025) * math.sqrt(0.4 * 0.6 / 100 + 0.2 * 0.8 / 100)
     assert (found.ci_low, found.ci_high) == pytest.approx((0.2 - half, 0.2 + half))
+
+
+def test_a_difference_of_thousands_of_deviations_never_overflows() -> None:
+    found = evalue(1.0, 0.9, 1.1, measure="ols", sd=1e-6)
+    assert np.isfinite(found.risk_ratio)
+    assert np.isnan(evalue(1.0, measure="ols", sd=1.0).evalue_ci)
