@@ -17,6 +17,7 @@ from causalrec.cli.effects import ate
 from causalrec.cli.experiments import abtest, design
 from causalrec.cli.features import features_app
 from causalrec.cli.options import DEFAULT_CONFIG, ConfigOption, NewestOption, OutputDirOption, RunOption, SetOption
+from causalrec.cli.reports import report_app
 
 if TYPE_CHECKING:
     from causalrec.pipelines.rundir import RunDirectory
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
+app.add_typer(report_app, name="report")
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

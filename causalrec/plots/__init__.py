@@ -10,6 +10,7 @@ from causalrec.plots.abtest import (
     plot_resampling,
     plot_trend,
 )
+from causalrec.plots.attribution import plot_attribution, plot_credit
 from causalrec.plots.bayes import plot_bayes_stopping, plot_posterior, plot_prob_best
 from causalrec.plots.boosting import plot_boosting, plot_importances
 from causalrec.plots.decisions import plot_impact, plot_shrinkage
@@ -29,6 +30,7 @@ from causalrec.plots.observational import (
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
 from causalrec.plots.refutation import plot_refutations
+from causalrec.plots.reports import plot_cohorts, plot_daily_users, plot_revenue
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.segments import plot_policy_tree, plot_segment_map, plot_segments
 from causalrec.plots.sensitivity import plot_confounding, plot_gamma
@@ -45,14 +47,18 @@ from causalrec.plots.uplift import (
 __all__ = [
     "plot_aa",
     "plot_ab",
+    "plot_attribution",
     "plot_balance",
     "plot_bayes_stopping",
     "plot_boosting",
     "plot_bounds",
+    "plot_cohorts",
     "plot_confounding",
     "plot_cost_curve",
     "plot_cost_difference",
+    "plot_credit",
     "plot_curve",
+    "plot_daily_users",
     "plot_distribution",
     "plot_effects",
     "plot_event_study",
@@ -82,6 +88,7 @@ __all__ = [
     "plot_regret",
     "plot_resampling",
     "plot_retention",
+    "plot_revenue",
     "plot_scorer_differences",
     "plot_scorers",
     "plot_segment_map",
