@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 from typing import Any
 
 import joblib
@@ -290,17 +291,20 @@ def test_draws_hang_on_the_seed_alone(refuter: str) -> None:
     assert ", the att" in one.method
 
 
+def open_figures() -> list[int]:
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    return [] if pyplot is None else pyplot.get_fignums()
+
+
 @pytest.mark.filterwarnings("error")
 def test_nothing_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
-    import matplotlib.pyplot as plt
-
     frame = make_data(200).astype({"plan": "category", "t": np.float64})
     before = joblib.hash(frame)
     study = study_of(frame, **FEW)
     logger = logging.getLogger("dowhy")
     logger.setLevel(logging.INFO)
     try:
-        state, python, figures = np.random.get_state()[1].copy(), random.getstate(), plt.get_fignums()  # noqa: NPY002
+        state, python, figures = np.random.get_state()[1].copy(), random.getstate(), open_figures()  # noqa: NPY002
         effect = study.estimate("dowhy.propensity_score_weighting")
         for refuter in REFUTERS:
             study.refute_with_dowhy(effect, refuter, n_simulations=19)
@@ -308,12 +312,21 @@ def test_nothing_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
             study.estimate("dowhy.propensity_score_stratification", clipping_threshold=300)
         np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
         assert random.getstate() == python
-        assert plt.get_fignums() == figures
+        assert open_figures() == figures
         assert logger.level == logging.INFO
     finally:
         logger.setLevel(logging.NOTSET)
     assert capsys.readouterr() == ("", "")
     assert joblib.hash(frame) == before
+
+
+def test_threads_take_turns_with_the_global_state() -> None:
+    study = study_of(make_data(200), **FEW)
+    effect = study.estimate("dowhy.propensity_score_matching")
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    one, two = (study.refute(effect, ["data_subset"], n_simulations=6, n_jobs=k)["data_subset"] for k in (1, 2))
+    np.testing.assert_array_equal(one.draws, two.draws)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 def test_a_bootstrap_without_noise_resamples_units() -> None:
