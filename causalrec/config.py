@@ -40,6 +40,7 @@ from causalrec.exceptions import ConfigError
 from causalrec.features import Aggregation, CandidateSpec, parse_window
 from causalrec.uplift_config import UpliftConfig
 
+Handling = Literal["keep", "drop", "error"]
 Operation = Literal["count", "sum", "mean", "min", "max", "first", "last", "n_unique", "recency", "std"]
 
 
@@ -132,6 +133,27 @@ class AggregationConfig(Section):
     def _can_be_computed(self) -> AggregationConfig:
         Aggregation(**self.model_dump())
         return self
+
+
+class QualityConfig(Section):
+    """What is checked in the event log, and what is done about it; see :func:`causalrec.journeys.clean`.
+
+    By default it is counted and said, and nothing is changed.
+    """
+
+    enabled: bool = True
+    nulls: Handling = "keep"
+    skew: Handling = "keep"
+    duplicates: Handling = "keep"
+    several_variants: Handling = "keep"
+    bots: Handling = "keep"
+    variant: str | None = None
+    arrival: str | None = None
+    registered: str | None = None
+    steps: tuple[str, ...] | None = None
+    now: str | None = None
+    per_day: Positive | None = None
+    per_minute: Positive | None = None
 
 
 class FeaturesConfig(Section):
@@ -302,6 +324,7 @@ class RunConfig(RunSettings):
 
     data: DataConfig = DataConfig()
     events: EventsConfig | None = None
+    quality: QualityConfig = QualityConfig()
     features: FeaturesConfig = FeaturesConfig()
     experiment: DesignConfig | None = None
     campaign: DesignConfig | None = None

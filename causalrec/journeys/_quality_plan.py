@@ -90,7 +90,8 @@ def asked_of(
         rank = _rank(events, place)
         frame = f"PARTITION BY {log.key(user)} ORDER BY {rank} RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
         checks.append(Check(OUT_OF_ORDER, "", f"{at} < MAX({at}) OVER ({frame})"))
-    rules = f"now {written_time(latest)}, clocks set since {written_time(earliest)} UTC"
+    until = "now" if now is None else written_time(latest)
+    rules = f"times until {until}, clocks set since {written_time(earliest)} UTC"
     return Asked(log, tuple(checks), variant, rules)
 
 

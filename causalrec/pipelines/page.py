@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from causalrec.pipelines.log_quality import quality_section
 from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, EFFECTS, IDENTIFICATION, PLACEBO, experiment, ranking
 from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
@@ -98,6 +99,7 @@ def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str
 def sections(results: Mapping[str, Result], figures: Mapping[str, Any]) -> list[Section]:
     """The parts of the report that have results."""
     parts = (
+        quality_section(results),
         _ranking(results, figures),
         *uplift_sections(results, figures),
         _effect(results, figures),

@@ -18,6 +18,7 @@ from causalrec.report import Picture
 from causalrec.results import (
     BalanceResult,
     BoostingCurveResult,
+    CleaningResult,
     CurveResult,
     EffectComparisonResult,
     GroupEffectsResult,
@@ -26,6 +27,7 @@ from causalrec.results import (
     OverlapResult,
     PolicyTreeResult,
     ProfitCurveResult,
+    QualityResult,
     RefutationsResult,
     Result,
     SegmentsResult,
@@ -37,6 +39,7 @@ from causalrec.tracking import Stage, Tracker, git_commit, package_versions
 _TABLES = (
     BalanceResult,
     BoostingCurveResult,
+    CleaningResult,
     CurveResult,
     EffectComparisonResult,
     GroupEffectsResult,
@@ -45,6 +48,7 @@ _TABLES = (
     OverlapResult,
     PolicyTreeResult,
     ProfitCurveResult,
+    QualityResult,
     RefutationsResult,
     SegmentsResult,
     UpliftBinsResult,

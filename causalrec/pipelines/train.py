@@ -19,6 +19,7 @@ from causalrec.pipelines.experiment import analyse_experiment
 from causalrec.pipelines.feature_sets import feature_sets
 from causalrec.pipelines.fitted import curve_series
 from causalrec.pipelines.inputs import Inputs, Truth, check_tables, load_inputs, register_tables
+from causalrec.pipelines.log_quality import examine_log
 from causalrec.pipelines.progress import Reporter, SilentReporter
 from causalrec.pipelines.ranking import RankingData, build_ranking, train_ranker
 from causalrec.pipelines.rundir import RunDirectory, new_run_path
@@ -99,6 +100,9 @@ def _load(session: Session, engine: Engine) -> tuple[Inputs, Truth | None]:
         _check_truth(session.config, truth)
         register_tables(inputs, engine)
         notes = [*inputs.notes, *check_tables(session.config, inputs, engine)]
+        found, said = examine_log(session.config, engine)
+        session.record(stage, found)
+        notes += said
         for each in (stage, session.tracker.top):
             for line in inputs.lineage:
                 each.log_dataset(
