@@ -96,6 +96,7 @@ from causalrec.results import (
     SensitivityResult,
     ShapImportanceResult,
     ShrinkageResult,
+    SimulatedConfounderResult,
     StagewiseResult,
     StudyReport,
     SurvivalCurveResult,
@@ -450,6 +451,10 @@ EXAMPLES = [
                       ("<search>: one arm",), ("past", "ü"), F[:2]),
     AttributionResult("value", "2025-01-01", "2025-01-08", "2025-01-22", 9, 0.1 + 0.2, "aipw <t>", 0.95, NAN,
                       ("e-mail ü", "<search>"), ("linear", "last_touch"), I[:2], *[F[:2]] * 5, SQUARE, (), (), ()),
+    SimulatedConfounderResult(
+        "mail", "visit", "att", "matching <1:1>", 0.1, NAN, NAN, 5, F[:2], SQUARE, SQUARE, NAMES[:2].astype(object),
+        *[F[:2]] * 3,
+    ),
 ]  # fmt: skip
 by_class = pytest.mark.parametrize("result", EXAMPLES, ids=lambda r: type(r).__name__)
 

@@ -20,6 +20,7 @@ from causalrec.observational._study_sensitivity import study_sensitivity
 from causalrec.observational.balance import balance_table
 from causalrec.observational.methods import comparable, default_method, run_method
 from causalrec.observational.refutation import Settings, placebo_of_effect, refute_effect
+from causalrec.observational.simulated_confounder import STRENGTHS, simulate_confounder
 from causalrec.results import (
     AdjustedEffect,
     BalanceResult,
@@ -29,6 +30,7 @@ from causalrec.results import (
     RefutationResult,
     RefutationsResult,
     SensitivityResult,
+    SimulatedConfounderResult,
     StudyReport,
 )
 
@@ -418,6 +420,44 @@ class ObservationalStudy:
         return refute_with_dowhy(
             self._data, effect, refuter, n_simulations=n_simulations, n_jobs=n_jobs, random_state=random_state,
             progress=progress, **options,
+        )  # fmt: skip
+
+    def simulate_confounder(
+        self,
+        effect: AdjustedEffect | None = None,
+        *,
+        strengths: Sequence[float] = STRENGTHS,
+        benchmarks: Sequence[str] | None = None,
+        n_simulations: int = 5,
+        n_jobs: int = 1,
+    ) -> SimulatedConfounderResult:
+        """Make up hidden causes of known strength, adjust for them, and see what is left of the estimate.
+
+        The method itself adjusts, whatever it is; of a regression on main effects the result is the closed form of
+        Cinelli and Hazlett (:func:`sensitivity_ols`). There is no p-value: nothing is tested.
+
+        Parameters
+        ----------
+        effect : AdjustedEffect, optional
+            Of this study; by default that of :meth:`estimate`.
+        strengths : sequence of float
+            Shares, from 0 to below 1, of what is left of treatment and outcome that a hidden cause explains (partial
+            R²); all pairs are tried.
+        benchmarks : sequence of str, optional
+            Covariates that a hidden cause may be as strong as; by default all that a regression can tell apart.
+        n_simulations : int
+            Hidden causes of each pair of strengths.
+        n_jobs : int
+
+        Raises
+        ------
+        CausalRecError
+            For an estimate that cannot be made again, no covariates, sample weights, and strengths outside [0, 1).
+        """
+        return simulate_confounder(
+            self._data, self.estimate() if effect is None else effect, names=(self.treatment, self.outcome),
+            strengths=strengths, benchmarks=benchmarks, n_simulations=n_simulations, n_jobs=n_jobs,
+            random_state=self._data.random_state,
         )  # fmt: skip
 
     def placebo(

@@ -107,6 +107,7 @@ from causalrec.results.sensitivity import (
     TippingResult,
 )
 from causalrec.results.sequential import PeekingResult
+from causalrec.results.simulated import SimulatedConfounderResult
 from causalrec.results.study import SensitivityResult, StudyReport
 from causalrec.results.survival import (
     ChurnResult,
@@ -207,6 +208,7 @@ __all__ = [
     "SensitivityResult",
     "ShapImportanceResult",
     "ShrinkageResult",
+    "SimulatedConfounderResult",
     "StagewiseResult",
     "StoppingResult",
     "StudyReport",
