@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrec._validation import list_some, nearest
+from causalrec._validation import check_columns, list_some, nearest
 from causalrec.engines import Engine
 from causalrec.exceptions import CausalRecError
-from causalrec.journeys.credit import RULES
+from causalrec.journeys.credit import RULES, credit
 from causalrec.journeys.exposures import Exposures, exposures
 from causalrec.observational import METHODS, ObservationalStudy
 from causalrec.pipelines.progress import Advance
-from causalrec.results import AdjustedEffect, AttributionResult
+from causalrec.results import AdjustedEffect, AttributionResult, CreditResult
+from causalrec.results.base import written_interval
 
 _ESTIMAND = "att"
-_VALUE = "value_before"
+_VALUE, _SINCE = "value_before", ("days_since_touch", "days_since_conversion")
 
 
 def compare_attribution(
@@ -51,11 +54,11 @@ def compare_attribution(
 ) -> AttributionResult:
     """What each channel's touches of a period caused afterwards, and the credit that rules give for the same.
 
-    For every channel the users touched in the period are compared with the others as an observational study: the
-    covariates are what is known strictly before the period (touches of each channel and conversions, as log(1 + n),
-    the days since the last of each, and columns of ``users``), the outcomes are the conversions of the window after it. The effect on a
-    touched user (att) times the touched users is what the channel caused. The rules share out the same outcomes among
-    the same touches.
+    For every channel the users touched in the period are compared with the others as an observational study. The
+    covariates are what is known strictly before the period: touches of each channel and conversions, as log(1 + n), the
+    days since the last of each (without any, as many as anybody has), and columns of ``users``. The outcomes are the
+    conversions of the window after it. The effect on a touched user (att) times the touched users is what the channel
+    caused. The rules share out the same outcomes among the same touches.
 
     Parameters
     ----------
@@ -132,6 +135,103 @@ def compare_attribution(
     return _result(seen, outcome, effects, tuple(failures), _adjusted(seen, adjust_for_others), known, confidence_level)
 
 
+def run_credit(
+    data: Any,
+    *,
+    engine: Engine,
+    conversions: Any = None,
+    event_type: str = "event_type",
+    conversion: str = "purchase",
+    channel: str = "channel",
+    rules: Sequence[str] = RULES,
+    **options: Any,
+) -> CreditResult:
+    """Credit by rules from files: of touches and conversions, or of one log that has both.
+
+    Parameters
+    ----------
+    data : path or table
+        Touches; or, without ``conversions``, a log whose rows of type ``conversion`` are conversions and whose others
+        are touches where they have a channel.
+    engine : Engine
+    conversions : path or table, optional
+    event_type, conversion, channel : str
+        The log's column of types, the type of a conversion, and the column of channels.
+    rules, **options
+        As in :func:`causalrec.journeys.credit`.
+
+    Raises
+    ------
+    CausalRecError
+        One of its children, as :func:`causalrec.journeys.credit`; :class:`ColumnError` for a log without the columns.
+    """
+    with _both(engine, data, conversions, event_type, conversion, channel) as (touches, made):
+        return credit(touches, made, rules=rules, channel=channel, engine=engine, **options)
+
+
+def run_attribution(
+    data: Any,
+    *,
+    start: Any,
+    end: Any,
+    engine: Engine,
+    conversions: Any = None,
+    event_type: str = "event_type",
+    conversion: str = "purchase",
+    channel: str = "channel",
+    **options: Any,
+) -> AttributionResult:
+    """What channels caused, from files: of touches and conversions, or of one log that has both.
+
+    ``start`` and ``end`` are the period; the other parameters are those of :func:`run_credit` and
+    :func:`compare_attribution`, and so are the errors.
+    """
+    with _both(engine, data, conversions, event_type, conversion, channel) as (touches, made):
+        return compare_attribution(touches, made, period=(start, end), channel=channel, engine=engine, **options)
+
+
+@contextmanager
+def _both(
+    engine: Engine, data: Any, conversions: Any, event_type: str, conversion: str, channel: str
+) -> Iterator[tuple[Any, Any]]:
+    """Touches and conversions: as they are given, or the parts of one log under names that are forgotten afterwards."""
+    if conversions is not None:
+        yield data, conversions
+        return
+    log, touches, made = (f"attribution_{uuid.uuid4().hex[:12]}" for _ in range(3))
+    q = engine.dialect.quote
+    try:
+        engine.register(log, data)
+        check_columns(engine.columns(log), [event_type, channel], where="the log")
+        converted = f"COALESCE({q(event_type)} = {engine.dialect.literal(conversion)}, FALSE)"
+        engine.create_view(made, f"SELECT * FROM {q(log)} WHERE {converted}")
+        engine.create_view(touches, f"SELECT * FROM {q(log)} WHERE NOT {converted} AND {q(channel)} IS NOT NULL")
+        yield touches, made
+    finally:
+        for name in (touches, made, log):
+            engine.drop(name)
+
+
+def shown_credit(result: CreditResult) -> tuple[str, pd.DataFrame]:
+    """A caption and the table for a person: channels, and conversions by rule."""
+    frame = result.to_frame()[["channel", *result.rules]]
+    table = frame.rename(columns={r: r.replace("_", " ") for r in result.rules}).round(1)
+    return f"conversions credited, of {result.n_conversions:,}; touches of the {result.window} before each", table
+
+
+def shown_attribution(result: AttributionResult) -> tuple[str, pd.DataFrame]:
+    """A caption and the table for a person: channels, what they caused, and what rules credit."""
+    table = pd.DataFrame({"channel": result.channels, "users touched": result.touched})
+    interval = zip(result.incremental, result.ci_low, result.ci_high, strict=True)
+    table["caused"] = [written_interval(*map(float, numbers)) for numbers in interval]
+    if result.truth is not None:
+        table["truth"] = result.truth.round(1)
+    table["plain difference"] = result.naive.round(1)
+    for k, rule in enumerate(result.rules):
+        table[rule.replace("_", " ")] = result.credit[:, k].round(1)
+    return f"{result.outcome} of {result.n_users:,} users, {result.period_end} to {result.outcome_end}", table
+
+
 def _check_method(method: str) -> None:
     able = [m.name for m in METHODS.values() if _ESTIMAND in m.estimands and m.adjusts]
     if method not in able:
@@ -152,17 +252,23 @@ def _truth(truth: Mapping[str, float] | None, channels: Sequence[str]) -> dict[s
 
 def _adjusted(seen: Exposures, adjust_for_others: bool) -> tuple[str, ...]:
     """Columns known before the period that differ between users, and those of the period if they are asked for."""
-    varied = [c for c in seen.before if seen.frame[c].nunique(dropna=False) > 1]
+    frame = _tamed(seen)
+    varied = [c for c in seen.before if frame[c].nunique(dropna=False) > 1]
     return (*varied, *(f"touched_{c}" for c in seen.channels if adjust_for_others and len(seen.channels) > 1))
 
 
 def _tamed(seen: Exposures) -> pd.DataFrame:
-    """Counts as log(1 + n), values likewise beside their mean: a few users with very much would rule linear models."""
-    logs = {c: np.log1p(seen.frame[c]) for c in seen.counts}
+    """Counts as log(1 + n), values likewise beside their mean: a few users with very much would rule linear models.
+
+    Who has no touch or conversion, which the counts say, has the largest number of days since the last.
+    """
+    made = {c: np.log1p(seen.frame[c]) for c in seen.counts}
     if _VALUE in seen.before:
         past = seen.frame[_VALUE]
-        logs[_VALUE] = np.arcsinh(past / (past.abs().mean() or 1.0))
-    return seen.frame.assign(**logs)
+        made[_VALUE] = np.arcsinh(past / (past.abs().mean() or 1.0))
+    for since in _SINCE:
+        made[since] = seen.frame[since].fillna(seen.frame[since].max()).fillna(0.0)
+    return seen.frame.assign(**made)
 
 
 def _effect(

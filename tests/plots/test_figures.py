@@ -41,6 +41,7 @@ from causalrec.results import (
 )
 
 from . import abtest_results as found
+from . import attribution_results as shared
 from . import boosting_results as boosted
 from . import graph_results as drawable
 from . import heterogeneity_results as hetero
@@ -141,6 +142,8 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_confounding", lambda ax=None: plots.plot_confounding(hidden.confounding(), ax=ax)),
     ("plot_gamma", lambda ax=None: plots.plot_gamma(hidden.rosenbaum(), ax=ax)),
     ("plot_graph", lambda ax=None: plots.plot_graph(drawable.identified(), ax=ax)),
+    ("plot_credit", lambda ax=None: plots.plot_credit(shared.credited(), ax=ax)),
+    ("plot_attribution", lambda ax=None: plots.plot_attribution(shared.attributed(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
     ("plot_refutations", lambda ax=None: plots.plot_refutations(refuted(), ax=ax)),
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
