@@ -16,6 +16,7 @@ from causalrec.results import (
     BalanceResult,
     EffectComparisonResult,
     IdentificationResult,
+    InstrumentEffect,
     OverlapResult,
     RefutationsResult,
     SensitivityResult,
@@ -33,6 +34,7 @@ _FAR_APART = 0.25  # standard deviations that no regression should be trusted wi
 _UNLIKE = 2.0  # standard deviations, at which two normal distributions share less than a third of their area
 _FEW_CLUSTERS = 40  # Cameron and Miller 2015, Journal of Human Resources 50, section VI
 _FEW_UNITS = 30
+_WEAK = 10.0  # F of a first stage (Staiger and Stock 1997, Econometrica 65)
 _SMALL_GAMMA, _MODEST_GAMMA = 1.2, 1.5
 _POWER = 0.8
 
@@ -99,7 +101,7 @@ def unsupported_share(score: FloatArray, treatment: IntArray, estimand: str, wei
 
 def find_doubts(found: Evidence) -> list[Doubt]:
     """What stands against an estimate, the severe first."""
-    parts = (_overlap, _before, _balance, _refutations, _methods, _hidden_bias, _units)
+    parts = (_instruments, _overlap, _before, _balance, _refutations, _methods, _hidden_bias, _units)
     doubts = [doubt for part in parts for doubt in part(found)]
     return sorted(doubts, key=lambda doubt: not doubt.severe)
 
@@ -229,6 +231,16 @@ def _plain(name: str) -> str:
 
 
 # --- doubts ---------------------------------------------------------------------------------------------------------
+
+
+def _instruments(found: Evidence) -> Iterator[Doubt]:
+    e = found.effect
+    if isinstance(e, InstrumentEffect) and e.first_stage_f < _WEAK:
+        yield Doubt(
+            True,
+            f"Weak instruments: the first stage has F = {format_number(round(e.first_stage_f, 2))}, below {_WEAK:g}; "
+            "estimate and error cannot be trusted (Staiger and Stock 1997).",
+        )
 
 
 def _overlap(found: Evidence) -> Iterator[Doubt]:

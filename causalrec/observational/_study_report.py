@@ -99,7 +99,8 @@ def _randomised(data: StudyData, effect: AdjustedEffect) -> bool:
 
 def _identification(study: ObservationalStudy, data: StudyData, effect: AdjustedEffect) -> IdentificationResult:
     """By the study; with a propensity that is known, what covariates cannot hide need not be believed."""
-    found = replace(study.identify(), estimand=effect.estimand)
+    estimand = effect.estimand if effect.estimand in ("ate", "att", "atc", "ato") else "ate"
+    found = replace(study.identify(estimand=estimand), estimand=effect.estimand)
     if data.propensity is None or not data.propensity.known or found.strategy != "backdoor":
         return found
     kept = tuple(text for text in found.assumptions if "unobserved" not in text)

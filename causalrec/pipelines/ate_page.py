@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from causalrec.plots import (
@@ -14,14 +13,16 @@ from causalrec.plots import (
     plot_confounding,
     plot_effects,
     plot_gamma,
+    plot_graph,
     plot_overlap,
-    plot_placebo,
+    plot_refutations,
 )
-from causalrec.plots.graph import plot_graph
 from causalrec.report import Banner, Section
 from causalrec.results import (
     EffectComparisonResult,
+    PartialR2Result,
     RefutationsResult,
+    SensitivityResult,
     StudyReport,
     format_interval,
     format_number,
@@ -55,20 +56,23 @@ def draw_study(report: StudyReport) -> dict[str, Any]:
         found["balance"] = plot_balance(report.balance)
     if report.overlap is not None and report.overlap.min_propensity < report.overlap.max_propensity:
         found["overlap"] = plot_overlap(report.overlap)
-    found |= _refutation_figures(report.refutations)
-    hidden = report.sensitivity
-    benchmarks = hidden.strongest_benchmarks(_BENCHMARKS)
+    return found | refutation_figures(report.refutations) | hidden_bias_figures(report.sensitivity)
+
+
+def refutation_figures(found: RefutationsResult) -> dict[str, Any]:
+    """A panel for each refutation, by the name ``"refutations"``; nothing where none has draws."""
+    return {"refutations": plot_refutations(found)} if found.results else {}
+
+
+def hidden_bias_figures(found: SensitivityResult) -> dict[str, Any]:
+    """Contours with the strongest covariates, and the curve of gamma: ``"confounding"`` and ``"gamma"``."""
+    drawn: dict[str, Any] = {}
+    benchmarks = found.strongest_benchmarks(_BENCHMARKS)
     if benchmarks is not None:
-        found["confounding"] = plot_confounding(benchmarks)
-    if hidden.rosenbaum is not None:
-        found["gamma"] = plot_gamma(hidden.rosenbaum)
-    return found
-
-
-def _refutation_figures(found: RefutationsResult) -> dict[str, Any]:
-    """The placebo's draws beside the estimate."""
-    drawn = [r for r in found.results if r.kind == "placebo_treatment" and np.isfinite(r.draws).sum() > 1]
-    return {"refutations": plot_placebo(drawn[0])} if drawn else {}
+        drawn["confounding"] = plot_confounding(benchmarks)
+    if found.rosenbaum is not None:
+        drawn["gamma"] = plot_gamma(found.rosenbaum)
+    return drawn
 
 
 def study_sections(report: StudyReport, figures: Mapping[str, Any] | None = None) -> list[Section]:
@@ -83,7 +87,7 @@ def study_sections(report: StudyReport, figures: Mapping[str, Any] | None = None
     drawn = dict(draw_study(report) if figures is None else figures)
 
     def of(*names: str) -> tuple[Any, ...]:
-        return tuple(drawn[name] for name in names if name in drawn)
+        return _named(drawn, names)
 
     sections = [Section("What is asked, and what must be believed", tuple(_estimand(report)), of("graph"))]
     if report.comparison is not None:
@@ -92,8 +96,9 @@ def study_sections(report: StudyReport, figures: Mapping[str, Any] | None = None
         sections.append(Section("The effect by every method", tuple(text), of("effects"), table))
     if report.balance is not None or report.overlap is not None:
         sections.append(_support(report, of("balance", "overlap")))
-    sections.append(_refutations(report, of("refutations")))
-    sections.append(_hidden(report, of("confounding", "gamma")))
+    sections.append(refutation_section(report.refutations, drawn))
+    if _scales_of(report.sensitivity) is not None or any(_unsaid(report.sensitivity, (*report.changes, *report.notes))):
+        sections.append(hidden_bias_section(report.sensitivity, drawn, said_elsewhere=(*report.changes, *report.notes)))
     if report.changes:
         sections.append(Section("What would change the conclusion", report.changes))
     return sections
@@ -140,8 +145,12 @@ def _support(report: StudyReport, figures: tuple[Any, ...]) -> Section:
     )
 
 
-def _refutations(report: StudyReport, figures: tuple[Any, ...]) -> Section:
-    found = report.refutations
+def _named(figures: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(figures[name] for name in names if name in figures)
+
+
+def refutation_section(found: RefutationsResult, figures: Mapping[str, Any]) -> Section:
+    """What was found and expected, and what passing means; ``figures`` as :func:`refutation_figures` has them."""
     text = [f"Not run: {failure}" for failure in found.failures]
     tables = {}
     if found.names:
@@ -156,7 +165,7 @@ def _refutations(report: StudyReport, figures: tuple[Any, ...]) -> Section:
                  strict=True)]  # fmt: skip
     elif not text:
         text = ["None was run."]
-    return Section("Refutations", tuple(text), figures, tables)
+    return Section("Refutations", tuple(text), _named(figures, ["refutations"]), tables)
 
 
 def _refutations_table(found: RefutationsResult) -> pd.DataFrame:
@@ -170,9 +179,31 @@ def _refutations_table(found: RefutationsResult) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _hidden(report: StudyReport, figures: tuple[Any, ...]) -> Section:
-    """The scales and the covariates beside; in words only what the page's end does not say."""
-    found = report.sensitivity
+def hidden_bias_section(
+    found: SensitivityResult, figures: Mapping[str, Any], *, said_elsewhere: Collection[str] = ()
+) -> Section:
+    """How much hidden bias it takes, beside covariates; ``figures`` of :func:`hidden_bias_figures`."""
+    tables = {}
+    scales = _scales_of(found)
+    if scales is not None:
+        tables["How much hidden bias it takes"] = scales
+    if found.partial_r2 is not None and len(found.partial_r2.benchmark):
+        tables["The regression beside a hidden cause like each covariate"] = _beside(found.partial_r2)
+    if found.rosenbaum is not None:
+        tables["Matched sets by gamma"] = found.rosenbaum.to_frame().dropna(axis=1, how="all")
+    return Section(
+        "Hidden bias", tuple(_unsaid(found, said_elsewhere)), _named(figures, ["confounding", "gamma"]), tables,
+        ("Matched sets by gamma",),
+    )  # fmt: skip
+
+
+def _unsaid(found: SensitivityResult, elsewhere: Collection[str]) -> Iterator[str]:
+    yield from (text for text in found.sentences() if text not in elsewhere)
+    yield from (f"{note[:1].upper()}{note[1:]}." for note in found.notes if note not in elsewhere)
+
+
+def _scales_of(found: SensitivityResult) -> pd.DataFrame | None:
+    """A row per scale that applies."""
     names = {
         "gamma": "multiply the odds of treatment within matched sets by (gamma)",
         "evalue": "go with treatment and outcome by a risk ratio of (E-value)",
@@ -180,28 +211,30 @@ def _hidden(report: StudyReport, figures: tuple[Any, ...]) -> Section:
         "times_as_strong": f"be so many times as strong as {found.strongest}",
     }
     scales = found.to_frame().dropna(subset=["estimate", "interval"], how="all")
-    scales = scales.assign(scale=scales["scale"].map(names))
-    shares = scales["scale"] == names["robustness_value"]
-    for column in ("estimate", "interval"):
-        scales[column] = [_as_share(v) if share else format_number(v) for v, share in
-                          zip(scales[column], shares, strict=True)]  # fmt: skip
-    tables = {}
-    if len(scales):
-        scales.columns = pd.Index(["a hidden cause must …", "to bring the estimate to zero", "its interval"])
-        tables["How much hidden bias it takes"] = scales
-    if found.partial_r2 is not None and len(found.partial_r2.benchmark):
-        beside = found.partial_r2.to_frame().drop(columns=["kd", "ky", "adjusted_error", "adjusted_t"])
-        for column in ("r2_treatment", "r2_outcome"):
-            beside[column] = beside[column].map(_as_share)
-        beside.columns = pd.Index(
-            ["a hidden cause like", "explains of treatment", "of outcome", "estimate", "low", "high"]
-        )
-        tables["The regression beside a hidden cause like each covariate"] = beside
-    if found.rosenbaum is not None and math.isfinite(found.gamma):
-        tables["Matched sets by gamma"] = found.rosenbaum.to_frame().dropna(axis=1, how="all")
-    said = [text for text in found.sentences() if text not in report.changes]
-    said += [f"{note[:1].upper()}{note[1:]}." for note in found.notes if note not in report.notes]
-    return Section("Hidden bias", tuple(said), figures, tables, ("Matched sets by gamma",))
+    if not len(scales):
+        return None
+    share = (scales["scale"] == "robustness_value").tolist()
+    written = {
+        column: [_as_share(v) if s else format_number(v) for v, s in zip(scales[column], share, strict=True)]
+        for column in ("estimate", "interval")
+    }
+    return pd.DataFrame(
+        {
+            "a hidden cause must …": scales["scale"].map(names).tolist(),
+            "to bring the estimate to zero": written["estimate"], "its interval": written["interval"],
+        }
+    )  # fmt: skip
+
+
+def _beside(found: PartialR2Result) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "a hidden cause like": found.benchmark.tolist(),
+            "explains of treatment": [_as_share(x) for x in found.r2_treatment],
+            "of outcome": [_as_share(x) for x in found.r2_outcome], "estimate": found.adjusted_estimate,
+            "interval": [format_interval(*e) for e in zip(found.adjusted_low, found.adjusted_high, strict=True)],
+        }
+    )  # fmt: skip
 
 
 def _as_share(value: float) -> str:

@@ -244,7 +244,9 @@ class StudyReport(Result):
         if supports:
             parts.append(["Balance and overlap", *supports])
         parts.append(["Refutations", *_refutation_lines(self)])
-        parts.append(["Hidden bias", *_scales(self.sensitivity)])
+        scales = _scales(self.sensitivity)
+        if scales:
+            parts.append(["Hidden bias", *scales])
         if self.changes:
             parts.append(["What would change the conclusion", *_wrapped(self.changes, mark="- ")])
         if self.notes:
