@@ -228,7 +228,7 @@ EXAMPLES = [
     ),
     OverlapResult(4, 0.1, 0.9, 0.0, "histogram", np.array([0.0, 0.5, 1.0]), F[:2], F[:2]),
     IdentificationResult("ate", "mail", "visit", ("age",), ("no hidden causes",), "E[...]"),
-    IdentificationResult("ate", "mail", "visit", (), (), "E[...]"),
+    IdentificationResult("ate", "mail", "visit", (), (), "E[...]", "randomised"),
     SEGMENTS,
     DIFFERENCE,
     TREND,
@@ -452,7 +452,7 @@ EXAMPLES = [
     AttributionResult("value", "2025-01-01", "2025-01-08", "2025-01-22", 9, 0.1 + 0.2, "aipw <t>", 0.95, NAN,
                       ("e-mail ü", "<search>"), ("linear", "last_touch"), I[:2], *[F[:2]] * 5, SQUARE, (), (), ()),
     SimulatedConfounderResult(
-        "mail", "visit", "att", "matching <1:1>", 0.1, NAN, NAN, 5, F[:2], SQUARE, SQUARE, NAMES[:2].astype(object),
+        "mail", "visit", "att", "matching <1:1>", 0.1, NAN, NAN, 5, F[:2], SQUARE, SQUARE, np.array(["A", "ü"]),
         *[F[:2]] * 3,
     ),
 ]  # fmt: skip

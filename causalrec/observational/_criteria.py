@@ -141,7 +141,7 @@ class CausalGraph:
         for node in sorted(self.observed - (best or set())):
             why = self._part_of_effect(node)
             if not why and best is not None and not self.valid(best | {node}):
-                why = self._opens(node, best | {node})
+                why = f"collider: holding {node} fixed opens the path {self._written(self._open(best | {node}))}"
             if why or (why := self._costs(node)):
                 found.append((node, why))
         return tuple(found)
@@ -150,17 +150,21 @@ class CausalGraph:
         """Whether a set suffices, which of it are bad and why, and a path that stays open without these."""
         bad = {node: self._part_of_effect(node) for node in sorted(given)}
         left = set(given) - self.forbidden
-        path = self._open(left)
-        while path:
+        closed: set[str] = set()  # by hand, to see what is behind a path that no bad control has opened
+        while path := self._open(left | closed):
             met = colliders(self.without_effect, path)
             culprits = left.intersection(met).union(*(left & nx.descendants(self.graph, m) for m in met))
-            if not culprits:
+            between = set(path[1:-1]) - set(met) - closed
+            if not culprits and (met or not between):
                 break
-            bad.update({node: self._opens(node, left) for node in culprits})
+            bad.update(
+                {node: f"collider: holding {node} fixed opens the path {self._written(path)}" for node in culprits}
+            )
             left -= culprits
-            path = self._open(left)
+            closed |= set() if culprits else between
+        path = self._open(left)
         named = tuple((node, why or self._costs(node)) for node, why in bad.items() if why or self._costs(node))
-        return self.valid(given), named, write_path(self.without_effect, path)
+        return self.valid(given), named, self._written(path)
 
     def _open(self, given: Set[str]) -> list[str]:
         return open_path(self.without_effect, self.treatment, self.outcome, given)
@@ -179,9 +183,8 @@ class CausalGraph:
             return f"collider: both {t} and {y} cause it, and holding it fixed ties them to each other"
         return f"descendant of the outcome: holding it fixed selects on {y}"
 
-    def _opens(self, node: str, given: Set[str]) -> str:
-        path = self._open(given)
-        return f"collider: holding {node} fixed opens the path {write_path(self.without_effect, path)}"
+    def _written(self, path: list[str]) -> str:
+        return write_path(self.without_effect, path)
 
     def _costs(self, node: str) -> str:
         """Why a node that does not bias had better be left out, if it had."""
@@ -294,7 +297,7 @@ class CausalGraph:
         """What keeps every set from sufficing: the unobserved causes, and a path that they hold open."""
         either = nx.ancestors(self.graph, self.treatment) | nx.ancestors(self.graph, self.outcome)
         hidden = sorted(either - set(self.columns) - {self.treatment, self.outcome})
-        path = write_path(self.without_effect, self._open(self.causes))
+        path = self._written(self._open(self.causes))
         return (
             f"no set of columns suffices to adjust for, by the graph: {list_some(hidden)} cause "
             f"{self.treatment!r} or {self.outcome!r} and are no columns.",

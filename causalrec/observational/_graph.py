@@ -17,6 +17,7 @@ from causalrec.exceptions import CausalRecError
 
 _NAME = r'"(?:[^"\\]|\\.)*"|[\w.]+'
 _BOTH_WAYS = re.compile(rf'({_NAME})\s*<->\s*({_NAME})|"(?:[^"\\]|\\.)*"')
+_DEFAULTS = ("node", "edge", "graph")  # what DOT says of all nodes or arrows, no node of its own
 _QUOTES = "Names with spaces, hyphens and the like need double quotes in DOT."
 
 
@@ -29,7 +30,7 @@ def read_graph(graph: Any) -> Any:
     Raises
     ------
     CausalRecError
-        For text that is neither, an undirected or empty graph, one with a cycle, or DOT with subgraphs.
+        For text that is neither, an undirected or empty graph, or one with a cycle.
     """
     found = _one_way(_parsed(graph) if isinstance(graph, str | Path) else _directed(graph))
     if not len(found):
@@ -44,8 +45,7 @@ def read_graph(graph: Any) -> Any:
 
 def check_nodes(graph: Any, treatment: str, outcome: str, columns: Collection[str]) -> None:
     """Raise :class:`CausalRecError` where treatment or outcome are no nodes, are one, or names were torn apart."""
-    if treatment == outcome:
-        raise CausalRecError(f"treatment and outcome are both {treatment!r}; name two columns.")
+    check_apart(treatment, outcome)
     for node, role in ((treatment, "treatment"), (outcome, "outcome")):
         if node not in graph:
             quotes = f" {_QUOTES}" if _torn(node, graph) else ""
@@ -58,6 +58,12 @@ def check_nodes(graph: Any, treatment: str, outcome: str, columns: Collection[st
         raise CausalRecError(f'graph has the words of {torn[0]!r} as nodes of their own. {_QUOTES[:-1]}: "{torn[0]}".')
     if not nx.has_path(graph, treatment, outcome):
         raise CausalRecError(f"graph has no path from {treatment!r} to {outcome!r}: it says that there is no effect.")
+
+
+def check_apart(treatment: str, outcome: str) -> None:
+    """Raise :class:`CausalRecError` where treatment and outcome are the same."""
+    if treatment == outcome:
+        raise CausalRecError(f"treatment and outcome are both {treatment!r}; name two columns.")
 
 
 def _torn(name: str, nodes: Collection[str]) -> bool:
@@ -120,12 +126,26 @@ def _from_dot(text: str) -> Any:
         raise CausalRecError(
             f"graph is no DOT that can be read; expected text such as 'digraph {{x -> t; x -> y; t -> y}}'. {_QUOTES}"
         )
-    if graphs[0].get_subgraphs():
-        raise CausalRecError("graph has subgraphs, whose arrows would be lost; write its arrows without them.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = nx.nx_pydot.from_pydot(graphs[0])
-    return nx.relabel_nodes(found, {n: n.strip('"') for n in found})
+    found = nx.MultiDiGraph() if graphs[0].get_type() == "digraph" else nx.MultiGraph()
+    _add_part(found, graphs[0])
+    return found
+
+
+def _add_part(found: Any, part: Any) -> None:
+    """Nodes and arrows of a DOT graph and of the groups in it; an arrow from or to a group is one for each of it."""
+    names = [str(node.get_name()) for node in part.get_nodes()]
+    found.add_nodes_from(name.strip('"') for name in names if name not in _DEFAULTS)
+    for edge in part.get_edges():
+        for source in _ends(edge.get_source()):
+            for target in _ends(edge.get_destination()):
+                found.add_edge(source, target, **edge.get_attributes())
+    for group in part.get_subgraphs():
+        _add_part(found, group)
+
+
+def _ends(end: Any) -> list[str]:
+    """The nodes at one end of an arrow: one, or those of a group."""
+    return [str(end).strip('"')] if isinstance(end, str) else [str(name).strip('"') for name in end["nodes"]]
 
 
 def _two_heads(match: re.Match[str]) -> str:

@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     from dowhy.graph import check_dseparation
 
 from causalrec.observational._criteria import CausalGraph
-from causalrec.observational._graph import check_nodes, read_graph
+from causalrec.observational._graph import check_apart, check_nodes, read_graph
 
 __all__ = ["adjustment_set", "identify", "quiet", "read_graph"]
 
@@ -149,6 +149,7 @@ def identify(
 
 def _plain_graph(treatment: str, outcome: str, covariates: Sequence[str], instruments: Sequence[str]) -> Any:
     """The graph that columns stand for: all covariates cause all, and with instruments something unobserved does."""
+    check_apart(treatment, outcome)
     named = [treatment, outcome, *covariates, *instruments]
     twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
     if twice:

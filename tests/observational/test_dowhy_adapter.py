@@ -95,14 +95,124 @@ def test_the_graph_given_is_not_changed() -> None:
         ("graph {x -- t}", "undirected"),
         (nx.Graph([("x", "t")]), "undirected"),
         ("graph [ x", "no GML that can be read"),
-        ("digraph {subgraph a {x -> t}; t -> y}", "has subgraphs"),
         ("somewhere.dot", "there is no file 'somewhere.dot'"),
         (3, "of type int; expected DOT"),
+        ("", "graph is empty text"),
+        ("digraph {}", "graph is empty; expected arrows"),
+        (nx.DiGraph(), "graph is empty; expected arrows"),
+        ("digraph {x1x -> t; t -> y; x1x -> y [dir=none]}", "a line without a head between 'x1x' and 'y'"),
+        ("digraph {a-b -> t; t -> y}", "Names with spaces, hyphens and the like need double quotes"),
+        (
+            "digraph {u -> t; u -> y; t -> y; u -> x1x; x1x -> t}",
+            "The path t ← u → y stays open. There is no instrument",
+        ),
+        ("digraph {u -> t; u -> y; t -> y; x1x -> t}", "What is left is the instrument 'x1x', which needs another est"),
+        ("digraph {u -> t; u -> y; t -> x1x -> y}", "What is left is the front door 'x1x', which needs another est"),
     ],
 )
 def test_errors_name_what_is_wrong_with_the_graph(graph, message) -> None:
     with pytest.raises(CausalRecError, match=message):
         adjustment_set(graph, "t", "y", ["x1x"])
+
+
+@pytest.mark.parametrize("arrow", ["t -> y; t -> y [dir=both]", "t -> y; y -> t [dir=both]", "t -> y; t <-> y"])
+def test_arrows_with_two_heads_are_unobserved_causes(arrow: str) -> None:
+    graph = read_graph(f"digraph {{{arrow}; x -> t; y -> x2 [dir=back]}}")
+    assert set(graph.edges) == {("t", "y"), ("t ↔ y", "t"), ("t ↔ y", "y"), ("x", "t"), ("x2", "y")}
+    found = identify("t", "y", graph=f"digraph {{{arrow}; x -> t}}", covariates=["x"])
+    assert (found.strategy, found.instruments, found.unobserved) == ("instrument", ("x",), ("t ↔ y",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a b} -> {t y}; t -> y",
+        "{a; b} -> t; {a; b} -> y; t -> y",
+        "subgraph cluster_people {a -> t; b -> t} a -> y; b -> y; t -> y; node [shape=box]",
+        'subgraph causes {"a"; "b"} subgraph inner {subgraph deeper {a -> {t y}} b -> t -> y} b -> y',
+    ],
+)
+def test_groups_of_nodes(text: str) -> None:
+    expected = {("a", "t"), ("b", "t"), ("a", "y"), ("b", "y"), ("t", "y")}
+    assert set(read_graph(f"digraph {{{text}}}").edges) == expected
+
+
+def test_quoted_names_keep_arrows_within() -> None:
+    graph = read_graph('digraph {"a <-> b" -> t; "a <-> b" <-> y; t -> y}')
+    assert set(graph) == {"a <-> b", "t", "y", "a <-> b ↔ y"}
+
+
+def test_names_that_dot_tears_apart_are_told() -> None:
+    with pytest.raises(CausalRecError, match=r"the words of 'past spend' as nodes of their own.*quotes.*.past spend."):
+        identify("t", "y", graph="digraph {past spend -> t; spend -> y; t -> y}", covariates=["past spend"])
+    with pytest.raises(CausalRecError, match=r"no node 'past spend', the treatment.*need double quotes"):
+        identify("past spend", "y", graph="digraph {past spend -> y}")
+
+
+def test_numbers_are_names_too() -> None:
+    graph = nx.DiGraph([(0, 1), (0, 2), (1, 2)])
+    assert adjustment_set(graph, "1", "2", [0, 1, 2]) == ("0",)
+
+
+def test_a_set_is_judged() -> None:
+    graph = "digraph {x -> t; x -> y; t -> m -> y; m -> d; A -> t; A -> c; B -> c; B -> y}"
+    columns = ["x", "m", "c", "d"]
+    found = identify("t", "y", graph=graph, covariates=columns, given=["c", "d", "m"])
+    assert found.given == ("c", "d", "m")
+    assert not found.given_valid
+    assert found.open_path == "t ← x → y"
+    assert [node for node, _ in found.bad_controls] == ["c", "d", "m"]
+    text = str(found)
+    assert "to adjust for c, d, m does not suffice; open without its bad controls: t ← x → y" in text
+    assert "not to be adjusted for: d (descendant of the mediator m" in text
+    good = identify("t", "y", graph=graph, covariates=columns, given=["x"])
+    assert (good.given_valid, good.bad_controls, good.open_path) == (True, (), "")
+    assert "to adjust for x suffices" in str(good)
+    trivial = identify("t", "y", covariates=["x", "z"], given=["z"])
+    assert (trivial.given_valid, trivial.open_path) == (False, "t ← x → y")
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"given": "x"}, r"covariates is the text 'x'; expected a list of columns: \['x'\]"),
+        ({"given": ["xx"]}, "covariates name 'xx', which is no node of the graph: it says nothing of it"),
+        ({"given": ["t"]}, "covariates name 't', which is the treatment or the outcome"),
+        ({"outcome": "t"}, "treatment and outcome are both 't'"),
+        ({"estimand": "late"}, "estimand is 'late'; expected one of 'ate', 'att', 'atc', 'ato'"),
+        ({"instruments": ["x"]}, "'x' named twice"),
+        ({"instruments": ["z"], "graph": "digraph {t -> y}"}, "pass instruments or a graph, not both"),
+        ({"graph": "digraph {u -> t; u -> y; t -> x -> y}", "estimand": "ato"}, "a front door has no ato"),
+    ],
+)
+def test_errors_name_what_is_wrong_with_the_question(options, message) -> None:
+    given = {"outcome": "y", "covariates": ["x"], **options}
+    with pytest.raises(CausalRecError, match=message):
+        identify("t", **given)
+
+
+def test_an_instrument_and_a_front_door_in_words() -> None:
+    graph = "digraph {u -> t; u -> y; w -> z; w -> y; z -> t; z2 -> t; t -> m -> y; w -> m}"
+    found = identify("t", "y", graph=graph, covariates=["z", "w", "m"])
+    assert found.expression == "cov(y, z | X) / cov(t, z | X) with X = (w)"
+    words = (
+        "relevance: t moves with z given w",
+        "exclusion: y depends on z",
+        "independence",
+        "monotonicity",
+        "no inter",
+    )
+    assert all(text.startswith(word) for text, word in zip(found.assumptions, words, strict=True))
+    assert "(late); by the instrument z, given w." in str(found)
+    assert "also possible: the front door m, given w" in str(found)
+    two = identify("t", "y", covariates=["w"], instruments=["z1", "z2"])
+    assert two.expression == "cov(y, Z | X) / cov(t, Z | X) with X = (w); Z = (z1, z2), by two-stage least squares"
+    door = identify("t", "y", graph="digraph {u -> t; u -> y; t -> m -> y}", covariates=["m"], estimand="att")
+    assert door.expression.startswith("mean over the treated of Σ_m [P(M=m | t=1) − P(M=m | t=0)]")
+    assert door.assumptions[0] == "the whole effect of t on y passes through m"
+    assert str(identify("t", "y", graph="digraph {A -> t; t -> y}")).startswith(
+        "Effect of t on y (ate); adjust for: nothing (no path is open)."
+    )
 
 
 def test_names_of_any_kind() -> None:
