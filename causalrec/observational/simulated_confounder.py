@@ -99,7 +99,7 @@ def simulate_confounder(
         treatment=names[0], outcome=names[1], estimand=effect.estimand, method=effect.method, estimate=effect.estimate,
         std_error=effect.std_error, tipping=_tipping(grid, np.diag(table[:, :, 0]), effect.estimate),
         n_simulations=int(n_simulations), strengths=grid, effect=table[:, :, 0], spread=table[:, :, 1],
-        benchmark=np.array(named, dtype=object), r2_treatment=r2_d, r2_outcome=r2_y,
+        benchmark=np.array(named, dtype=str), r2_treatment=r2_d, r2_outcome=r2_y,
         benchmark_effect=np.array(beside, dtype=np.float64),
     )  # fmt: skip
 

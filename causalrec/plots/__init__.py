@@ -29,7 +29,7 @@ from causalrec.plots.observational import (
 )
 from causalrec.plots.peeking import plot_peeking
 from causalrec.plots.policy import plot_cost_curve, plot_cost_difference, plot_profit, plot_regret
-from causalrec.plots.refutation import plot_refutations
+from causalrec.plots.refutation import plot_refutations, plot_simulated_confounder
 from causalrec.plots.reports import plot_cohorts, plot_daily_users, plot_revenue
 from causalrec.plots.segment_scan import plot_segment_scan
 from causalrec.plots.segments import plot_policy_tree, plot_segment_map, plot_segments
@@ -96,6 +96,7 @@ __all__ = [
     "plot_segments",
     "plot_shap_importance",
     "plot_shrinkage",
+    "plot_simulated_confounder",
     "plot_spending",
     "plot_stops",
     "plot_survival",

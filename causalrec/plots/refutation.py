@@ -1,4 +1,4 @@
-"""The figure of refutations: what each found where the answer is known, side by side."""
+"""The figures of refutations: what each found where the answer is known, and hidden causes that are made up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from causalrec.plots._drawing import BLUE, GREEN, GREY, ORANGE, check_known, finish, limits, new_axes, short
-from causalrec.results import RefutationResult, RefutationsResult, format_number
+from causalrec.plots.sensitivity import draw_contours
+from causalrec.results import RefutationResult, RefutationsResult, SimulatedConfounderResult, format_number
 from causalrec.results.base import pvalue_text
 
 _PANEL, _COLUMNS = 1.55, 2
+_LEGIBLE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8}
 _WORDS = {
     "placebo_treatment": "placebo treatment",
     "random_common_cause": "a covariate of pure noise",
@@ -96,3 +98,34 @@ def _words(result: RefutationsResult) -> str:
         )
     ]
     return f"The estimate is {format_number(result.estimate)}. {'; '.join(seen)}."
+
+
+def plot_simulated_confounder(result: SimulatedConfounderResult, *, title: str = "", ax: Any = None) -> Any:
+    """The estimate beside made-up hidden causes, by what they explain of treatment and outcome, with benchmarks."""
+    ax = new_axes(ax, height=4.6)
+    end = float(result.strengths[-1])
+    draw_contours(ax, result.strengths, result.effect, 0.0, "estimate", [end, end])
+    ax.plot([0], [0], "o", color="black", clip_on=False)
+    ax.annotate(f"no hidden cause: {format_number(result.estimate)}", (0, 0), (6, 5), textcoords="offset points",
+                fontsize="small", bbox=_LEGIBLE)  # fmt: skip
+    inside = (result.r2_treatment <= end) & (result.r2_outcome <= end)
+    for name, x, y, value in zip(
+        result.benchmark[inside], result.r2_treatment[inside], result.r2_outcome[inside],
+        result.benchmark_effect[inside], strict=True,
+    ):  # fmt: skip
+        ax.plot([x], [y], "D", color=BLUE, markersize=5)
+        if max(x, y) < 0.05 * end:  # its name would lie on that of the estimate
+            continue
+        ax.annotate(f"like {short(name, 18)}: {format_number(float(value))}", (x, y), (6, 4), bbox=_LEGIBLE,
+                    textcoords="offset points", fontsize="small", color=BLUE)  # fmt: skip
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    ax.set(xlabel="share of what is left of the treatment that the hidden cause explains",
+           ylabel="share of the outcome", xlim=(0, end), ylim=(0, end))  # fmt: skip
+    outside = int((~inside).sum())
+    beyond = f" {outside} benchmark{'s' * (outside > 1)} beyond the picture." if outside else ""
+    return finish(
+        ax,
+        title or "What is left beside a hidden cause that is made up?",
+        f"{str(result).replace(chr(10), '; ')}.{beyond}",
+    )

@@ -44,7 +44,7 @@ def plot_confounding(
         values, limit, at = result.grid_t, sign * result.critical_t, result.adjusted_t
         start, what = float(result.grid_t[0, 0]), "t statistic"
     reach = [1.3 * max([result.robustness_value, *shares]) for shares in (result.r2_treatment, result.r2_outcome)]
-    _draw_contours(ax, result.grid, values, limit, what, reach)
+    draw_contours(ax, result.grid, values, limit, what, reach)
     ax.set(xlim=(0, min(reach[0], result.grid[-1])), ylim=(0, min(reach[1], result.grid[-1])))
     ax.plot([0], [0], "o", color="black", clip_on=False)
     ax.plot(result.r2_treatment, result.r2_outcome, "D", color=BLUE, markersize=5, clip_on=False)
@@ -95,8 +95,8 @@ def plot_gamma(
     return finish(ax, title or question, _gamma_words(result))
 
 
-def _draw_contours(ax: Any, grid: FloatArray, values: FloatArray, limit: float, what: str, reach: list[float]) -> None:
-    """Lines of equal values in the part that is shown, whose edges are a little beyond ``reach``."""
+def draw_contours(ax: Any, grid: FloatArray, values: FloatArray, limit: float, what: str, reach: list[float]) -> None:
+    """Lines of equal values by the shares in ``grid``, in the part shown, whose edges are a little beyond ``reach``."""
     columns, rows = (np.count_nonzero(grid <= end) + 1 for end in reach)
     x, y, shown = grid[:columns], grid[:rows], values[:rows, :columns]
     shown = np.where(np.isfinite(shown), shown, np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalrec.results import RefutationResult, RefutationsResult
+from causalrec.results import RefutationResult, RefutationsResult, SimulatedConfounderResult
 
 KINDS = ("placebo_treatment", "random_common_cause", "data_subset", "dummy_outcome", "negative_control_outcome: before")
 
@@ -29,4 +29,14 @@ def _one(name: str, pvalue: float) -> RefutationResult:
     return RefutationResult(
         kind, 1.0, 0.2, expected, float(draws.mean()), 0.1, float(low), float(high), pvalue, 0.01, 0.95, 100,
         "estimated anew", "Little.", draws,
+    )  # fmt: skip
+
+
+def made_up() -> SimulatedConfounderResult:
+    """An estimate of 1 that a hidden cause of 20% of both takes away; one benchmark is beyond the grid."""
+    strengths = np.array([0.0, 0.1, 0.2, 0.3])
+    effect = 1 - 5 * np.sqrt(strengths[:, None] * strengths[None, :])
+    return SimulatedConfounderResult(
+        "mail", "spend", "ate", "matching", 1.0, 0.2, 0.2, 5, strengths, effect, 0 * effect, np.array(["age", "loyal"]),
+        np.array([0.1, 0.05]), np.array([0.1, 0.6]), np.array([0.5, 0.1]),
     )  # fmt: skip

@@ -51,7 +51,7 @@ from . import segment_results as segmented
 from . import sensitivity_results as hidden
 from . import sequel_results as later
 from . import uplift_results as ranking
-from .refutation_results import refuted
+from .refutation_results import made_up, refuted
 
 NAN, INF = float("nan"), float("inf")
 LONG = "a covariate with a name that is much longer than any axis has room for, and then some"
@@ -146,6 +146,7 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_attribution", lambda ax=None: plots.plot_attribution(shared.attributed(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
     ("plot_refutations", lambda ax=None: plots.plot_refutations(refuted(), ax=ax)),
+    ("plot_simulated_confounder", lambda ax=None: plots.plot_simulated_confounder(made_up(), ax=ax)),
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
     ("plot_ab", lambda ax=None: plot_ab([ab()], ax=ax)),
     ("plot_ranking", lambda ax=None: plot_ranking([score(), score("random", 0.05, 0.04, 0.06)], ax=ax)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrec.plots import plot_refutations
+from causalrec.plots import plot_refutations, plot_simulated_confounder
 
-from .refutation_results import KINDS, refuted
+from .refutation_results import KINDS, made_up, refuted
 from .test_figures import drawn
 
 
@@ -40,3 +40,12 @@ def test_panels_lie_apart(n: int) -> None:
 def test_without_a_pvalue_there_is_no_test() -> None:
     ax = plot_refutations(refuted(("data_subset",), float("nan")))
     assert ax.child_axes[0].get_title(loc="right") == "no test"
+
+
+def test_made_up_causes() -> None:
+    ax = plot_simulated_confounder(made_up())
+    points = [line for line in ax.get_lines() if line.get_marker() == "D"]
+    assert [(p.get_xdata()[0], p.get_ydata()[0]) for p in points] == [(0.1, 0.1)]
+    assert "takes it away" in ax.get_label()
+    assert "1 benchmark beyond the picture" in ax.get_label()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["estimate 0"]
