@@ -127,6 +127,8 @@ def _estimate(
             value = float(estimator.estimate_effect(units, target_units=target).value)
         except Exception as error:  # DoWhy raises plain ones
             raise CausalRecError(f"DoWhy could not estimate the {estimand}: {error}.") from error
+    if not np.isfinite(value):
+        raise CausalRecError(f"DoWhy's estimate of the {estimand} is {value}; check the units of each arm and score.")
     failed = any(issubclass(w.category, ConvergenceWarning) for w in noted)
     note = "; the score's regression did not converge: scale the covariates" if failed else ""
     return _Fitted(value, estimator, frame, sample, estimand, note)
@@ -134,15 +136,16 @@ def _estimate(
 
 def _linear_regression(data: StudyData, sample: Sample, estimand: str, _: dict[str, Any]) -> AdjustedEffect:
     found = _fit(data, sample, estimand, LinearRegressionEstimator)
+    by = "robust error (HC1, statsmodels)" if sample.clusters is None else "error of statsmodels"
     how = {"cov_type": "HC1"} if sample.clusters is None else {"cov_type": "cluster", "groups": sample.clusters}
     error = float(found.estimator.model.get_robustcov_results(**how).bse[1])
-    return found.effect("DoWhy's linear regression, robust error of statsmodels", error)
+    return found.effect(f"DoWhy's linear regression, {by}", error)
 
 
 def _generalized_linear_model(
     data: StudyData, sample: Sample, estimand: str, options: dict[str, Any]
 ) -> AdjustedEffect:
-    import statsmodels.api as sm
+    import statsmodels.api as sm  # type: ignore[import-untyped]
 
     family = options.get("family", "Binomial")
     if family not in _FAMILIES:
