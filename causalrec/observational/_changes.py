@@ -268,7 +268,8 @@ def _values_of(value: Any, rows: IntArray, n: int) -> Any:
 
 def _of_rows(data: StudyData, rows: IntArray) -> StudyData:
     """Some units, or some several times."""
-    n, found = data.n_obs, {}
+    n = data.n_obs
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(data):
         value = getattr(data, field.name)
         if isinstance(value, PropensityResult):
