@@ -11,6 +11,7 @@ import pandas as pd
 from causalrec._validation import list_some
 from causalrec.exceptions import CausalRecError, ColumnError
 from causalrec.observational._study_data import Route
+from causalrec.observational._words import identify_plain
 from causalrec.results import IdentificationResult
 
 _BY_INSTRUMENT, _BY_FRONT_DOOR = "instrumental_variable", "front_door"
@@ -53,6 +54,8 @@ class StudyPlan:
 
     def identify(self, covariates: Sequence[str] | None, estimand: str) -> IdentificationResult:
         """What the effect is identified by; see :meth:`ObservationalStudy.identify`."""
+        if self.graph is None and not self.instruments and covariates is None:
+            return identify_plain(self.treatment, self.outcome, [str(c) for c in self.covariates], estimand)
         from causalrec.observational.dowhy_adapter import identify
 
         known = [str(c) for c in (self.covariates if self.graph is None else self.observed)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from causalrec._validation import list_some, nearest
 from causalrec.exceptions import CausalRecError
+from causalrec.results import IdentificationResult
 
 _POPULATION = {
     "ate": "all units",
@@ -20,6 +21,19 @@ _OVERLAP = {
     "atc": "every control unit could have been treated",
 }
 _INTERFERENCE = "no interference: one unit's treatment does not change another's outcome"
+
+
+def identify_plain(treatment: str, outcome: str, covariates: Sequence[str], estimand: str) -> IdentificationResult:
+    """What :func:`causalrec.observational.dowhy_adapter.identify` says without a graph, without asking DoWhy."""
+    adjust = tuple(sorted(covariates))
+    strategy = "backdoor" if adjust else "randomised"
+    arrows = [(c, node) for c in adjust for node in (treatment, outcome)]
+    return IdentificationResult(
+        estimand=estimand, treatment=treatment, outcome=outcome, backdoor_variables=adjust,
+        assumptions=assumptions_of(strategy, estimand, treatment, outcome, adjust, ()),
+        expression=expression_of(strategy, estimand, treatment, outcome, adjust, ()),
+        strategy=strategy, minimal_sets=(adjust,), edges=tuple(sorted([(treatment, outcome), *arrows])),
+    )  # fmt: skip
 
 
 def assumptions_of(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from causalrec.exceptions import CausalRecError, MissingExtraError
+from causalrec.observational._words import identify_plain
 from causalrec.observational.dowhy_adapter import adjustment_set, identify, read_graph
 
 GML = """graph [ directed 1
@@ -231,6 +232,16 @@ def test_identification_in_words() -> None:
     assert by_graph.backdoor_variables == ("x",)
 
 
+@pytest.mark.parametrize("columns", [[], ["x"], ["b", "a"]])
+def test_without_a_graph_no_dowhy_is_needed_to_say_the_same(columns: list[str]) -> None:
+    for estimand in ("ate", "att", "ato"):
+        plain = identify_plain("t", "y", columns, estimand)
+        assert plain.to_dict() == identify("t", "y", covariates=columns, estimand=estimand).to_dict()
+        assert str(plain) == str(identify("t", "y", covariates=columns, estimand=estimand))
+    with pytest.raises(CausalRecError, match="estimand is 'late'"):
+        identify_plain("t", "y", columns, "late")
+
+
 def test_without_dowhy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dowhy", None)
     monkeypatch.delitem(sys.modules, "causalrec.observational.dowhy_adapter", raising=False)
@@ -241,6 +252,11 @@ def test_without_dowhy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_observational_alone_loads_no_dowhy() -> None:
     heavy = "{'dowhy', 'econml', 'networkx', 'matplotlib'}"
-    code = f"import sys, causalrec.observational; print({heavy} & set(sys.modules))"
+    code = (
+        "import sys, pandas as pd; from causalrec.observational import ObservationalStudy\n"
+        "frame = pd.DataFrame({'x': [1, 2, 3, 4], 't': [0, 1, 0, 1], 'y': [1.0, 2, 3, 5]})\n"
+        "study = ObservationalStudy(frame, treatment='t', outcome='y', covariates=['x']); study.identify()\n"
+        f"print({heavy} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
