@@ -1,8 +1,8 @@
 """The query that links each later event to the latest earlier one, in one sort and the same text on both engines.
 
 Both tables go into one, each key's rows are sorted by time, and every later row takes over the last earlier row above
-it: a union and a running ``last_value``. (An ASOF join of DuckDB's leaves open which of several rows at one time is
-taken; to drop all but one of them first costs more than the join saves. Spark's own is no faster than a window.)
+it: a union and a running ``last_value``. An ASOF join of either engine leaves open which of several rows at one time is
+taken. For frames in memory :mod:`causalrec.journeys._pairs` is faster.
 """
 
 from __future__ import annotations
@@ -42,31 +42,26 @@ class Stage:
 
 
 def chained_sql(
-    base: Stage, stages: Sequence[Stage], by: Sequence[str], tolerance_us: int | None, *, strict: bool, numbered: bool
+    base: Stage, stages: Sequence[Stage], by: Sequence[str], tolerance_us: int | None, *, strict: bool
 ) -> str:
     """A row per event of ``base`` and what each of the stages, the nearest first, gives it.
 
     Each link starts at the event that was found by the link before, or where that found none from the same event as it
-    did. Columns: the places of rows as ``__l`` and ``__e0``, …, (-1: none) if ``numbered``, else by their names.
+    did. Columns by their names, those of a stage after its own name.
     """
     d, table = base.table.dialect, base.table
     keys = [f"{table.column(key, 'src')} AS __k{i}" for i, key in enumerate(by)]
-    row = f"{_payload(base, numbered)} AS __l"
+    row = f"{_payload(base)} AS __l"
     sql = f"SELECT {', '.join(keys)}, {table.micros(base.time, 'src')} AS __t, {row} FROM {table.sql} src{where(base)}"
     for i, stage in enumerate(stages):
-        sql = _link_sql(sql, stage, by, i, tolerance_us, strict=strict, numbered=numbered)
-    if numbered:
-        found = ["__l", *(f"COALESCE(__e{i}, -1) AS __e{i}" for i in range(len(stages)))]
-    else:
-        found = [f"__l.f{j} AS {d.quote(c)}" for j, c in enumerate(base.columns)]
-        found += [f"__e{i}.f{j} AS {d.quote(f'{s.name}_{c}')}" for i, s in enumerate(stages)
+        sql = _link_sql(sql, stage, by, i, tolerance_us, strict=strict)
+    found = [f"__l.f{j} AS {d.quote(c)}" for j, c in enumerate(base.columns)]
+    found += [f"__e{i}.f{j} AS {d.quote(f'{s.name}_{c}')}" for i, s in enumerate(stages)
                   for j, c in enumerate(s.columns)]  # fmt: skip
     return f"SELECT {', '.join(found)} FROM ({sql}) found"
 
 
-def _link_sql(
-    later: str, stage: Stage, by: Sequence[str], i: int, tolerance_us: int | None, *, strict: bool, numbered: bool
-) -> str:
+def _link_sql(later: str, stage: Stage, by: Sequence[str], i: int, tolerance_us: int | None, *, strict: bool) -> str:
     """The later rows with the latest row of a stage as ``__e{i}``, and its time as ``__t`` where there is one."""
     table, d = stage.table, stage.table.dialect
     keys = [f"__k{j}" for j in range(len(by))]
@@ -78,7 +73,7 @@ def _link_sql(
     earlier = [
         *(f"{table.column(key, 'src')} AS __k{j}" for j, key in enumerate(by)), f"{time} AS __t",
         f"{int(strict)} AS __side", "NULL AS __l", *(f"NULL AS {e}" for e in before),
-        f"{_payload(stage, numbered)} AS __p", f"{time} AS __pt",
+        f"{_payload(stage)} AS __p", f"{time} AS __pt",
         *(f"{table.column(c, 'src')} AS {name}" for c, name in zip(ties, tied, strict=True)),
     ]  # fmt: skip
     nothing = ["NULL"] * (2 + len(tied))
@@ -95,10 +90,10 @@ def _link_sql(
     )
 
 
-def _payload(stage: Stage, numbered: bool) -> str:
-    """What stands for a row: its place, or its columns as one value."""
+def _payload(stage: Stage) -> str:
+    """A row's columns as one value."""
     d: Dialect = stage.table.dialect
-    return f"src.{ROW}" if numbered else d.record([stage.table.column(c, "src") for c in stage.columns])
+    return d.record([stage.table.column(c, "src") for c in stage.columns])
 
 
 def tie_columns(stage: Stage, by: Sequence[str]) -> list[str]:

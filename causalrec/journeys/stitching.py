@@ -290,25 +290,11 @@ def _stitched(
     for stage in stages:
         _check_keys(base, stage, by)
     if not base.table.numbered:
-        return tables.frame(chained_sql(base, stages, by, tolerance_us, strict=strict, numbered=False))
+        return tables.frame(chained_sql(base, stages, by, tolerance_us, strict=strict))
     places = nearest_places(tables, base, stages, by, tolerance_us, strict=strict)
-    if places is None:
-        places = _sorted_places(tables, base, stages, by, tolerance_us, strict)
     rows = None if base.condition is None else _rows(tables, base)
     taken = [_taken(stage, p if rows is None else p[rows]) for stage, p in zip(stages, places, strict=True)]
     return tables.beside(base.table, pd.concat(taken, axis=1), rows)
-
-
-def _sorted_places(
-    tables: Tables, base: Stage, stages: Sequence[Stage], by: Sequence[str], tolerance_us: int | None, strict: bool
-) -> list[IntArray]:
-    """What :func:`nearest_places` gives, by the query that sorts."""
-    found = tables.collect(chained_sql(base, stages, by, tolerance_us, strict=strict, numbered=True))
-    places = np.full((len(stages), len(base.table.held)), -1, dtype=np.int64)
-    rows = found["__l"].to_numpy()
-    for i, place in enumerate(places):
-        place[rows] = found[f"__e{i}"].to_numpy()
-    return list(places)
 
 
 def _rows(tables: Tables, base: Stage) -> IntArray:

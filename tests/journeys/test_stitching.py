@@ -95,7 +95,7 @@ def test_journeys_equal_the_loop_over_all_pairs(
     columns = OWN + [f"{stage}_{c}" for stage in ("cart", "click", "view") for c in ("event_time", "x")]
     frames = [frame(rows) for rows in data]
     with pytest.MonkeyPatch.context() as patch:
-        most = 0.0 if dense else np.inf  # frames by sorting, or by pairs
+        most = 0.0 if dense else np.inf  # by an ASOF join, or by pairs
         patch.setattr(stitching, "nearest_places", lambda *a, **k: nearest_places(*a, **k, most_pairs=most))
         found = stitch(*frames, width, by=by, strict=strict)
     assert plain(found, columns) == want
