@@ -108,12 +108,14 @@ def score_strata(data: StudyData, n_strata: int) -> IntArray:
     Raises
     ------
     CausalRecError
-        For fewer than two strata, or more than there are pairs of units.
+        For fewer than two strata, or more than there are pairs of units, and where there is no score.
     """
     if not isinstance(n_strata, int | np.integer) or not 2 <= n_strata <= max(2, data.n_obs // 2):
         raise CausalRecError(
             f"strata is {n_strata!r}; expected the number of strata of the score, from 2 to half the units, such as 5."
         )
+    if data.X is None and data.propensity is None:
+        raise CausalRecError("there are no covariates that a score could be made of; leave strata out.")
     score = data.score().score
     _, own = _whole_clusters(data)
     if own is not None:

@@ -317,6 +317,10 @@ class ObservationalStudy:
     ) -> RefutationsResult:
         """Make the estimate again of data changed so that the answer is known, everything fitted anew.
 
+        Linear, score-weighted and matched estimates are made again by algebra, a hundred in seconds on 100,000 units;
+        cross-fitted models (``"aipw"``) are fitted in every simulation, which takes minutes: ask for few, or refute
+        the ``"aipw_parametric"`` estimate beside it.
+
         Parameters
         ----------
         effect : AdjustedEffect, optional
