@@ -115,8 +115,7 @@ def credit(
     columns = Columns(user, channel, event_time, conversion_time or event_time, ties(order_by), value)
     with open_log(touches, conversions, columns, engine) as log:
         found = credit_of(log, asked, settings)
-    lengths = {"window": "all time" if window is None else written(window), "half_life": written(half_life)}
-    return replace(found, **lengths)
+    return replace(found, window="all time" if window is None else written(window), half_life=written(half_life))
 
 
 def credit_by_conversion(
