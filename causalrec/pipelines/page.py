@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
+from causalrec.pipelines.ate_page import (
+    hidden_bias_figures,
+    hidden_bias_section,
+    refutation_figures,
+    refutation_section,
+)
 from causalrec.pipelines.log_quality import quality_section
-from causalrec.pipelines.summary import CROSS_CHECK, EFFECT, EFFECTS, IDENTIFICATION, PLACEBO, experiment, ranking
+from causalrec.pipelines.summary import (
+    CROSS_CHECK,
+    EFFECT,
+    EFFECTS,
+    IDENTIFICATION,
+    REFUTATIONS,
+    experiment,
+    hidden_bias,
+    ranking,
+)
 from causalrec.pipelines.uplift import BOOSTING, GROUPS, IMPORTANCES, OVERLAP
 from causalrec.pipelines.uplift_metrics import BINS, CALIBRATION, QINI_CURVE, TOC_CURVE, UPLIFT_CURVE
 from causalrec.pipelines.uplift_page import uplift_sections
@@ -22,7 +37,6 @@ from causalrec.plots import (
     plot_group_effects,
     plot_importances,
     plot_overlap,
-    plot_placebo,
     plot_policy_tree,
     plot_profit,
     plot_ranking,
@@ -39,7 +53,7 @@ from causalrec.results import (
     EffectResult,
     IdentificationResult,
     OverlapResult,
-    RefutationResult,
+    RefutationsResult,
     Result,
     SampleRatioResult,
     SegmentsResult,
@@ -61,7 +75,6 @@ _PLOTS: dict[str, Callable[..., Any]] = {
     OVERLAP: plot_overlap,
     "balance": plot_balance,
     "overlap": plot_overlap,
-    "placebo": plot_placebo,
 }
 
 
@@ -90,6 +103,11 @@ def draw(results: Mapping[str, Result], truths: Mapping[str, float]) -> dict[str
     compared = results.get(EFFECTS)
     if isinstance(compared, EffectComparisonResult):
         figures[EFFECTS] = plot_effects(compared, truth=truths.get(EFFECT), title="Effect by method")
+    refuted, hidden = results.get(REFUTATIONS), hidden_bias(results)
+    if isinstance(refuted, RefutationsResult):
+        figures |= refutation_figures(refuted)
+    if hidden is not None:
+        figures |= hidden_bias_figures(hidden)
     tests = list(experiment(results).values())
     if tests:
         figures["ab_test"] = plot_ab(tests)
@@ -103,6 +121,7 @@ def sections(results: Mapping[str, Result], figures: Mapping[str, Any]) -> list[
         _ranking(results, figures),
         *uplift_sections(results, figures),
         _effect(results, figures),
+        *_doubts(results, figures),
         _experiment(results, figures),
     )
     return [part for part in parts if part is not None]
@@ -157,19 +176,21 @@ def _effect(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Sectio
             f"{format_number(overlap.max_propensity)}; "
             f"{overlap.share_outside_common_support:.1%} of units lie where only one group is found."
         )
-    placebo = results.get(PLACEBO)
-    if isinstance(placebo, RefutationResult):
-        text.append(
-            f"With the treatment permuted {placebo.n_simulations} times, so that it has no effect, the mean estimate "
-            f"is {format_number(placebo.new_effect)} (p = {format_pvalue(placebo.pvalue)} for zero). "
-            f"Passing shows that the estimator finds nothing where nothing is, not that the covariates suffice."
-        )
     return Section(
         "Average effect",
         tuple(text),
-        _shown(figures, "average_effect", EFFECTS, "placebo", "balance", "overlap"),
+        _shown(figures, "average_effect", EFFECTS, "balance", "overlap"),
         tables,
     )
+
+
+def _doubts(results: Mapping[str, Result], figures: Mapping[str, Any]) -> Iterator[Section]:
+    """What the average effect survived; how much hidden bias it bears, where treatment was not given at random."""
+    refuted, hidden = results.get(REFUTATIONS), hidden_bias(results)
+    if isinstance(refuted, RefutationsResult):
+        yield refutation_section(refuted, figures)
+    if hidden is not None:
+        yield hidden_bias_section(hidden, figures)
 
 
 def _by_method(compared: EffectComparisonResult) -> str:

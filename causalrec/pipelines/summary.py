@@ -77,7 +77,7 @@ def summarise(results: Mapping[str, Result], truths: Mapping[str, float]) -> tup
     if PLACEBO in results:
         failed = PLACEBO in failed_refutations(results)
         rows.append(row("placebo", f"treatment permuted: mean effect{' (FAILED)' if failed else ''}", PLACEBO))
-    rows += _hidden_bias(results)
+    rows += _hidden_bias_rows(results)
     rows += [row("A/B test", f"{r.metric}, {_lift(r)}", name) for name, r in experiment(results).items()]
     return tuple(rows)
 
@@ -130,11 +130,17 @@ def failed_refutations(results: Mapping[str, Result]) -> dict[str, RefutationRes
     return {n: r for n, r, passed in zip(names, found.results, found.verdicts, strict=True) if not passed}
 
 
-def _hidden_bias(results: Mapping[str, Result]) -> Iterator[SummaryRow]:
-    """What a hidden cause must be like to change the conclusion, where treatment was not given at random."""
+def hidden_bias(results: Mapping[str, Result]) -> SensitivityResult | None:
+    """How much hidden bias the average effect bears; None where treatment was given at random."""
     found, identified = results.get(SENSITIVITY), results.get(IDENTIFICATION)
     adjusted = isinstance(identified, IdentificationResult) and identified.backdoor_variables
-    if not isinstance(found, SensitivityResult) or not adjusted:
+    return found if isinstance(found, SensitivityResult) and adjusted else None
+
+
+def _hidden_bias_rows(results: Mapping[str, Result]) -> Iterator[SummaryRow]:
+    """What a hidden cause must be like to change the conclusion."""
+    found = hidden_bias(results)
+    if found is None:
         return
     for what, value in (
         ("gamma at which it turns", found.gamma),

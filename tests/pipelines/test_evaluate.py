@@ -93,9 +93,9 @@ def test_report_is_one_page_with_every_number_and_figure(evaluated: RunSummary) 
     for row in evaluated.rows:
         for cell in row.cells():
             assert cell in html.replace("&#43;", "+").replace("&lt;", "<"), cell
-    # One of the ranker, four of what the model is worth, four of whom to treat, two of what it is made of, and four of
-    # the average effect and one of the A/B test.
-    assert html.count("data:image/png;base64,") == 17
+    # One of the ranker, four of what the model is worth, four of whom to treat, two of what it is made of, six of
+    # the average effect, of which two are of hidden bias, and one of the A/B test.
+    assert html.count("data:image/png;base64,") == 19
     for caption in ("Effects by group, doubly robust", "Losses that need no truth", "Sizes that the data chose"):
         assert caption in html
     for title in (

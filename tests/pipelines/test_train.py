@@ -51,7 +51,7 @@ def runs_of(config: RunConfig, run_name: str) -> pd.DataFrame:
 def test_the_table_answers_every_question_beside_the_truth(trained: RunSummary) -> None:
     rows = {(r.stage, r.what): r for r in trained.rows}
     stages = [r.stage for r in trained.rows]
-    assert list(dict.fromkeys(stages)) == ["ranker", "uplift", "average effect", "placebo", "A/B test"]
+    assert list(dict.fromkeys(stages)) == ["ranker", "uplift", "average effect", "placebo", "hidden bias", "A/B test"]
     assert stages.count("ranker") == 6  # the model, four baselines, and the difference to the best of them
     effect = rows["average effect", "emailed on spend (ate)"]
     _, truth = simulate_marketplace(n_users=1500, n_items=120, random_state=7)
@@ -113,7 +113,7 @@ def test_tracking_has_a_child_a_stage_with_intervals_data_and_figures(trained: R
         for child in ("uplift", "average effect")
         for f in client.list_artifacts(runs.loc[child, "id"], "figures")
     }
-    assert {"qini_curve.png", "uplift_bins.png", "balance.png", "placebo.png", "overlap.png"} <= names
+    assert {"qini_curve.png", "uplift_bins.png", "balance.png", "refutations.png", "overlap.png"} <= names
     assert {"uplift_boosting.png", "uplift_importances.png", "uplift_groups.png"} <= names
     tables = {Path(f.path).name for f in client.list_artifacts(runs.loc["uplift", "id"], "tables")}
     assert {"uplift_boosting.json", "uplift_importances.json", "uplift_losses.json", "uplift_groups.json"} <= tables
