@@ -30,6 +30,7 @@ _WHOM = {
     "late": "those whom the instrument moves",
 }  # fmt: skip
 _NO_CHANCE = 0.01  # a probability of the arm that is asked about, below which its outcome is a guess
+_SOME, _MANY = 0.05, 0.1  # shares of units; in small samples a few lie beyond the other arm by chance
 _FAR_APART = 0.25  # standard deviations that no regression should be trusted with (Rubin 2001; Stuart 2010)
 _UNLIKE = 2.0  # standard deviations, at which two normal distributions share less than a third of their area
 _FEW_CLUSTERS = 40  # Cameron and Miller 2015, Journal of Human Resources 50, section VI
@@ -247,9 +248,9 @@ def _overlap(found: Evidence) -> Iterator[Doubt]:
     lap = found.overlap
     if lap is None:
         return
-    if found.unsupported >= 0.01:
+    if found.unsupported > _SOME:
         yield Doubt(
-            found.unsupported > 0.1,
+            found.unsupported > _MANY,
             f"Lack of overlap: {found.unsupported:.1%} of {_WHOM.get(lap.estimand, 'the units')} have no like in the "
             f"other arm (propensities {format_number(lap.min_propensity)} to {format_number(lap.max_propensity)}); "
             "what they would have done there is a guess of the model.",

@@ -77,7 +77,7 @@ def study_report(
         balance=balance, overlap=overlap, refutations=refutations, sensitivity=sensitivity,
         doubts=tuple(doubt.text for doubt in doubts), conclusion=write_conclusion(evidence, doubts),
         notes=(*notes, *sensitivity.notes), changes=tuple(find_changes(evidence)), verdict=verdict_of(evidence, doubts),
-        refuted=None if refuted is effect else _light(refuted),
+        refuted=None if refuted is effect else _light(refuted), headline=_name(effect),
     )  # fmt: skip
 
 

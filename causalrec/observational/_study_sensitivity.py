@@ -282,11 +282,10 @@ def _regression(
         return None, ("no robustness value of a regression: there are no covariates",)
     if data.sample_weight is not None:
         return None, ("no robustness value of a regression: its theory has no sample weights",)
-    able, notes = _able(data, benchmarks)
     try:
-        found = _sensitivity_ols(data, able, treatment, level)
+        found, notes = _beside(data, benchmarks, treatment, level)
     except CausalRecError as error:
-        return None, (*notes, f"no robustness value of a regression: {error}")
+        return None, (f"no robustness value of a regression: {error}",)
     if data.clusters is not None:
         notes = (*notes, "the regression's robustness value is of its estimate alone: its error takes rows to be "
                          "independent, and there are clusters")  # fmt: skip
@@ -300,23 +299,21 @@ def _sensitivity_ols(data: StudyData, benchmarks: list[str], treatment: str, lev
     )  # fmt: skip
 
 
-def _able(data: StudyData, benchmarks: list[str]) -> tuple[list[str], _Notes]:
-    """The covariates that a hidden cause can be as strong as, and why others are none."""
+def _beside(data: StudyData, benchmarks: list[str], treatment: str, level: float) -> tuple[PartialR2Result, _Notes]:
+    """The regression beside the covariates that a hidden cause can be as strong as, and why others are none."""
     try:
-        _sensitivity_ols(data, benchmarks, "", 0.95)
+        return _sensitivity_ols(data, benchmarks, treatment, level), ()
     except CausalRecError:
-        pass
-    else:
-        return benchmarks, ()
+        _sensitivity_ols(data, [], treatment, level)  # raises what is not a benchmark's fault
     able, notes = [], []
     for name in benchmarks:
         try:
-            _sensitivity_ols(data, [name], "", 0.95)
+            _sensitivity_ols(data, [name], treatment, level)
         except CausalRecError as error:
             notes.append(str(error))
         else:
             able.append(name)
-    return (able, tuple(notes)) if able else ([], ())
+    return _sensitivity_ols(data, able, treatment, level), tuple(notes)
 
 
 def _strongest_first(found: PartialR2Result) -> PartialR2Result:

@@ -204,6 +204,8 @@ class StudyReport(Result):
         ``"randomised"``: nothing had to be adjusted for.
     refuted : AdjustedEffect or None
         What the refutations are of, where the headline's own method would take long.
+    headline : str
+        The name of the headline's method.
     """
 
     treatment: str
@@ -223,6 +225,7 @@ class StudyReport(Result):
     changes: tuple[str, ...] = ()
     verdict: str = ""
     refuted: AdjustedEffect | None = None
+    headline: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """A row per estimate, the headline first."""
@@ -239,7 +242,7 @@ class StudyReport(Result):
             parts.append([f"Doubts ({self.verdict})" if self.verdict else "Doubts", *_wrapped(self.doubts, mark="- ")])
         parts.append(["Estimand", *_wrapped(_identified(self.identification))])
         if self.comparison is not None:
-            parts.append(["Effect by every method", *_method_lines(self.comparison, self.effect)])
+            parts.append(["Effect by every method", *_method_lines(self.comparison, self.headline)])
         supports = [*_wrapped(support_lines(self))]
         if supports:
             parts.append(["Balance and overlap", *supports])
@@ -300,12 +303,12 @@ def _identified(found: IdentificationResult) -> Iterator[str]:
         yield f"Assumes: {'; '.join(text.rstrip('.') for text in found.assumptions)}."
 
 
-def _method_lines(compared: EffectComparisonResult, headline: AdjustedEffect) -> list[str]:
-    rows = [("method", "estimate", "std error", f"{format_level(headline.confidence_level)} interval", "worst |SMD|")]
-    name = headline.recipe.name if headline.recipe is not None else ""
+def _method_lines(compared: EffectComparisonResult, headline: str) -> list[str]:
+    level = format_level(compared.effects[0].confidence_level)
+    rows = [("method", "estimate", "std error", f"{level} interval", "worst |SMD|")]
     for method, effect, smd in zip(compared.names, compared.effects, compared.max_abs_smd, strict=True):
         estimand = "" if effect.estimand == compared.estimand else f" ({effect.estimand})"
-        mark = " *" if method == name else ""
+        mark = " *" if method == headline else ""
         left = "–" if np.isnan(smd) else f"{smd:.3f}"
         rows.append(
             (
