@@ -129,13 +129,13 @@ class Tables(Mapping[str, Table]):
         the caller's frame is not changed.
         """
         held = table.held
-        every = rows is None or len(rows) == len(held)
+        rows = None if rows is not None and len(rows) == len(held) else rows
         if hasattr(held, "hstack"):
-            joined = (held if every else held[rows]).hstack(as_given(found, held))
+            joined = (held if rows is None else held[rows]).hstack(as_given(found, held))
             return joined.lazy() if hasattr(self._like, "collect") else joined
         if not isinstance(held, pd.DataFrame):
             held = arrow_to_pandas(arrow_table(table.label, held))
-        own = held if every else held.take(rows)
+        own = held if rows is None else held.take(rows)
         return pd.concat([own, found.set_axis(own.index)], axis=1)
 
     def collect(self, sql: str) -> pd.DataFrame:
