@@ -52,7 +52,7 @@ class CausalGraph:
     @cached_property
     def carriers(self) -> set[str]:
         """Mediators, observed or not."""
-        return self.caused & nx.ancestors(self.graph, self.outcome)
+        return self.caused & set(nx.ancestors(self.graph, self.outcome))
 
     @cached_property
     def forbidden(self) -> set[str]:
@@ -63,8 +63,11 @@ class CausalGraph:
     @cached_property
     def causes(self) -> set[str]:
         """Observed causes of treatment or outcome that the treatment does not cause."""
-        either = nx.ancestors(self.graph, self.treatment) | nx.ancestors(self.graph, self.outcome)
-        return (either & self.observed) - self.caused
+        return (self._either & self.observed) - self.caused
+
+    @cached_property
+    def _either(self) -> set[str]:
+        return set(nx.ancestors(self.graph, self.treatment) | nx.ancestors(self.graph, self.outcome))
 
     @cached_property
     def without_effect(self) -> Any:
@@ -295,8 +298,7 @@ class CausalGraph:
 
     def why_not(self) -> tuple[str, str]:
         """What keeps every set from sufficing: the unobserved causes, and a path that they hold open."""
-        either = nx.ancestors(self.graph, self.treatment) | nx.ancestors(self.graph, self.outcome)
-        hidden = sorted(either - set(self.columns) - {self.treatment, self.outcome})
+        hidden = sorted(self._either - set(self.columns) - {self.treatment, self.outcome})
         path = self._written(self._open(self.causes))
         return (
             f"no set of columns suffices to adjust for, by the graph: {list_some(hidden)} cause "

@@ -167,11 +167,11 @@ def _contrast(sample: Sample, untreated: FloatArray, treated: FloatArray, estima
     """
     w, t, y = sample.weight, sample.treatment, sample.y
     if estimand == "ate":
-        gain, members = treated - untreated, np.ones_like(y)
+        gain, members = treated - untreated, np.ones(len(y))
     elif estimand == "att":
         gain, members = y - untreated, t.astype(np.float64)
     else:
-        gain, members = treated - y, 1.0 - t
+        gain, members = treated - y, (1 - t).astype(np.float64)
     total = float(w @ members)
     estimate = float(w @ gain) / total
     return _Contrast(estimate, w * (gain - members * estimate) / total)

@@ -67,7 +67,8 @@ def plot_graph(identification: IdentificationResult, *, ax: Any = None) -> Any:
 
 def _roles(found: IdentificationResult) -> dict[str, str]:
     """What each node is good for, in the order of the edges."""
-    way, held = (), found.backdoor_variables
+    way: tuple[str, ...] = ()
+    held = found.backdoor_variables
     if found.strategy == "instrument":
         way, held = found.instruments, found.instrument_covariates
     elif found.strategy == "front_door":
