@@ -119,7 +119,7 @@ def test_a_negative_control_is_never_excused_by_the_scale_of_the_estimate() -> N
     assert not found.passed
 
 
-@pytest.mark.parametrize(("method", "model"), [("matching", "logistic"), ("ipw", "probit")])
+@pytest.mark.parametrize(("method", "model"), [("ols", "logistic"), ("matching", "logistic"), ("ipw", "probit")])
 def test_numbers_hang_on_the_seed_and_on_nothing_else(method: str, model: str) -> None:
     """By algebra, and by full refits, as of a probit score."""
     study = study_of(make_frame(200), propensity_model=model)
