@@ -426,3 +426,17 @@ def test_every_kind_has_words_for_what_it_does() -> None:
     recipe = study.estimate("ols").recipe
     assert recipe is not None
     assert len({draw_of(kind, study._data, recipe, Settings())[1] for kind in SIMULATED}) == len(SIMULATED)
+
+
+def test_without_a_pvalue_there_is_no_test_and_no_failure() -> None:
+    from dataclasses import replace
+
+    study = study_of(make_frame())
+    found = study.refute(study.estimate("ols"), ["data_subset", "dummy_outcome"], n_simulations=19)
+    off = replace(found.results[0], new_effect=found.estimate + 1, pvalue=float("nan"))
+    changed = replace(found, results=(off, found.results[1]), adjusted_pvalue=np.array([np.nan, 0.5]))
+    assert changed.verdicts == (False, True)
+    assert changed.passed
+    assert "no test" in str(changed)
+    assert "no test" in str(off)
+    assert not replace(changed, adjusted_pvalue=np.array([0.01, 0.5])).passed
