@@ -170,6 +170,7 @@ def test_engines_say_the_same_as_the_oracle(engine: Any) -> None:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_spark_frames_stay_on_spark(spark_session: Any, tmp_path: Path) -> None:
     touches, conversions = big_log(200, seed=1)
     frames = []

@@ -41,6 +41,7 @@ def by_hand(touches: pd.DataFrame, orders: pd.DataFrame, history: pd.Timedelta |
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow_on_spark
 def test_the_table_is_that_of_a_loop_over_users_on_both_engines(engine: Any) -> None:
     touches, orders = big_log(500, seed=4)
     orders = orders.assign(value=orders["value"].round(2))
