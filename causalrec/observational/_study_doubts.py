@@ -127,7 +127,7 @@ def write_conclusion(found: Evidence, doubts: list[Doubt]) -> str:
         way = "higher" if e.estimate > 0 else "lower"
         size = format_interval(*sorted((abs(e.ci_low), abs(e.ci_high))))
         first = (
-            f"With {found.treatment} {found.outcome} is {way} by {format_number(abs(e.estimate))} {size} on average "
+            f"With {found.treatment}, {found.outcome} is {way} by {format_number(abs(e.estimate))} {size} on average "
             f"over {whom}"
         )
     else:
@@ -332,10 +332,10 @@ def _hidden_bias(found: Evidence) -> Iterator[Doubt]:
     weak_gamma = math.isfinite(s.gamma) and s.gamma < _SMALL_GAMMA
     weak_cause = math.isfinite(s.strongest_times_ci) and s.strongest_times_ci < 1
     if weak_gamma or (math.isfinite(s.gamma) and s.gamma < _MODEST_GAMMA):
-        how = "matched sets show no effect" if s.gamma <= 1 else f"gamma is {format_number(round(s.gamma, 2))}"
+        how = "matched sets show no effect" if s.gamma <= 1 else f"gamma of matched sets is {s.gamma:.2f}"
         bias = (
             "even without hidden bias" if s.gamma <= 1 else
-            f"a hidden cause that changes the odds of treatment by {s.gamma - 1:.0%} could explain them"
+            f"a hidden cause that changes the odds of treatment by {s.gamma - 1:.0%} could explain what they show"
         )  # fmt: skip
         yield Doubt(weak_gamma and weak_cause, f"Hidden bias: {how}; {bias}.")
     if weak_cause:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
@@ -343,7 +343,7 @@ def _scales(found: SensitivityResult) -> list[str]:
         "–" if math.isnan(x) else f"{x:.1%}" if x > 0 else "nothing"
         for x in (found.robustness_value, found.robustness_value_alpha)
     ]
-    rows = [("to bring to zero …, a hidden cause must", "the estimate", "its interval")]
+    rows: list[Sequence[str]] = [("to bring to zero …, a hidden cause must", "the estimate", "its interval")]
     if math.isfinite(found.gamma):
         needed = "nothing" if found.gamma <= 1 else format_number(round(found.gamma, 2))
         rows.append(("multiply the odds of treatment by (gamma)", "–", needed))
