@@ -332,12 +332,13 @@ def _hidden_bias(found: Evidence) -> Iterator[Doubt]:
     weak_gamma = math.isfinite(s.gamma) and s.gamma < _SMALL_GAMMA
     weak_cause = math.isfinite(s.strongest_times_ci) and s.strongest_times_ci < 1
     if weak_gamma or (math.isfinite(s.gamma) and s.gamma < _MODEST_GAMMA):
-        how = "matched sets show no effect" if s.gamma <= 1 else f"gamma of matched sets is {s.gamma:.2f}"
-        bias = (
-            "even without hidden bias" if s.gamma <= 1 else
-            f"a hidden cause that changes the odds of treatment by {s.gamma - 1:.0%} could explain what they show"
-        )  # fmt: skip
-        yield Doubt(weak_gamma and weak_cause, f"Hidden bias: {how}; {bias}.")
+        what = "matched sets show no effect even without any"
+        if s.gamma > 1:
+            what = (
+                f"gamma of matched sets is {s.gamma:.2f}; a hidden cause that changes the odds of treatment by "
+                f"{s.gamma - 1:.0%} could explain what they show"
+            )
+        yield Doubt(weak_gamma and weak_cause, f"Hidden bias: {what}.")
     if weak_cause:
         what = "includes zero without any"
         if s.strongest_times_ci > 0:
