@@ -20,8 +20,9 @@ import causalrec
 from causalrec import cli
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-COMMANDS = ("train", "evaluate", "infer", "ate", "abtest", "pipeline", "ui", "data", "design", "features")
+COMMANDS = ("train", "evaluate", "infer", "ate", "abtest", "pipeline", "ui", "data", "design", "features", "report")
 DATA = ("synth", "service", "campaign", "real")
+REPORTS = ("dau", "funnel", "retention", "revenue", "quality", "credit", "attribution")
 FEATURES = ("materialize", "list", "show", "load", "diff", "frame")
 
 
@@ -72,7 +73,8 @@ def test_help_lists_every_command(run: Callable[..., Outcome]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, *(f"data {c}" for c in DATA), *(f"features {c}" for c in FEATURES)]
+    "command",
+    [*COMMANDS, *(f"data {c}" for c in DATA), *(f"features {c}" for c in FEATURES), *(f"report {c}" for c in REPORTS)],
 )
 def test_every_command_has_help(run: Callable[..., Outcome], command: str) -> None:
     found = run(*command.split(), "--help")

@@ -10,7 +10,7 @@ import typer
 from causalrec.cli.options import EngineOption, MasterOption
 
 report_app = typer.Typer(
-    help="Reports on a log of events: daily users, funnel, retention, revenue, and whether the log is sound.",
+    help="Reports on a log of events: daily users, funnel, retention, revenue, channels, and whether the log is sound.",
     no_args_is_help=True,
 )
 
@@ -31,6 +31,13 @@ StepsOption = Annotated[
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write a page (.html) or the whole table (.csv, .parquet).")
 ]
+ConversionsOption = Annotated[
+    Path | None, typer.Option("--conversions", help="A table of conversions (default: events of the log).")
+]
+ChannelOption = Annotated[str, typer.Option("--channel", help="The column of channels.")]
+ConversionOption = Annotated[str, typer.Option("--conversion", help="The type of event that is a conversion.")]
+KindOption = Annotated[str, typer.Option("--event-type", help="The column of types of events.")]
+HalfLifeOption = Annotated[str, typer.Option("--half-life", help="Of the rule of time decay.")]
 
 
 @report_app.command("dau")
@@ -59,7 +66,7 @@ def report_funnel(
     user: UserOption = "user_id",
     item: Annotated[str, typer.Option("--item", help="The column of items.")] = "item_id",
     event_time: TimeOption = "event_time",
-    event_type: Annotated[str, typer.Option("--event-type", help="The column of types of events.")] = "event_type",
+    event_type: KindOption = "event_type",
     steps: StepsOption = None,
     unit: Annotated[str, typer.Option("--unit", help="user, or user_item: all steps about one item.")] = "user",
     window: Annotated[str, typer.Option("--window", help="How long all steps may take, as 30m, 12h or 7d.")] = "7d",
@@ -135,6 +142,66 @@ def report_quality(
     _report(
         "quality", data, output, engine, master, user=user, item=item, event_time=event_time, event_type=event_type,
         variant=variant, arrival=arrival, registered=registered, steps=_listed(steps), now=now,
+    )  # fmt: skip
+
+
+@report_app.command("credit")
+def report_credit(
+    data: DataOption,
+    conversions: ConversionsOption = None,
+    channel: ChannelOption = "channel",
+    conversion: ConversionOption = "purchase",
+    event_type: KindOption = "event_type",
+    user: UserOption = "user_id",
+    event_time: TimeOption = "event_time",
+    rules: Annotated[
+        str | None, typer.Option("--rules", help="As last_touch,linear (default: all that there are).")
+    ] = None,
+    window: Annotated[str, typer.Option("--window", help="How long before a conversion a touch counts.")] = "30d",
+    half_life: HalfLifeOption = "7d",
+    value: Annotated[str | None, typer.Option("--value", help="The column of what conversions are worth.")] = None,
+    output: OutputOption = None,
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+) -> None:
+    """How rules share out conversions among channels: first and last touch, linear, position-based, time decay."""
+    _report(
+        "credit", data, output, engine, master, conversions=conversions, channel=channel, conversion=conversion,
+        event_type=event_type, user=user, event_time=event_time, rules=_listed(rules), window=window,
+        half_life=half_life, value=value,
+    )  # fmt: skip
+
+
+@report_app.command("attribution")
+def report_attribution(
+    data: DataOption,
+    start: Annotated[str, typer.Option("--start", help="First day of the touches that are asked about.")],
+    end: Annotated[str, typer.Option("--end", help="The day after the last.")],
+    conversions: ConversionsOption = None,
+    channel: ChannelOption = "channel",
+    conversion: ConversionOption = "purchase",
+    event_type: KindOption = "event_type",
+    user: UserOption = "user_id",
+    event_time: TimeOption = "event_time",
+    users: UsersOption = None,
+    covariates: Annotated[
+        str | None, typer.Option("--covariates", help="Columns of --users that were known before, as age,region.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="How effects are estimated.")] = "aipw",
+    outcome_window: Annotated[
+        str, typer.Option("--outcome-window", help="How long after the period conversions count.")
+    ] = "14d",
+    half_life: HalfLifeOption = "7d",
+    value: Annotated[str | None, typer.Option("--value", help="The column of what conversions are worth.")] = None,
+    output: OutputOption = None,
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+) -> None:
+    """What channels caused, with intervals, beside the credit that rules give them."""
+    _report(
+        "attribution", data, output, engine, master, attributes=users, start=start, end=end, conversions=conversions,
+        channel=channel, conversion=conversion, event_type=event_type, user=user, event_time=event_time,
+        covariates=_listed(covariates), method=method, outcome_window=outcome_window, half_life=half_life, value=value,
     )  # fmt: skip
 
 

@@ -44,10 +44,7 @@ def fill_sql(name: str, values: Mapping[str, str], *, each: Sequence[Mapping[str
     """
 
     def repeated(match: re.Match[str]) -> str:
-        return "".join(
-            _PARAMETER.sub(lambda m, row=row: str(row.get(m[1], m[0])), match[1])  # type: ignore[misc]
-            for row in each
-        )
+        return "".join(_PARAMETER.sub(lambda m, row=row: str(row.get(m[1], m[0])), match[1]) for row in each)
 
     return _PARAMETER.sub(lambda m: values[m[1]], _LOOP.sub(repeated, sql_file(name)))
 

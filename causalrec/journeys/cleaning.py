@@ -131,7 +131,7 @@ def _check_handling(**handling: str) -> dict[str, str]:
 
 
 def _check_columns_given(columns: Mapping[str, Any]) -> None:
-    known = [*check_quality.__kwdefaults__]
+    known = list(check_quality.__kwdefaults__ or {})
     for name in columns:
         if name not in known:
             raise CausalRecError(f"clean has no option {name!r}.{nearest(name, [*OPTIONS, *known])}")

@@ -80,7 +80,7 @@ def write_log_report(
 
     Parameters
     ----------
-    name : "dau", "funnel", "retention", "revenue" or "quality"
+    name : "dau", "funnel", "retention", "revenue", "quality", "credit" or "attribution"
     data : path
     output : path, optional
         A page (``.html``), or the whole table (``.csv``, ``.parquet``).
@@ -90,7 +90,8 @@ def write_log_report(
         As of :func:`causalrec.engines.open_engine`.
     reporter : Reporter
     **options
-        Of the function of :mod:`causalrec.journeys`; None stands for its default.
+        Of the function of :mod:`causalrec.journeys` (of :mod:`causalrec.pipelines.attribution` for the last two); None
+        stands for its default.
 
     Raises
     ------
@@ -167,7 +168,7 @@ def _shown_funnel(result: ConversionFunnelResult) -> tuple[str, pd.DataFrame]:
     table.loc[frame["step"] == result.step[0], f"of {result.step[0]}"] = "100%"
     if len(result.arm) > 1:
         table.insert(0, "variant", frame["variant"])
-    return result.method, table
+    return "shares with their intervals in percent", table
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -210,6 +211,30 @@ def _shown_quality(result: QualityResult) -> tuple[str, pd.DataFrame]:
     return result.rules, frame
 
 
+def _credit(data: Any, **options: Any) -> Result:
+    from causalrec.pipelines.attribution import run_credit
+
+    return run_credit(data, **options)
+
+
+def _attribution(data: Any, attributes: Any = None, **options: Any) -> Result:
+    from causalrec.pipelines.attribution import run_attribution
+
+    return run_attribution(data, users=attributes, **options)
+
+
+def _shown_credit(result: Any) -> tuple[str, pd.DataFrame]:
+    from causalrec.pipelines.attribution import shown_credit
+
+    return shown_credit(result)
+
+
+def _shown_attribution(result: Any) -> tuple[str, pd.DataFrame]:
+    from causalrec.pipelines.attribution import shown_attribution
+
+    return shown_attribution(result)
+
+
 REPORTS: Mapping[str, _Kind] = {
     "dau": _Kind(daily_active_users, "Daily active users", "How many users are there every day?", _shown_daily,
                  "plot_daily_users"),
@@ -218,5 +243,8 @@ REPORTS: Mapping[str, _Kind] = {
     "retention": _Kind(cohort_retention, "Retention", "Who comes back?", _shown_cohorts, "plot_cohorts"),
     "revenue": _Kind(revenue_by_segment, "Revenue", "Where does the revenue come from?", _shown_revenue,
                      "plot_revenue"),
+    "credit": _Kind(_credit, "Credit", "Which channels do rules credit?", _shown_credit, "plot_credit"),
+    "attribution": _Kind(_attribution, "Attribution", "What did channels cause, and what do rules credit them with?",
+                         _shown_attribution, "plot_attribution"),
     "quality": _Kind(check_quality, "Data quality", "Is this log fit to be analysed?", _shown_quality, None),
 }  # fmt: skip

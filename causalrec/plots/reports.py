@@ -27,7 +27,7 @@ def plot_daily_users(result: DailyUsersResult, *, ax: Any = None) -> Any:
     """
     dates = optional_import("matplotlib.dates", extra="plots")
     ax = new_axes(ax)
-    days = np.array(result.day, dtype="datetime64[D]")
+    days = np.array(result.day, dtype="datetime64[D]").astype(np.float64)  # since 1970, as matplotlib counts
     several = len(result.variant) > 1
     for k, variant in enumerate(result.variant):
         users = result.users[:, k].astype(np.float64)

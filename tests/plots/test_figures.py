@@ -47,6 +47,7 @@ from . import graph_results as drawable
 from . import heterogeneity_results as hetero
 from . import observational_results as logs
 from . import policy_results as policies
+from . import report_results as logged
 from . import segment_results as segmented
 from . import sensitivity_results as hidden
 from . import sequel_results as later
@@ -145,6 +146,9 @@ EVERY: list[tuple[str, Callable[..., Any]]] = [
     ("plot_credit", lambda ax=None: plots.plot_credit(shared.credited(), ax=ax)),
     ("plot_attribution", lambda ax=None: plots.plot_attribution(shared.attributed(), ax=ax)),
     ("plot_placebo", lambda ax=None: plot_placebo(placebo(), ax=ax)),
+    ("plot_cohorts", lambda ax=None: plots.plot_cohorts(logged.cohorts(), ax=ax)),
+    ("plot_daily_users", lambda ax=None: plots.plot_daily_users(logged.daily(), ax=ax)),
+    ("plot_revenue", lambda ax=None: plots.plot_revenue(logged.revenue(), ax=ax)),
     ("plot_refutations", lambda ax=None: plots.plot_refutations(refuted(), ax=ax)),
     ("plot_simulated_confounder", lambda ax=None: plots.plot_simulated_confounder(made_up(), ax=ax)),
     ("plot_effects", lambda ax=None: plot_effects({"main": effect()}, truth=0.4, ax=ax)),
