@@ -60,7 +60,7 @@ EVENT = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(EVENT, max_size=25), gap=st.integers(0, 4))
 def test_ids_equal_the_loop_over_all_pairs(duckdb: LocalEngine, rows: list[Row], gap: int) -> None:
     """Ties, gaps of exactly the limit and of zero, unicode, nulls; numbers by user from 1."""
@@ -71,6 +71,12 @@ def test_ids_equal_the_loop_over_all_pairs(duckdb: LocalEngine, rows: list[Row],
     duckdb.register("log", log)
     named = sessionize("log", f"{gap}s", engine=duckdb)
     assert sorted(map(str, texts(named["session_id"]))) == sorted(map(str, ids(rows, gap * SECOND)))
+
+
+@pytest.mark.slow
+def test_many_more_logs(duckdb: LocalEngine) -> None:
+    """The same over 100 examples."""
+    settings(max_examples=100, deadline=None)(test_ids_equal_the_loop_over_all_pairs)(duckdb)
 
 
 def _many(n: int, seed: int) -> list[Row]:
@@ -161,14 +167,18 @@ def test_nothing_at_or_after_the_moment_counts() -> None:
     assert len(session_features(log, "3s", as_of="1999-01-01")) == 0
 
 
-def test_the_order_of_rows_changes_nothing() -> None:
+def test_the_order_of_rows_changes_nothing(duckdb: LocalEngine) -> None:
     """Permuted logs give permuted ids and the same sessions; the caller's frame keeps its index and is not changed."""
     log = frame(_many(80, 13)).set_axis([f"r{i}" for i in range(80)])
-    kept, found, each = log.copy(), sessionize(log, "2s"), sessions(log, "2s", event_type="event_type")
+    kept, found, each = (
+        log.copy(),
+        sessionize(log, "2s", engine=duckdb),
+        sessions(log, "2s", event_type="event_type", engine=duckdb),
+    )
     for seed in range(3):
         moved = log.sample(frac=1, random_state=seed)
-        pd.testing.assert_frame_equal(sessionize(moved, "2s"), found.loc[moved.index])
-        pd.testing.assert_frame_equal(sessions(moved, "2s", event_type="event_type"), each)
+        pd.testing.assert_frame_equal(sessionize(moved, "2s", engine=duckdb), found.loc[moved.index])
+        pd.testing.assert_frame_equal(sessions(moved, "2s", event_type="event_type", engine=duckdb), each)
     pd.testing.assert_frame_equal(log, kept)
 
 
@@ -213,10 +223,12 @@ BAD: list[tuple[str, type[CausalRecError], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("what", "error", "changes", "message"), BAD, ids=[b[0] for b in BAD])
-def test_bad_input(what: str, error: type[CausalRecError], changes: dict[str, Any], message: str) -> None:
+def test_bad_input(
+    duckdb: LocalEngine, what: str, error: type[CausalRecError], changes: dict[str, Any], message: str
+) -> None:
     """A named error that says what was found."""
     with pytest.raises(error, match=message):
-        sessionize(**{"events": frame([]), "gap": "30m", **changes})
+        sessionize(**{"events": frame([]), "gap": "30m", "engine": duckdb, **changes})
 
 
 def test_types_and_moments_that_cannot_be() -> None:

@@ -80,7 +80,7 @@ def duckdb() -> Iterator[LocalEngine]:
 OWN = ["user_id", "item_id", "event_time", "x"]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=st.tuples(_rows(), _rows(), _rows(), _rows(1)), tolerance=st.sampled_from([None, 0, 1, 3]),
     by=st.sampled_from([["user_id"], ["user_id", "item_id"]]), strict=st.booleans(), dense=st.booleans(),
@@ -104,6 +104,12 @@ def test_journeys_equal_the_loop_over_all_pairs(
             engine.register(name, table)
         named = stitch("a", "b", "c", "d", width, by=by, strict=strict, engine=engine)
     assert _sorted(plain(named, columns)) == _sorted(want)
+
+
+@pytest.mark.slow
+def test_many_more_journeys(duckdb: LocalEngine) -> None:
+    """The same over 80 examples."""
+    settings(max_examples=80, deadline=None)(test_journeys_equal_the_loop_over_all_pairs)(duckdb)
 
 
 def _sorted(rows: list[list[Any]]) -> list[list[Any]]:
@@ -174,15 +180,15 @@ ORDERS: list[Row] = [
 ]
 
 
-def test_the_rules_in_words() -> None:
+def test_the_rules_in_words(duckdb: LocalEngine) -> None:
     """Exactly the tolerance counts, equal times count unless strict, ties go by order_by and then by all columns."""
     views, orders = frame(VIEWS), frame(ORDERS)
-    assert as_of(orders, views, "10s")["earlier_x"].fillna(-1).tolist() == [2, -1, 2]
-    assert as_of(orders, views, "9s")["earlier_x"].fillna(-1).tolist() == [-1, -1, 2]
-    assert as_of(orders, views, "10s", strict=True)["earlier_x"].fillna(-1).tolist() == [2, -1, -1]
-    assert as_of(orders, views, "0s")["earlier_x"].fillna(-1).tolist() == [-1, -1, 2]
+    assert as_of(orders, views, "10s", engine=duckdb)["earlier_x"].fillna(-1).tolist() == [2, -1, 2]
+    assert as_of(orders, views, "9s", engine=duckdb)["earlier_x"].fillna(-1).tolist() == [-1, -1, 2]
+    assert as_of(orders, views, "10s", strict=True, engine=duckdb)["earlier_x"].fillna(-1).tolist() == [2, -1, -1]
+    assert as_of(orders, views, "0s", engine=duckdb)["earlier_x"].fillna(-1).tolist() == [-1, -1, 2]
     turned = views.assign(place=[1, 0, 0])
-    assert as_of(orders, turned, "10s", order_by="place")["earlier_x"].fillna(-1).tolist() == [1, -1, 1]
+    assert as_of(orders, turned, "10s", order_by="place", engine=duckdb)["earlier_x"].fillna(-1).tolist() == [1, -1, 1]
 
 
 def test_an_as_of_join_equals_that_of_pandas() -> None:
@@ -208,16 +214,16 @@ def test_an_as_of_join_equals_that_of_pandas() -> None:
     assert 0.2 < found["e_mail"].notna().mean() < 0.8
 
 
-def test_the_order_of_rows_changes_nothing() -> None:
+def test_the_order_of_rows_changes_nothing(duckdb: LocalEngine) -> None:
     """Permuted tables give permuted rows; the caller's index is kept, and no frame is changed."""
     rng = np.random.default_rng(11)
     views = frame([*VIEWS] * 3).assign(x=pd.array(rng.integers(0, 5, 9), dtype="Int64"))
     orders = frame([*ORDERS] * 2).set_axis(list("uvwxyz"))
     kept = views.copy(), orders.copy()
-    found = as_of(orders, views, "1h")
-    for _ in range(5):
+    found = as_of(orders, views, "1h", engine=duckdb)
+    for _ in range(4):
         moved = orders.iloc[rng.permutation(6)]
-        again = as_of(moved, views.iloc[rng.permutation(9)], "1h")
+        again = as_of(moved, views.iloc[rng.permutation(9)], "1h", engine=duckdb)
         pd.testing.assert_frame_equal(again, found.loc[moved.index])
     pd.testing.assert_frame_equal(views, kept[0])
     pd.testing.assert_frame_equal(orders, kept[1])
@@ -301,9 +307,18 @@ BAD: list[tuple[str, type[CausalRecError], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("what", "error", "changes", "message"), BAD, ids=[b[0] for b in BAD])
-def test_bad_input(what: str, error: type[CausalRecError], changes: dict[str, Any], message: str) -> None:
+def test_bad_input(
+    duckdb: LocalEngine, what: str, error: type[CausalRecError], changes: dict[str, Any], message: str
+) -> None:
     """A named error that says what was found."""
-    arguments = {"later": frame(ORDERS), "earlier": frame(VIEWS), "tolerance": "1h", "by": "user_id", **changes}
+    arguments = {
+        "later": frame(ORDERS),
+        "earlier": frame(VIEWS),
+        "tolerance": "1h",
+        "by": "user_id",
+        "engine": duckdb,
+        **changes,
+    }
     with pytest.raises(error, match=message):
         as_of(**arguments)
 
