@@ -216,7 +216,7 @@ def shown_credit(result: CreditResult) -> tuple[str, pd.DataFrame]:
     """A caption and the table for a person: channels, and conversions by rule."""
     frame = result.to_frame()[["channel", *result.rules]]
     table = frame.rename(columns={r: r.replace("_", " ") for r in result.rules}).round(1)
-    return f"conversions credited, of {result.n_conversions:,}; touches of the {result.window} before each", table
+    return f"conversions credited, of {result.n_conversions:,}; {result.counted}", table
 
 
 def shown_attribution(result: AttributionResult) -> tuple[str, pd.DataFrame]:
@@ -229,7 +229,8 @@ def shown_attribution(result: AttributionResult) -> tuple[str, pd.DataFrame]:
     table["plain difference"] = result.naive.round(1)
     for k, rule in enumerate(result.rules):
         table[rule.replace("_", " ")] = result.credit[:, k].round(1)
-    return f"{result.outcome} of {result.n_users:,} users, {result.period_end} to {result.outcome_end}", table
+    first, last = (t.removesuffix(" 00:00:00") for t in (result.period_end, result.outcome_end))
+    return f"{result.outcome} of {result.n_users:,} users, {first} to {last}", table
 
 
 def _check_method(method: str) -> None:

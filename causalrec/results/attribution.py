@@ -70,6 +70,13 @@ class CreditResult(Result):
         known = self.credit[:-1]
         return np.asarray(known / self.n_touched if self.n_touched else np.full(known.shape, NAN))
 
+    @property
+    def counted(self) -> str:
+        """Which touches count, in words."""
+        if self.window == "all time":
+            return "touches at any time before each"
+        return f"touches {'from' if ' to ' in self.window else 'of the'} {self.window} before each"
+
     def of(self, rule: str) -> dict[str, float]:
         """By channel, the credit of a rule. Raises :class:`CausalRecError` for one that was not asked for."""
         column = self._column(rule)
@@ -93,10 +100,7 @@ class CreditResult(Result):
         table = [("channel", *(r.replace("_", " ") for r in self.rules))]
         table += [(c, *map(_written, row)) for c, row in zip(self.channels, self.credit, strict=True)]
         table.append(("all", *[f"{self.n_conversions:,}"] * len(self.rules)))
-        head = (
-            f"Credit for {self.n_conversions:,} conversions by rule, touches of the {self.window} before each; "
-            f"{none:,} without any touch"
-        )
+        head = f"Credit for {self.n_conversions:,} conversions by rule, {self.counted}; {none:,} without any touch"
         lines = [head, *aligned(table), "  A rule shares out conversions; it does not say what a channel caused."]
         if self.n_touches_left_out or self.n_conversions_without_user:
             lines.append(

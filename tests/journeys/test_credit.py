@@ -306,6 +306,8 @@ def test_the_table_of_a_result() -> None:
     }  # fmt: skip
     assert found.share.tolist() == [[0.5], [0.5]]
     assert found.total_value == 15
+    assert found.counted == "touches of the 30d before each"
+    assert credit(touched((1, "a", 1)), converted((1, 3)), window=None).counted == "touches at any time before each"
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
