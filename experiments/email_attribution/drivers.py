@@ -97,7 +97,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows of Spark with standardised columns z0, z1, … and their vector x; ``left_out`` do not vary before the split."""
+    """Rows of Spark: standardised columns z0, z1, … and their vector x; ``left_out`` do not vary before the split."""
 
     rows: Any
     scale: Scale
@@ -167,9 +167,8 @@ def with_errors(rows: Any, label: str, *, kind: str, scale: Scale) -> Model:
     fitted = fit(rows, label, kind=kind)
     names = [f"z{i}" for i in range(len(scale.names))]
     coefficients, intercept = np.asarray(fitted.coefficients.toArray(), dtype=float), float(fitted.intercept)
-    linear = " + ".join(
-        [f"{intercept!r}D", *(f"({b!r}D) * {z}" for b, z in zip(coefficients.tolist(), names, strict=True))]
-    )
+    terms = [f"({b!r}D) * {z}" for b, z in zip(coefficients.tolist(), names, strict=True)]
+    linear = " + ".join([f"{intercept!r}D", *terms])
     mean = f"1e0 / (1e0 + exp(-({linear})))" if kind == "logistic" else f"({linear})"
     # Kept, since Spark would put these expressions into each of the sums.
     scored = rows.selectExpr(KEY, *names, f"{label} AS y", f"{mean} AS m").selectExpr(

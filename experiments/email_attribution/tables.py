@@ -140,8 +140,8 @@ def read_retail(engine: Engine, data_dir: Path | None, rng: np.random.Generator,
     keep(engine, "customers", f"SELECT DISTINCT {KEY} FROM purchases")
     raw = ("lines", "real_purchases", "emails", "brought", "purchases", "customers")
     return Part(
-        "Online Retail, simulated e-mails", "2011-03-09", "2011-12-09", "2011-06-01", "2011-10-01", retail.LEAD, retail.WINDOW,
-        retail.CAP, "£", (), False, _rows(engine, raw), simulated,
+        "Online Retail, simulated e-mails", retail.FIRST, "2011-12-09", "2011-06-01", "2011-10-01", retail.LEAD,
+        retail.WINDOW, retail.CAP, "£", (), False, _rows(engine, raw), simulated,
     )  # fmt: skip
 
 
