@@ -16,6 +16,7 @@ from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_columns, check_confidence_level
 from causalrec.exceptions import CausalRecError, OverlapError
 from causalrec.nuisance.support import balancing_weights
+from causalrec.observational._benchmarks import strength_of_benchmark, times_as_strong
 from causalrec.observational._outcomes import triangle
 from causalrec.observational._study_data import StudyData
 from causalrec.observational.design import as_design, regressors
@@ -24,7 +25,7 @@ from causalrec.observational.matched_sets import matched_set_bounds
 from causalrec.observational.matching import match
 from causalrec.observational.methods import matched, nuisances
 from causalrec.observational.omitted_bias import confounder_strength, omitted_bias
-from causalrec.observational.partial_r2 import sensitivity_ols, strength_of_benchmark, times_as_strong
+from causalrec.observational.partial_r2 import sensitivity_ols
 from causalrec.observational.rosenbaum import GAMMAS, check_gamma
 from causalrec.observational.tipping import tipping_points
 from causalrec.results import (
@@ -38,6 +39,7 @@ from causalrec.results import (
     RosenbaumResult,
     SensitivityResult,
 )
+from causalrec.results.study import take_benchmarks
 
 OTHER_WAYS = ("instrumental_variable", "front_door")
 """Methods that hidden causes of treatment and outcome do not bias."""
@@ -320,11 +322,7 @@ def _strongest_first(found: PartialR2Result) -> PartialR2Result:
     """The benchmarks by the bias that a cause like them makes."""
     bias = np.abs(found.estimate - found.adjusted_estimate)
     order = np.argsort(-np.round(bias / max(abs(found.estimate), found.std_error), 10), kind="stable")
-    names = (
-        "benchmark", "kd", "ky", "r2_treatment", "r2_outcome", "adjusted_estimate", "adjusted_error", "adjusted_t",
-        "adjusted_low", "adjusted_high",
-    )  # fmt: skip
-    return replace(found, **{name: getattr(found, name)[order] for name in names})
+    return take_benchmarks(found, order)
 
 
 # --- doubly robust effects ------------------------------------------------------------------------------------------

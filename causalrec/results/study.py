@@ -12,6 +12,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from causalrec._typing import IntArray
 from causalrec.results.balance import BalanceResult, aligned
 from causalrec.results.base import NAN, Result, format_interval, format_level, format_number
 from causalrec.results.effects import OverlapResult
@@ -108,14 +109,7 @@ class SensitivityResult(Result):
 
     def strongest_benchmarks(self, most: int = _SHOWN) -> PartialR2Result | None:
         """The regression with hidden causes like the few strongest covariates alone."""
-        found = self.partial_r2
-        if found is None:
-            return None
-        names = (
-            "benchmark", "kd", "ky", "r2_treatment", "r2_outcome", "adjusted_estimate", "adjusted_error", "adjusted_t",
-            "adjusted_low", "adjusted_high",
-        )  # fmt: skip
-        return replace(found, **{name: getattr(found, name)[:most] for name in names})
+        return None if self.partial_r2 is None else take_benchmarks(self.partial_r2, np.arange(most))
 
     def sentences(self) -> Iterator[str]:
         """What it would take to change the conclusion, in words."""
@@ -268,6 +262,16 @@ class StudyReport(Result):
     def _details(self) -> str:
         """What a notebook shows below the conclusion, its doubts and what would change it."""
         return str(replace(self, doubts=(), changes=())).split("\n", 3)[-1]
+
+
+def take_benchmarks(found: PartialR2Result, rows: IntArray) -> PartialR2Result:
+    """The result with these benchmarks, in this order; rows beyond the last are left out."""
+    names = (
+        "benchmark", "kd", "ky", "r2_treatment", "r2_outcome", "adjusted_estimate", "adjusted_error", "adjusted_t",
+        "adjusted_low", "adjusted_high",
+    )  # fmt: skip
+    rows = rows[rows < len(found.benchmark)]
+    return replace(found, **{name: getattr(found, name)[rows] for name in names})
 
 
 def support_lines(report: StudyReport) -> Iterator[str]:

@@ -22,8 +22,8 @@ from causalrec.observational import (
     mcnemar_bounds,
     sensitivity_ols,
 )
+from causalrec.observational._benchmarks import times_as_strong
 from causalrec.observational.omitted_bias import confounder_strength, omitted_bias
-from causalrec.observational.partial_r2 import times_as_strong
 from causalrec.results import Recipe, SensitivityResult
 
 COVARIATES = ["loyal", "age", "plan"]
