@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_GOOD, _BAD, _TRUTH = "#0072B2", "#D55E00", "#1A1A1A"
+_GOOD, _BAD, _WORSE, _TRUTH = "#0072B2", "#D55E00", "#7B3294", "#1A1A1A"
 
 
 def plot_errors(table: pd.DataFrame, title: str) -> Any:
@@ -42,4 +42,30 @@ def plot_errors(table: pd.DataFrame, title: str) -> Any:
     ax.set_label(f"{title}. " + "; ".join(
         f"{r['estimate']}: off by {r['off by']:.2f}, interval holds the truth in {r['held, %']}%"
         for r in table.to_dict("records")))  # fmt: skip
+    return ax
+
+
+def plot_rates(table: pd.DataFrame, title: str, nominal: float = 5.0) -> Any:
+    """By check and design: the share of campaigns that are flagged, with its interval; the Axes."""
+    from matplotlib.figure import Figure
+
+    checks, designs = list(dict.fromkeys(table["check"])), list(dict.fromkeys(table["design"]))
+    figure = Figure(figsize=(6.8, 1.5 + 0.62 * len(checks)), layout="constrained")
+    ax = figure.add_subplot()
+    for k, (design, colour) in enumerate(zip(designs, (_GOOD, _BAD, _WORSE), strict=False)):
+        rows = table[table["design"] == design]
+        places = [len(checks) - 1 - checks.index(c) + 0.22 * (1 - k) for c in rows["check"]]
+        ax.hlines(places, rows["from"], rows["to"], color=colour, linewidth=2)
+        ax.plot(rows["flagged, %"], places, "osD"[k % 3], color=colour, markersize=6, label=design)
+    ax.axvline(nominal, color=_TRUTH, linewidth=1, linestyle="--")
+    ax.annotate(f"{nominal:g}%", (nominal, len(checks) - 0.5), (4, 0), textcoords="offset points", fontsize="small")
+    ax.set_yticks(np.arange(len(checks))[::-1], checks)
+    ax.set_ylim(-0.6, len(checks) - 0.2)
+    ax.set_xlim(-3, 103)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel("campaigns flagged, %, with 95% intervals")
+    ax.set_title(title, loc="left")
+    figure.legend(loc="outside lower center", ncols=len(designs), frameon=False, title="adjusted for")
+    ax.set_label(f"{title}. " + "; ".join(
+        f"{r['check']}, {r['design']}: {r['flagged, %']}%" for r in table.to_dict("records")))  # fmt: skip
     return ax

@@ -12,6 +12,7 @@ from causalrec.datasets import campaign_table, simulate_marketplace
 
 TREATMENT, OUTCOME, BOUGHT = "emailed", "spend", "bought"
 PURCHASES, ENGAGEMENT = "purchases, 30 days", "engagement"
+SESSIONS, SPENT = "sessions, 30 days", "spend, 30 days"  # before the e-mail, which cannot have changed them
 PROFILE = ("age", "tenure_days", "loyalty", "device", "region", "price_sensitivity")
 COVARIATES = (*PROFILE, ENGAGEMENT, PURCHASES)
 WITHOUT_ENGAGEMENT = (*PROFILE, PURCHASES)
@@ -54,7 +55,8 @@ def simulate_logs(n_users: int, seed: int) -> Logs:
         random_state=seed,
     )  # fmt: skip
     events, sent = market.events, market.campaign["sent_at"].iloc[0]
-    users = campaign_table(market).rename(columns={"purchases_before": PURCHASES})
+    names = {"purchases_before": PURCHASES, "sessions_before": SESSIONS, "spend_before": SPENT}
+    users = campaign_table(market).rename(columns=names)
     sessions = events.loc[events["event_time"] < sent, ["user_id", "session_id"]].drop_duplicates(ignore_index=True)
     known = truth.users.set_index("user_id")
     return Logs(users, sessions, known["tau_email_spend"], known["tau_email_conversion"], known["propensity"])

@@ -2,7 +2,8 @@
 
 Nothing was drawn by lot: engaged and loyal customers, and those who bought lately, got the e-mail, and they would have
 bought anyhow. One campaign of 20,000 users by every method; many campaigns, to see which interval keeps its promise;
-what happens when a cause is left out of the score, of the outcome, or of both; and a log with a row per session.
+what happens when a cause is left out of the score, of the outcome, or of both; which checks notice it without the
+truth; and a log with a row per session.
 """
 
 from __future__ import annotations
@@ -13,17 +14,28 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from causalrec.observational import ObservationalStudy
-from causalrec.plots import plot_balance, plot_effects, plot_overlap
+from causalrec.plots import plot_balance, plot_effects, plot_overlap, plot_refutations
 from causalrec.report import SummaryRow
 from causalrec.results import EffectComparisonResult, EffectResult
 from experiments._effects import LABELS, between, labelled
 from experiments._study import Study, how_made, study_arguments
 from experiments.email_logs.campaigns import TREES, over_campaigns, repeat, study_of
-from experiments.email_logs.figures import plot_errors
-from experiments.email_logs.logs import ENGAGEMENT, PURCHASES, Logs, simulate_logs
+from experiments.email_logs.figures import plot_errors, plot_rates
+from experiments.email_logs.hidden import (
+    BARE,
+    HIDDEN,
+    VALID,
+    Checks,
+    check_campaigns,
+    report_designs,
+    report_table,
+    strength_table,
+)
+from experiments.email_logs.logs import ENGAGEMENT, PURCHASES, SESSIONS, SPENT, Logs, simulate_logs
 
 N_USERS, SEED = 20_000, 2025
 N_CAMPAIGNS, N_SMALL, N_TREES = 100, 4_000, 20
+N_REFUTED, N_DRAWS = 12, 100  # campaigns with every refuter, and draws of each in the one campaign
 MARGIN = 0.3  # of spend that is profit
 CAVEATS = [
     "The shop is simulated, so that the truth is known. Here the causes of getting an e-mail are in the logs; in a "
@@ -44,6 +56,7 @@ class EmailLogs:
     effects: EffectComparisonResult = field(repr=False)
     on_emailed: EffectComparisonResult = field(repr=False)
     campaigns: pd.DataFrame = field(repr=False)
+    checks: Checks = field(repr=False)
 
     @property
     def n_trees(self) -> int:
@@ -71,6 +84,8 @@ def study_emails(
     n_campaigns: int = N_CAMPAIGNS,
     n_small: int = N_SMALL,
     n_trees: int = N_TREES,
+    n_refuted: int = N_REFUTED,
+    n_draws: int = N_DRAWS,
     seed: int = SEED,
 ) -> EmailLogs:
     """Everything that the page tells."""
@@ -82,6 +97,7 @@ def study_emails(
         study.compare(estimand="ate"),
         study.compare(estimand="att"),
         repeat(n_campaigns, n_small, n_trees=n_trees),
+        Checks(report_designs(logs, n_draws), *check_campaigns(n_campaigns, n_small, n_full=n_refuted)),
     )
 
 
@@ -164,6 +180,58 @@ def _tell_parts(study: Study, found: EmailLogs) -> None:
     )
 
 
+def _tell_reports(study: Study, found: EmailLogs) -> None:
+    reports = found.checks.reports
+    valid, hidden = reports[VALID], reports[HIDDEN]
+    by = {name: r.sensitivity for name, r in reports.items()}
+    study.add(
+        "Would the report have told?",
+        f"The same campaign with {ENGAGEMENT} at hand and without, as `study.report` writes it, which does not know "
+        "the truth. The e-mail cannot have changed the sessions and the spend of the month before it: these are the "
+        "negative controls.",
+        f"With all causes the verdict is *{valid.verdict}*: {valid.conclusion}",
+        f"Without {ENGAGEMENT} it is *{hidden.verdict}*: {hidden.conclusion} {' '.join(hidden.doubts)}",
+        f"Spend before the e-mail does not tell, although {ENGAGEMENT} drives it: past purchases are adjusted for, and "
+        "given how often somebody bought nothing of the trace is left. Choose a control that no covariate stands for.",
+        "A placebo treatment, a random cause, subsets and a dummy outcome are passed by both: they find faults of a "
+        "method, not of a design.",
+        f"Nor do gamma and the robustness value tell. They are higher without {ENGAGEMENT} "
+        f"({by[HIDDEN].gamma:.2f} and {by[HIDDEN].robustness_value:.1%}) than with it ({by[VALID].gamma:.2f} and "
+        f"{by[VALID].robustness_value:.1%}): a bias makes the estimate larger, and a larger estimate is harder to "
+        f"explain away. They are right about what they are about, whether there is any effect. How strong {ENGAGEMENT} "
+        f"is beside the others only those see who have it: without it the strongest covariate is "
+        f"{by[HIDDEN].strongest}, and a cause {by[HIDDEN].strongest_times_ci:.0f} times as strong as that seems to be "
+        f"needed; with it {by[VALID].strongest} is the strongest, and {by[VALID].strongest_times_ci:.1f} times do.",
+        tables={f"What is known without the truth, {found.study.n_obs:,} users":
+                report_table(reports, found.logs.truth())},
+        figures={"refutations": plot_refutations(hidden.refutations, title=f"{HIDDEN[:1].upper()}{HIDDEN[1:]}")},
+    )  # fmt: skip
+
+
+def _tell_checks(study: Study, found: EmailLogs) -> None:
+    rates = found.checks.rates
+    n, n_full = found.checks.verdicts["seed"].nunique(), found.checks.strengths["seed"].nunique()
+    users = found.checks.rate(SESSIONS, HIDDEN)
+    study.add(
+        "How often does a check flag a study?",
+        f"{n} campaigns, each check at 5%; refutations by simulation and strengths in the first {n_full}. A right "
+        f"study should be flagged in 5%. Sessions before the e-mail flag {_rate(found, SESSIONS, VALID)} of the "
+        f"studies with all causes, {_rate(found, SESSIONS, HIDDEN)} of those without {ENGAGEMENT}.",
+        f"Spend before the e-mail flags {_rate(found, SPENT, HIDDEN)} without {ENGAGEMENT}, which is hardly more than "
+        f"with it ({_rate(found, SPENT, VALID)}), and {_rate(found, SPENT, BARE)} once past purchases are left out, "
+        "too.",
+        tables={f"Share of campaigns flagged ({users['campaigns']} campaigns, or {n_full})": rates,
+                "What a hidden cause would need to be (medians), beside the error": strength_table(
+                    found.checks.strengths)},
+        figures={"flags": plot_rates(rates, "How often does a check flag the study?")},
+    )  # fmt: skip
+
+
+def _rate(found: EmailLogs, check: str, design: str) -> str:
+    row = found.checks.rate(check, design)
+    return f"{row['flagged, %']:.0f}% [{row['from']:.0f}, {row['to']:.0f}]"
+
+
 def _tell_sessions(study: Study, found: EmailLogs) -> None:
     table = found.sessions
     log = found.logs.by_session
@@ -200,6 +268,10 @@ def _conclusions(found: EmailLogs) -> list[str]:
         f"${parts.loc['score wrong: weighting', 'off by']:.2f}, doubly robust by "
         f"${parts.loc['both wrong: doubly robust', 'off by']:.2f}. If only one of its two models lacks it, the doubly "
         f"robust estimate is off by ${max(map(abs, one_wrong)):.2f} at most.",
+        f"A report can tell that a cause is missing, if it is asked the right question: the effect on sessions before "
+        f"the e-mail, where there is none, flags {_rate(found, SESSIONS, HIDDEN)} of the studies without {ENGAGEMENT} "
+        f"and {_rate(found, SESSIONS, VALID)} of those with it. Placebos, subsets and random causes pass both, and "
+        "gamma and robustness values are higher for the wrong one, whose estimate is larger.",
         f"Count users, not rows: in a log with a row per session, intervals of rows hold the truth in "
         f"{rows['held, %']:.0f}% of the campaigns instead of 95%, intervals clustered by user in "
         f"{users['held, %']:.0f}% (95% is within what {found.campaigns['seed'].nunique()} campaigns allow: "
@@ -220,6 +292,8 @@ def main(
     n_campaigns: int = N_CAMPAIGNS,
     n_small: int = N_SMALL,
     n_trees: int = N_TREES,
+    n_refuted: int = N_REFUTED,
+    n_draws: int = N_DRAWS,
 ) -> EmailLogs:
     """Run the study and write its page."""
     asked = study_arguments("email_logs", __doc__, arguments)
@@ -228,17 +302,20 @@ def main(
         "Marketing e-mailed the customers it liked best. How much of what they spend is the e-mail's doing, and which "
         "methods can tell?",
     )
-    found = study_emails(n_users, n_campaigns, n_small, n_trees)
+    found = study_emails(n_users, n_campaigns, n_small, n_trees, n_refuted, n_draws)
     _tell_campaign(study, found)
     _tell_choice(study, found)
     _tell_campaigns(study, found, n_small)
     _tell_parts(study, found)
+    _tell_reports(study, found)
+    _tell_checks(study, found)
     _tell_sessions(study, found)
     study.finish(
         asked.output, conclusions=_conclusions(found), caveats=CAVEATS,
         summary=[SummaryRow.of("spend, $ per user", LABELS.get(n, n), e, truth=found.logs.truth(e.estimand))
                  for n, e in zip(found.effects.names, found.effects.effects, strict=True)],
-        made=how_made("email_logs", seeds=f"{SEED} for the campaign, 0 to {n_campaigns - 1} for the many, 0 for folds"),
+        made=how_made("email_logs", seeds=f"{SEED} for the campaign, 0 to {n_campaigns - 1} for the many, 0 for folds "
+                      "and refutations"),
     )  # fmt: skip
     return found
 

@@ -2,7 +2,8 @@
 
 LaLonde (1986) took the trainees of an experiment, threw its control group away, and asked whether econometrics can
 bring the effect back from surveys. Every method of the package on the same data, with what can be checked without the
-experiment: balance, overlap, a placebo, specifications, trimming; what may be reported from that; and then the truth.
+experiment: balance, overlap, a placebo, specifications, trimming, refutations and hidden bias; what may be reported
+from that; and then the truth.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from causalrec.plots import plot_balance, plot_effects, plot_overlap
+from causalrec.pipelines.ate_page import hidden_bias_figures
+from causalrec.plots import plot_balance, plot_effects, plot_overlap, plot_refutations
 from causalrec.report import SummaryRow
 from causalrec.results import AdjustedEffect
 from experiments._effects import LABELS, between, labelled, number
 from experiments._study import Study, how_made, study_arguments
 from experiments.lalonde.data import DEHEJIA_WAHBA, LALONDE, SURVEYS, read_against
+from experiments.lalonde.doubts import Doubts, doubts_about, doubts_table
 from experiments.lalonde.estimates import (
     BY_SPECIFICATION,
     CHOSEN,
@@ -58,6 +61,7 @@ class Training:
     comparisons: dict[str, Comparison] = field(repr=False)
     specifications: dict[str, pd.DataFrame] = field(repr=False)
     trimmed: dict[str, pd.DataFrame] = field(repr=False)
+    doubts: dict[str, Doubts] = field(repr=False)
 
     @property
     def truth(self) -> AdjustedEffect:
@@ -73,6 +77,7 @@ def study_training(data_dir: Path | None = None) -> Training:
         experimental_effects(data_dir), comparisons,
         {survey: by_specification(frame) for survey, frame in frames.items()},
         {survey: after_trimming(frame) for survey, frame in frames.items()},
+        {survey: doubts_about(survey, data_dir) for survey in SURVEYS},
     )  # fmt: skip
 
 
@@ -249,6 +254,40 @@ def _tell_trimming(study: Study, found: Training) -> None:
     )
 
 
+def _tell_doubts(study: Study, found: Training) -> None:
+    cps, psid, near = (found.doubts[s] for s in ("CPS", "PSID", "CPS-3"))
+    bias, psid_bias = cps.report.sensitivity, psid.report.sensitivity
+    study.add(
+        "Refutations and hidden bias, without the experiment",
+        "The reported estimate (entropy balancing) as `study.report` judges it, which does not know the experiment; "
+        "a hundred draws of each refutation, each estimated anew. The last row is the truth, for us alone.",
+        "Refutations by simulation are passed against every survey, by estimates that are off in both directions: "
+        "with a treatment that nobody got there is nobody who was chosen. They find faults of a method, and entropy "
+        "balancing has none. Do not take them for evidence that trainees and controls are comparable.",
+        f"A negative control is evidence: earnings of 1975, left out of the adjustment, fail against the CPS "
+        f"({_money(cps.before.new_effect)}, p = {cps.before.pvalue:.1g}) and the PSID "
+        f"({_money(psid.before.new_effect)}, p = {psid.before.pvalue:.1g}). Put into the adjustment they change the "
+        f"estimate from {_money(cps.shorter.estimate)} to {_money(cps.report.effect.estimate)} against the CPS, "
+        "towards the experiment, and can be a control no longer: what else of 1976 is missing, nothing here can tell. "
+        f"CPS-3 passes by a hair (p = {near.before.pvalue:.3f}).",
+        f"Hidden bias: against the CPS a gamma of {bias.gamma:.2f} undoes it, and the regression's interval holds zero "
+        f"already; a cause that explained {bias.robustness_value:.1%} of what is left of both would bring its estimate "
+        f"to zero, and one {bias.strongest_times:.1f} times as strong as {bias.strongest} does. Against the PSID "
+        "matched pairs show no effect even without any bias. An honest analyst reads: the sign is not established, by "
+        "any of the three surveys. That is what the wide intervals of the next section say, too.",
+        "E-values mislead here. The PSID's estimate, which every other question counts out, has the best "
+        f"({psid_bias.evalue:.2f}, {psid_bias.evalue_ci:.2f} for the interval): they know the size of an estimate and "
+        "its error, not what it was made of.",
+        *(f"{survey}, the report's verdict is *{d.report.verdict}*: {' '.join(d.report.doubts) or 'no doubts.'}"
+          for survey, d in found.doubts.items()),
+        tables={"What an analyst would know": doubts_table(found.doubts, found.truth)},
+        figures={
+            "refutations_cps": plot_refutations(cps.report.refutations, title="Refutations against the CPS"),
+            **{f"{name}_cps": axes for name, axes in hidden_bias_figures(bias).items()},
+        },
+    )  # fmt: skip
+
+
 def report_lines(found: Training) -> list[str]:
     """The report on each survey, as it would be written without the experiment."""
     lines = []
@@ -317,6 +356,9 @@ def _conclusions(found: Training) -> list[str]:
         "Ask for a placebo. On earnings before the training, where the effect is zero, every method fails against the "
         "CPS with one year of earlier earnings to go by; and in LaLonde's larger sample, which has only one, the real "
         "estimates miss by as much.",
+        "Refutations by simulation (a permuted treatment, noise as a covariate, subsets) pass everywhere and say "
+        "nothing about who was chosen. Earnings before the training, gamma and robustness values do: no survey "
+        "establishes the sign of the effect, whatever its interval says.",
         f"Reported by a rule that never looks at the outcome, {len(held)} of {len(found.comparisons)} surveys give an "
         f"interval, and {_of(len(good), len(held))} the experiment's answer. They are wide, and that is the honest "
         "finding: if a decision hangs on the number, draw lots.",
@@ -347,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> Training:
     _tell_without_1974(study, found)
     _tell_specifications(study, found)
     _tell_trimming(study, found)
+    _tell_doubts(study, found)
     _tell_report(study, found)
     samples = [f"lalonde_{name}" for name in (DEHEJIA_WAHBA, LALONDE, *SURVEYS.values())]
     study.finish(

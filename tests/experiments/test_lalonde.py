@@ -9,8 +9,19 @@ import pandas as pd
 import pytest
 
 from causalrec.results import AdjustedEffect
-from experiments.lalonde.data import COVARIATES, LALONDE, SQUARES, SURVEYS, TREATMENT, read_against, read_experiment
-from experiments.lalonde.estimates import CHOSEN, NAIVE, Report, after_trimming, experimental_effects
+from experiments.lalonde.data import (
+    BEFORE_PLACEBO,
+    COVARIATES,
+    LALONDE,
+    PLACEBO,
+    SQUARES,
+    SURVEYS,
+    TREATMENT,
+    read_against,
+    read_experiment,
+)
+from experiments.lalonde.doubts import REFUTERS, doubts_about, doubts_table
+from experiments.lalonde.estimates import CHOSEN, NAIVE, Report, after_trimming, experimental_effects, study_of
 from experiments.lalonde.run import Training, main
 
 pytestmark = pytest.mark.data
@@ -63,11 +74,24 @@ def test_trimming_keeps_who_is_in_range(data_dir: Path) -> None:
     assert (table.loc[["common support", "best trimming"], "trainees"] < 185).all()
 
 
+def test_earnings_before_are_a_control_that_the_estimate_adjusts_for(data_dir: Path) -> None:
+    """By hand: entropy balancing of earnings of 1975 on what came before is the study's placebo, which passes here."""
+    found = doubts_about("CPS-3", data_dir, n_simulations=20)
+    before = study_of(read_against("CPS-3", data_dir=data_dir), BEFORE_PLACEBO, PLACEBO)
+    by_hand = before.estimate(CHOSEN, estimand="att")
+    assert found.before.new_effect == pytest.approx(by_hand.estimate, rel=1e-9)
+    assert found.before.pvalue == pytest.approx(by_hand.pvalue, rel=1e-9)
+    assert set(found.report.refutations.names) == set(REFUTERS)
+    table = doubts_table({"CPS-3": found}, effect(1794, 670, 185))
+    assert table[""].iloc[-1] == "off the experiment's, $"
+    assert table["CPS-3"].iloc[-1] == "−861"
+
+
 @pytest.fixture(scope="module")
 def told(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, str]:
     output = tmp_path_factory.mktemp("lalonde")
     found = main(["--output", str(output), "--data-dir", str(data_dir)])
-    assert len(list(output.glob("*.png"))) == 9
+    assert len(list(output.glob("*.png"))) == 12
     return found, (output / "index.html").read_text(encoding="utf-8")
 
 
@@ -104,3 +128,20 @@ def test_one_year_of_earnings_misses_by_as_much_as_the_placebo(told: tuple[Train
     assert missed == pytest.approx(-1453, abs=1)
     assert cps.placebo[CHOSEN].estimate == pytest.approx(-1227, abs=1)
     assert isinstance(found.specifications["CPS"], pd.DataFrame)
+
+
+@pytest.mark.slow
+def test_what_an_analyst_would_have_known(told: tuple[Training, str]) -> None:
+    """Simulated refutations pass everywhere; earnings before fail against CPS and PSID; no sign is established."""
+    found, page = told
+    assert all(d.report.refutations.passed for d in found.doubts.values())
+    assert {s: d.before.passed for s, d in found.doubts.items()} == {"CPS": False, "PSID": False, "CPS-3": True}
+    for survey, d in found.doubts.items():
+        placebo = found.comparisons[survey].placebo[CHOSEN]
+        assert d.before.new_effect == pytest.approx(placebo.estimate, rel=1e-9)
+        assert d.report.sensitivity.robustness_value_alpha == 0
+        assert d.report.effect.estimate == pytest.approx(found.comparisons[survey].effects[CHOSEN].estimate, rel=1e-9)
+    assert found.doubts["PSID"].report.sensitivity.gamma == 1
+    assert 1.1 < found.doubts["CPS"].report.sensitivity.gamma < 1.25
+    assert {found.doubts[s].report.verdict for s in ("CPS", "PSID")} == {"doubtful"}
+    assert "no survey establishes the sign" in page
