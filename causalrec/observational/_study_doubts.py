@@ -52,7 +52,8 @@ class Evidence:
     """What was found of one estimate.
 
     ``unsupported`` is the share of the units asked about that have no like in the other arm, ``balance_of`` what
-    the balance is by: ``"effect"`` (its own weights), ``"score"`` (weights from the score), or nothing.
+    the balance is by: ``"effect"`` (its own weights), ``"score"`` (weights from the score), or nothing, ``n_asked`` the
+    units that those left out are counted among.
     """
 
     treatment: str
@@ -66,6 +67,7 @@ class Evidence:
     sensitivity: SensitivityResult
     balance_of: str = ""
     unsupported: float = 0.0
+    n_asked: int = 0
     n_clusters: int | None = None
     randomised: bool = False
 
@@ -348,7 +350,7 @@ def _hidden_bias(found: Evidence) -> Iterator[Doubt]:
 
 def _units(found: Evidence) -> Iterator[Doubt]:
     e = found.effect
-    asked = e.n_obs + e.n_dropped
+    asked = max(found.n_asked, e.n_dropped)
     if e.n_dropped > 0.01 * asked:
         yield Doubt(
             e.n_dropped > 0.5 * asked,

@@ -64,6 +64,7 @@ def study_report(
         unsupported=0.0 if score is None else unsupported_share(
             score, data.treatment, effect.estimand, data.sample_weight
         ),
+        n_asked=_asked(data, effect),
         n_clusters=None if data.clusters is None else len(np.unique(data.clusters)),
         randomised=_randomised(data, effect),
     )  # fmt: skip
@@ -88,6 +89,14 @@ def _light(effect: AdjustedEffect) -> AdjustedEffect:
 
 def _name(effect: AdjustedEffect) -> str:
     return "" if effect.recipe is None else effect.recipe.name
+
+
+def _asked(data: StudyData, effect: AdjustedEffect) -> int:
+    """The units whose effect is asked for; trimming leaves units of both arms out."""
+    if "matching" not in _name(effect):
+        return data.n_obs
+    n_treated = int(data.treatment.sum())
+    return {"att": n_treated, "atc": data.n_obs - n_treated}.get(effect.estimand, data.n_obs)
 
 
 def _randomised(data: StudyData, effect: AdjustedEffect) -> bool:

@@ -287,11 +287,14 @@ def support_lines(report: StudyReport) -> Iterator[str]:
             f"{balance.n_covariates} beyond {format_number(balance.threshold)} ({short_method(balance.method)})."
         )
     if overlap is not None:
+        sizes, whose = (report.effect.ess_treated, report.effect.ess_control), "the estimate's weights"
+        if math.isnan(sizes[0]):
+            sizes, whose = (overlap.ess_treated, overlap.ess_control), f"weights for the {overlap.estimand}"
         yield (
             f"Propensities from {format_number(overlap.min_propensity)} to {format_number(overlap.max_propensity)}; "
-            f"{overlap.share_outside_common_support:.1%} of units where only one arm is found; weights for the "
-            f"{overlap.estimand} leave {_size(overlap.ess_treated)} of {overlap.n_treated:,} treated and "
-            f"{_size(overlap.ess_control)} of {overlap.n_control:,} controls."
+            f"{overlap.share_outside_common_support:.1%} of units where only one arm is found; by {whose} "
+            f"{overlap.n_treated:,} treated count like {_size(sizes[0])} and {overlap.n_control:,} controls like "
+            f"{_size(sizes[1])}."
         )
 
 

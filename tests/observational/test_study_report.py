@@ -126,6 +126,9 @@ def test_what_an_adjustment_leaves_is_doubted(frame: pd.DataFrame) -> None:
     assert any(text.startswith("Methods disagree") for text in found.doubts)
     trimmed = report_of(study_of(make_frame(strength=3.0)), trim=(0.1, 0.9))
     assert any(text.startswith("Units left out") for text in trimmed.doubts)
+    far = report_of(study_of(make_frame(strength=3.0)), "matching", estimand="att", replace=False, caliper=0.2)
+    share = far.effect.n_dropped / (far.effect.n_treated + far.effect.n_dropped)
+    assert any(text.startswith("Units left out") and f"({share:.1%})" in text for text in far.doubts)
 
 
 def test_a_failed_negative_control_is_severe(frame: pd.DataFrame) -> None:
