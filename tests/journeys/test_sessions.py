@@ -60,8 +60,12 @@ EVENT = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=st.lists(EVENT, max_size=25), gap=st.integers(0, 4))
+EXAMPLES = given(rows=st.lists(EVENT, max_size=25), gap=st.integers(0, 4))
+QUIET = [HealthCheck.too_slow]
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=QUIET)
+@EXAMPLES
 def test_ids_equal_the_loop_over_all_pairs(duckdb: LocalEngine, rows: list[Row], gap: int) -> None:
     """Ties, gaps of exactly the limit and of zero, unicode, nulls; numbers by user from 1."""
     log = frame(rows)
@@ -76,7 +80,8 @@ def test_ids_equal_the_loop_over_all_pairs(duckdb: LocalEngine, rows: list[Row],
 @pytest.mark.slow
 def test_many_more_logs(duckdb: LocalEngine) -> None:
     """The same over 100 examples."""
-    settings(max_examples=100, deadline=None)(test_ids_equal_the_loop_over_all_pairs)(duckdb)
+    body = EXAMPLES(test_ids_equal_the_loop_over_all_pairs.hypothesis.inner_test)
+    settings(max_examples=100, deadline=None, suppress_health_check=QUIET)(body)(duckdb)
 
 
 def _many(n: int, seed: int) -> list[Row]:

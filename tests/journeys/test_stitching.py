@@ -80,11 +80,18 @@ def duckdb() -> Iterator[LocalEngine]:
 OWN = ["user_id", "item_id", "event_time", "x"]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    data=st.tuples(_rows(), _rows(), _rows(), _rows(1)), tolerance=st.sampled_from([None, 0, 1, 3]),
-    by=st.sampled_from([["user_id"], ["user_id", "item_id"]]), strict=st.booleans(), dense=st.booleans(),
-)  # fmt: skip
+EXAMPLES = given(
+    data=st.tuples(_rows(), _rows(), _rows(), _rows(1)),
+    tolerance=st.sampled_from([None, 0, 1, 3]),
+    by=st.sampled_from([["user_id"], ["user_id", "item_id"]]),
+    strict=st.booleans(),
+    dense=st.booleans(),
+)
+QUIET = [HealthCheck.too_slow]
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=QUIET)
+@EXAMPLES
 def test_journeys_equal_the_loop_over_all_pairs(
     duckdb: LocalEngine, data: tuple[list[Row], ...], tolerance: int | None, by: list[str], strict: bool, dense: bool
 ) -> None:
@@ -109,7 +116,8 @@ def test_journeys_equal_the_loop_over_all_pairs(
 @pytest.mark.slow
 def test_many_more_journeys(duckdb: LocalEngine) -> None:
     """The same over 80 examples."""
-    settings(max_examples=80, deadline=None)(test_journeys_equal_the_loop_over_all_pairs)(duckdb)
+    body = EXAMPLES(test_journeys_equal_the_loop_over_all_pairs.hypothesis.inner_test)
+    settings(max_examples=80, deadline=None, suppress_health_check=QUIET)(body)(duckdb)
 
 
 def _sorted(rows: list[list[Any]]) -> list[list[Any]]:
