@@ -97,7 +97,7 @@ def test_credit_is_that_of_the_oracle(tables, local: LocalEngine) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables=logs(most=25))
 def test_credit_is_that_of_the_oracle_in_more_logs(tables, local: LocalEngine) -> None:
     check_against_oracle(*tables, local)
