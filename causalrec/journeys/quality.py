@@ -221,9 +221,10 @@ def _steps(
     rows = []
     for k, (before, step) in enumerate(pairwise(wanted), start=2):
         units, early = (0 if pd.isna(found[c]) else int(found[c]) for c in (f"units_{k}", f"early_{k}"))
+        users = int(found[f"users_{k}"])
         example = found[f"example_{k}"]
         rows.append({
-            "check": f"{step} without an earlier {before}", "option": "", "n": early, "users": 0,
+            "check": f"{step} without an earlier {before}", "option": "", "n": early, "users": users,
             "counted": "users" if item is None else "users and items", "share": _ratio(early, units),
             "example": "" if pd.isna(example) else str(example),
         })  # fmt: skip

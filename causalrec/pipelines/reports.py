@@ -168,7 +168,8 @@ def _shown_funnel(result: ConversionFunnelResult) -> tuple[str, pd.DataFrame]:
     table.loc[frame["step"] == result.step[0], f"of {result.step[0]}"] = "100%"
     if len(result.arm) > 1:
         table.insert(0, "variant", frame["variant"])
-    return "shares with their intervals in percent", table
+    known = pd.notna(frame["of_all_low"]).any()
+    return f"how many took the steps in order{', with intervals in percent' if known else ''}", table
 
 
 def _interval(value: float, low: float, high: float) -> str:

@@ -5,6 +5,7 @@ SELECT
     SUM(CASE WHEN first_:k IS NOT NULL THEN 1 ELSE 0 END) AS units_:k,
     SUM(CASE WHEN first_:k < first_:j OR (first_:k IS NOT NULL AND first_:j IS NULL) THEN 1 ELSE 0 END) AS early_:k,
     MIN(CASE WHEN first_:k < first_:j OR (first_:k IS NOT NULL AND first_:j IS NULL) THEN who END) AS example_:k,
+    COUNT(DISTINCT CASE WHEN first_:k < first_:j OR (first_:k IS NOT NULL AND first_:j IS NULL) THEN who END) AS users_:k,
     -- end
     COUNT(*) AS units
 FROM (
