@@ -18,7 +18,7 @@ from causalrec.observational._study_doubts import (
     verdict_of,
     write_conclusion,
 )
-from causalrec.observational._study_sensitivity import OTHER_WAYS
+from causalrec.observational._study_sensitivity import OTHER_WAYS, check_outcome_varies
 from causalrec.observational.methods import find_method
 from causalrec.results import (
     AdjustedEffect,
@@ -49,6 +49,7 @@ def study_report(
     **refutation: Any,
 ) -> StudyReport:
     """The parts one by one; see :meth:`ObservationalStudy.report`. ``refutation`` are the arguments of ``refute``."""
+    check_outcome_varies(data, study.outcome)
     effect = study.estimate() if effect is None else effect
     notes = list(study.notes)
     comparison = _compare(study, data, effect, methods, notes)

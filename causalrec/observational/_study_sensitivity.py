@@ -14,7 +14,7 @@ from scipy import stats
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec._validation import check_columns, check_confidence_level
-from causalrec.exceptions import CausalRecError, OverlapError
+from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError
 from causalrec.nuisance.support import balancing_weights
 from causalrec.observational._benchmarks import strength_of_benchmark, times_as_strong
 from causalrec.observational._outcomes import triangle
@@ -65,6 +65,7 @@ def study_sensitivity(
         raise CausalRecError(
             f"the estimate is {effect.estimate}; expected a finite number. Look at its method's error."
         )
+    check_outcome_varies(data, outcome)
     effect = _at_level(effect, confidence_level)
     level = effect.confidence_level
     gamma = check_gamma(GAMMAS if gammas is None else gammas)
@@ -91,6 +92,15 @@ def study_sensitivity(
         **found, **flat, rosenbaum=bounds, evalues=evalues, partial_r2=regression, omitted_bias=bias,
         tipping=tipping_points(effect), strengths=strengths, notes=notes,
     )  # fmt: skip
+
+
+def check_outcome_varies(data: StudyData, outcome: str) -> None:
+    """Raise :class:`OutcomeError` for an outcome of which nothing could be told."""
+    if np.ptp(data.y) == 0:
+        raise OutcomeError(
+            f"{outcome} is {data.y[0]:g} for every unit, so that no effect can be told from none. Check the column, or "
+            "take an outcome that varies."
+        )
 
 
 def _at_level(effect: AdjustedEffect, confidence_level: float | None) -> AdjustedEffect:

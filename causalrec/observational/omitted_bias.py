@@ -155,6 +155,11 @@ def omitted_bias(
             f"the variance of the weights is estimated as {parts.weight_variance:.3g}; expected a number above 0. "
             "Propensities near 0 or 1 do that: clip or trim them."
         )
+    if not parts.residual_variance > 0:
+        raise CausalRecError(
+            "the outcome models fit the outcome without error, so that no confounder can be hidden in it. Check the "
+            "outcome: is it constant, or made from the covariates?"
+        )
     bounds = _Bounds(parts, nuisances.groups, float(stats.norm.isf((1 - level) / 2)))
     strength = abs(rho) * math.sqrt(cf_outcome * cf_treatment / (1 - cf_treatment))
     low, error_low = bounds.end(-strength)
