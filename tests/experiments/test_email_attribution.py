@@ -80,6 +80,7 @@ def test_days_by_hand(tables: Any) -> None:
     assert first[["Tuesday", "Wednesday", "Saturday"]].to_numpy().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_mailings_by_hand(tables: Any) -> None:
     """What was known when the list was closed, a week before; three days after and three before; spend up to £25."""
