@@ -19,6 +19,14 @@ CONFOUNDERS = ("sex", "race", *CATEGORIES, *SQUARED)
 COVARIATES = (*CONFOUNDERS, *(f"{c}²" for c in SQUARED))
 INSTRUMENT, PRICE = "price82", 1.5  # a pack of cigarettes in 1982 in the state of residence, $ of 2008
 
+BEFORE = {
+    "ht": "height, cm",
+    "cholesterol": "cholesterol, mg/100 ml",
+    "income": "income, class 11 to 22",
+    "drank": "drank within the year, share",
+}  # of 1971, not among the book's confounders; unknown of some
+AFTER = "sbp"  # blood pressure of 1982
+
 
 @dataclass(frozen=True)
 class Smokers:
@@ -41,7 +49,9 @@ def read_smokers(data_dir: Path | None = None) -> Smokers:
     frame = load_dataset("nhefs", data_dir).frame
     squares = {f"{c}²": frame[c] ** 2 for c in SQUARED}
     texts = {c: frame[c].astype(str) for c in CATEGORIES}
-    frame = frame.assign(**texts, **squares)[[ID, TREATMENT, OUTCOME, INSTRUMENT, *COVARIATES]]
+    drank = (frame["alcoholpy"] == 1).where(frame["alcoholpy"] != 2).astype(float)  # 2: not known
+    frame = frame.assign(**texts, **squares, drank=drank)
+    frame = frame[[ID, TREATMENT, OUTCOME, INSTRUMENT, *COVARIATES, *BEFORE, AFTER]]
     known = frame[OUTCOME].notna()
     lost = fit_propensity(frame[[TREATMENT, *COVARIATES]], treatment=(~known).astype(int).to_numpy()).score
     quits = fit_propensity(frame[list(COVARIATES)], treatment=frame[TREATMENT].to_numpy()).score

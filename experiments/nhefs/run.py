@@ -1,7 +1,8 @@
 """Does quitting smoking make people gain weight? 1,629 smokers, 1971 to 1982 (NHEFS), by every method of a textbook.
 
 The printed estimates of Hernán and Robins, "Causal Inference: What If", beside ours; then what they do not print:
-matching, entropy balancing and doubly robust estimates, balance, and what the loss of 63 people changes.
+matching, entropy balancing and doubly robust estimates, balance, what the loss of 63 people changes, what must be
+believed, and how strong a hidden cause would have to be.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import numpy as np
 import pandas as pd
 
 from causalrec.observational import ObservationalStudy
-from causalrec.plots import plot_balance, plot_effects, plot_overlap
+from causalrec.pipelines.ate_page import hidden_bias_figures
+from causalrec.plots import plot_balance, plot_effects, plot_graph, plot_overlap, plot_refutations
 from causalrec.report import SummaryRow
 from causalrec.results import AdjustedEffect, EffectComparisonResult
 from experiments._effects import LABELS, OWN, between, labelled, number
 from experiments._study import Study, how_made, study_arguments
-from experiments.nhefs.data import Smokers, read_smokers
+from experiments.nhefs.data import AFTER, BEFORE, Smokers, read_smokers
+from experiments.nhefs.doubts import Doubts, controls_table, doubts_about, refuted_table
 from experiments.nhefs.estimates import Published, by_price, published, study_of, with_censoring
 
 CAVEATS = [
@@ -42,6 +45,7 @@ class Quitting:
     effects: EffectComparisonResult = field(repr=False)
     with_lost: EffectComparisonResult = field(repr=False)
     on_quitters: EffectComparisonResult = field(repr=False)
+    doubts: Doubts = field(repr=False)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -54,7 +58,9 @@ def study_quitting(smokers: Smokers) -> Quitting:
     """Everything that the page tells."""
     study = study_of(smokers)
     on_all, on_quitters = (study.compare(estimand=estimand) for estimand in ("ate", "att"))
-    return Quitting(smokers, published(smokers), study, on_all, with_censoring(smokers), on_quitters)
+    return Quitting(
+        smokers, published(smokers), study, on_all, with_censoring(smokers), on_quitters, doubts_about(smokers)
+    )  # fmt: skip
 
 
 def published_table(found: Sequence[Published]) -> pd.DataFrame:
@@ -147,10 +153,66 @@ def _tell_lost(study: Study, found: Quitting) -> None:
     )
 
 
+def _tell_graph(study: Study, found: Quitting) -> None:
+    graph, with_after = found.doubts.graph, found.doubts.with_after
+    study.add(
+        "What must be believed",
+        "The book's nine confounders as a graph, with the price of cigarettes, which moves who quits and nothing else, "
+        f"and blood pressure of 1982 ({AFTER}), which came afterwards. The nine are what the graph says to adjust for "
+        "(the models take four of them squared as well).",
+        f"Not to be adjusted for: {'; '.join(f'{column} ({why})' for column, why in graph.bad_controls)}.",
+        f"With {AFTER} held fixed the nine {'suffice' if with_after.given_valid else 'do not suffice any more'}.",
+        f"What no data show: {'; '.join(graph.assumptions)}.",
+        figures={"graph": plot_graph(graph)},
+    )
+
+
+def _tell_refutations(study: Study, found: Quitting) -> None:
+    doubts, shift = found.doubts, found.doubts.more.estimate - found.doubts.same.estimate
+    study.add(
+        "Where there is nothing to find",
+        "The doubly robust estimate made again of data in which there is no effect, or in which nothing should "
+        f"change, a hundred times each: {'it passes all' if doubts.report.refutations.passed else 'it fails some'}. "
+        "That speaks for the method, not for the covariates.",
+        f"Harder: what was known of people in 1971 and is not among the nine. Quitting afterwards cannot have changed "
+        f"it; if the nine make quitters and others comparable, it does not differ. Of {len(BEFORE)} controls "
+        f"{_passes(doubts)} at 5% (Holm), on the {doubts.same.n_obs:,} people of whom all are known. Adjusted for "
+        f"these, too, the estimate moves by {number(shift)} kg, from {doubts.same.estimate:.2f} to "
+        f"{doubts.more.estimate:.2f}.",
+        "None of the controls stands for what one would fear most: being ill, or having decided to live otherwise.",
+        tables={"Refutations": refuted_table(doubts.report.refutations),
+                "Effects on what was known before": controls_table(doubts.controls, BEFORE)},
+        figures={"refutations": plot_refutations(doubts.report.refutations)},
+    )  # fmt: skip
+
+
+def _passes(found: Doubts) -> str:
+    passed = sum(found.controls.verdicts)
+    return "all pass" if passed == len(BEFORE) else f"{passed} pass"
+
+
+def _tell_hidden(study: Study, found: Quitting) -> None:
+    report, bias = found.doubts.report, found.doubts.report.sensitivity
+    study.add(
+        "What a hidden cause would have to be",
+        f"A cause would have to explain {bias.robustness_value:.1%} of what is left both of who quits and of weight to "
+        f"bring the estimate to zero, {bias.robustness_value_alpha:.1%} for its interval. Beside {bias.strongest}, the "
+        f"strongest covariate, it would have to be {bias.strongest_times:.0f} times as strong, and "
+        f"{bias.strongest_times_ci:.0f} times for the interval. But covariates explain little of either here, so that "
+        "many times as much as one of them is not much.",
+        f"Matched pairs turn at a gamma of {bias.gamma:.2f}: a cause that makes quitting {bias.gamma - 1:.0%} more "
+        "likely (in odds) within a pair, and decides who of the pair gains more, is enough. As a risk ratio with both "
+        f"it needs {bias.evalue:.2f}, {bias.evalue_ci:.2f} for the interval (E-values).",
+        f"The verdict of the report is \"{report.verdict}\". {report.conclusion} "
+        f"{' '.join(report.doubts) or 'It has no doubts.'}",
+        figures=hidden_bias_figures(bias),
+    )
+
+
 def _conclusions(found: Quitting) -> list[str]:
     least, most = found.range
     robust, naive = found.effects["aipw_parametric"], found.effects["difference_in_means"]
-    price = by_price(found.smokers)
+    price, bias = by_price(found.smokers), found.doubts.report.sensitivity
     return [
         f"Quitting smoking made people gain about {robust.estimate:.1f} kg more over eleven years than smoking on "
         f"{_interval(robust)}. Tell those who quit to expect it; it is no reason not to quit.",
@@ -161,6 +223,10 @@ def _conclusions(found: Quitting) -> list[str]:
         f"All {len(found.published)} estimates of the book come out to the digits that it prints.",
         f"The price of cigarettes, an instrument, says nothing: {price.estimate:.1f} kg "
         f"{between(price.ci_low, price.ci_high, 0)}. It hardly moves who quits (F = {price.first_stage_f:.1f}).",
+        f"A hidden cause would have to explain {bias.robustness_value:.1%} of what is left both of quitting and of "
+        f"weight to explain the effect away, {bias.strongest_times:.0f} times as much as {bias.strongest}, the "
+        f"strongest covariate; in matched pairs a gamma of {bias.gamma:.2f} is enough. Refutations find nothing"
+        + (f", nor do {len(BEFORE)} things known of people before they quit." if found.doubts.controls.passed else "."),
         f"The {found.smokers.n_lost} who were never weighed do not change the answer, if what is known of them in 1971 "
         "explains who they are.",
     ]
@@ -182,6 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> Quitting:
     _tell_methods(study, found)
     _tell_balance(study, found)
     _tell_lost(study, found)
+    _tell_graph(study, found)
+    _tell_refutations(study, found)
+    _tell_hidden(study, found)
     study.finish(
         asked.output, conclusions=_conclusions(found), caveats=CAVEATS,
         summary=[SummaryRow.of("the average smoker", LABELS.get(n, n), e)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.nhefs.data import Smokers, read_smokers
+from causalrec.observational import ObservationalStudy
+from experiments.nhefs.data import BEFORE, CONFOUNDERS, COVARIATES, TREATMENT, Smokers, read_smokers
+from experiments.nhefs.doubts import CHOSEN, doubts_about, identified
 from experiments.nhefs.estimates import by_price, published
 from experiments.nhefs.run import main, published_table
 
@@ -46,6 +48,36 @@ def test_the_price_is_a_weak_instrument(smokers: Smokers) -> None:
 
 
 @pytest.mark.slow
+def test_the_graph_asks_for_the_nine(smokers: Smokers) -> None:
+    """DoWhy's criterion: the confounders of the book; not the price, an instrument, nor what came afterwards."""
+    graph, with_after = identified(smokers)
+    assert set(graph.backdoor_variables) == set(CONFOUNDERS)
+    assert graph.strategy == "backdoor"
+    assert graph.instruments == ("price82",)
+    assert dict(graph.bad_controls)["sbp"].startswith("collider")
+    assert with_after.given_valid is False
+
+
+def test_controls_are_of_1971(smokers: Smokers) -> None:
+    """Known before quitting, not adjusted for, and in the published data as they are."""
+    assert not set(BEFORE) & set(COVARIATES)
+    assert smokers.everybody["drank"].isna().sum() == 5
+    assert set(smokers.everybody["drank"].dropna()) == {0, 1}
+    assert smokers.weighed[list(BEFORE)].isna().any(axis=1).sum() == 1566 - 1487
+
+
+@pytest.mark.slow
+def test_controls_by_hand(smokers: Smokers) -> None:
+    """The effect on height is that of a study whose outcome is height."""
+    found = doubts_about(smokers, n_simulations=20)
+    known = smokers.weighed.dropna(subset=list(BEFORE))
+    study = ObservationalStudy(known, treatment=TREATMENT, outcome="ht", covariates=list(COVARIATES))
+    by_hand = study.estimate(CHOSEN)
+    assert found.controls["negative_control_outcome: ht"].new_effect == pytest.approx(by_hand.estimate, rel=1e-9)
+    assert found.same.n_obs == found.more.n_obs == len(known)
+
+
+@pytest.mark.slow
 def test_the_page_says_what_was_found(data_dir: Path, tmp_path: Path) -> None:
     found = main(["--output", str(tmp_path), "--data-dir", str(data_dir)])
     least, most = found.range
@@ -57,4 +89,10 @@ def test_the_page_says_what_was_found(data_dir: Path, tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for words in ("All 11 estimates of the book", "matters little here", "63 people were not weighed"):
         assert words in page
-    assert {p.name for p in tmp_path.glob("*.png")} == {"effects.png", "balance.png", "overlap.png"}
+    assert "do not suffice any more" in page
+    figures = ("effects", "balance", "overlap", "graph", "refutations", "confounding", "gamma")
+    assert {p.stem for p in tmp_path.glob("*.png")} == set(figures)
+    assert found.doubts.report.refutations.passed
+    assert found.doubts.controls.passed
+    assert found.doubts.report.verdict == "plausible"
+    assert found.doubts.report.effect.estimate == pytest.approx(found.effects["aipw_parametric"].estimate, rel=1e-9)
