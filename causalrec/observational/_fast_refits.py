@@ -14,6 +14,7 @@ from scipy import special
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec.exceptions import CausalRecError
+from causalrec.nuisance.support import balancing_weights
 from causalrec.observational._changes import Change, with_change
 from causalrec.observational._fast_moments import (
     Table,
@@ -29,7 +30,6 @@ from causalrec.observational._nearest import match_line, sort_line
 from causalrec.observational._refuted import DUMMY, PLACEBO
 from causalrec.observational._sets import set_means
 from causalrec.observational._study_data import StudyData
-from causalrec.observational.doubly_robust import inverse_weights
 from causalrec.observational.methods import run_method
 from causalrec.results import AdjustedEffect, Recipe
 
@@ -175,7 +175,7 @@ def _of_score(
         return NAN
     t = scores.table.treatment if change.treatment is None else change.treatment
     weight = scores.table.weights_of(change)
-    odds = np.where(t == 1, 1 - e, e) if estimand == "ato" else inverse_weights(t, e, estimand)[0]
+    odds = balancing_weights(e, t, estimand)[0]
     parts = np.column_stack([np.where(t == 1, 0.0, weight * odds), np.where(t == 1, weight * odds, 0.0)])
     return estimate(scores.table, change, parts, estimand)
 

@@ -28,6 +28,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("ipw", {}, WEIGHTED),
     ("ipw", {"estimand": "att"}, {}),
     ("overlap_weights", {}, {}),
+    ("overlap_weights", {"estimand": "atm"}, WEIGHTED),
     ("matching", {}, {}),
     ("matching", {"estimand": "att", "distance": "logit", "ratio": 2, "caliper": 0.2}, {}),
     ("matching", {"caliper": 0.05, "caliper_scale": "raw"}, KNOWN),
