@@ -189,8 +189,8 @@ def _tell_reports(study: Study, found: EmailLogs) -> None:
         f"The same campaign with {ENGAGEMENT} at hand and without, as `study.report` writes it, which does not know "
         "the truth. The e-mail cannot have changed the sessions and the spend of the month before it: these are the "
         "negative controls.",
-        f"With all causes the verdict is *{valid.verdict}*: {valid.conclusion}",
-        f"Without {ENGAGEMENT} it is *{hidden.verdict}*: {hidden.conclusion} {' '.join(hidden.doubts)}",
+        f"With all causes the verdict is \"{valid.verdict}\": {valid.conclusion}",
+        f"Without {ENGAGEMENT} it is \"{hidden.verdict}\": {hidden.conclusion} {' '.join(hidden.doubts)}",
         f"Spend before the e-mail does not tell, although {ENGAGEMENT} drives it: past purchases are adjusted for, and "
         "given how often somebody bought nothing of the trace is left. Choose a control that no covariate stands for.",
         "A placebo treatment, a random cause, subsets and a dummy outcome are passed by both: they find faults of a "

@@ -278,7 +278,7 @@ def _tell_doubts(study: Study, found: Training) -> None:
         "E-values mislead here. The PSID's estimate, which every other question counts out, has the best "
         f"({psid_bias.evalue:.2f}, {psid_bias.evalue_ci:.2f} for the interval): they know the size of an estimate and "
         "its error, not what it was made of.",
-        *(f"{survey}, the report's verdict is *{d.report.verdict}*: {' '.join(d.report.doubts) or 'no doubts.'}"
+        *(f"{survey}, the report's verdict is \"{d.report.verdict}\": {' '.join(d.report.doubts) or 'no doubts.'}"
           for survey, d in found.doubts.items()),
         tables={"What an analyst would know": doubts_table(found.doubts, found.truth)},
         figures={

@@ -203,7 +203,7 @@ def _tell_hidden(study: Study, found: Quitting) -> None:
         f"Matched pairs turn at a gamma of {bias.gamma:.2f}: a cause that makes quitting {bias.gamma - 1:.0%} more "
         "likely (in odds) within a pair, and decides who of the pair gains more, is enough. As a risk ratio with both "
         f"it needs {bias.evalue:.2f}, {bias.evalue_ci:.2f} for the interval (E-values).",
-        f"The verdict of the report is \"{report.verdict}\". {report.conclusion} "
+        f'The verdict of the report is "{report.verdict}". {report.conclusion} '
         f"{' '.join(report.doubts) or 'It has no doubts.'}",
         figures=hidden_bias_figures(bias),
     )

@@ -7,11 +7,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causalrec.datasets import simulate_marketplace
+from causalrec.observational import ObservationalStudy
 from experiments.email_logs.campaigns import by_session, over_campaigns, study_of, with_parts_wrong
-from experiments.email_logs.logs import COVARIATES, OUTCOME, PURCHASES, TREATMENT, Logs, simulate_logs
-from experiments.email_logs.run import main
+from experiments.email_logs.hidden import BARE, EITHER, HIDDEN, VALID, check_campaigns, flag_rates
+from experiments.email_logs.logs import (
+    COVARIATES,
+    OUTCOME,
+    PURCHASES,
+    SESSIONS,
+    SPENT,
+    TREATMENT,
+    WITHOUT_ENGAGEMENT,
+    Logs,
+    simulate_logs,
+)
+from experiments.email_logs.run import EmailLogs, main
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +90,41 @@ def test_over_campaigns_by_hand() -> None:
     assert row["root mean square"] == pytest.approx(np.sqrt((0.25 + 1.0) / 2), abs=5e-4)
 
 
+def test_sessions_before_by_hand(logs: Logs) -> None:
+    users = logs.users.set_index("user_id")
+    came = logs.sessions.groupby("user_id")["session_id"].nunique().reindex(users.index, fill_value=0)
+    assert (users[SESSIONS] == came).all()
+    assert (users.loc[users[PURCHASES] == 0, SPENT] == 0).all()
+    assert not {SESSIONS, SPENT} & set(COVARIATES)
+
+
+def test_the_control_is_the_effect_on_sessions_before(logs: Logs) -> None:
+    """One campaign by hand: without engagement the e-mail seems to change sessions that were over."""
+    verdicts, strengths = check_campaigns(1, 4_000, n_full=0, first_seed=1)
+    found = verdicts.set_index(["check", "design"])
+    for design, covariates in ((VALID, COVARIATES), (HIDDEN, WITHOUT_ENGAGEMENT)):
+        of_sessions = ObservationalStudy(
+            logs.users, treatment=TREATMENT, outcome=SESSIONS, covariates=list(covariates)
+        ).estimate("aipw_parametric")
+        assert found.loc[(SESSIONS, design), "pvalue"] == pytest.approx(of_sessions.pvalue, rel=1e-9)
+        assert found.loc[(EITHER, design), "pvalue"] == pytest.approx(
+            min(1, 2 * min(found.loc[(c, design), "pvalue"] for c in (SESSIONS, SPENT))), rel=1e-9
+        )
+    assert found.loc[(SESSIONS, HIDDEN), "flagged"]
+    assert not found.loc[(SESSIONS, VALID), "flagged"]
+    assert found.loc[[(SESSIONS, BARE), (SPENT, BARE)], "flagged"].all()
+    assert strengths.empty
+
+
+def test_rates_by_hand() -> None:
+    """3 of 20: Clopper and Pearson's interval by the beta distribution."""
+    verdicts = pd.DataFrame({"check": "a", "design": "b", "flagged": [True] * 3 + [False] * 17})
+    [row] = flag_rates(verdicts).to_dict("records")
+    low, high = stats.beta.ppf([0.025, 0.975], [3, 4], [18, 17])
+    assert (row["flagged, %"], row["campaigns"]) == (15.0, 20)
+    assert (row["from"], row["to"]) == pytest.approx((100 * low, 100 * high), abs=0.051)
+
+
 @pytest.mark.slow
 def test_intervals_keep_their_promise(tmp_path: Path) -> None:
     """The whole run: bias and coverage of every method, wrong parts, rows and users."""
@@ -96,4 +144,22 @@ def test_intervals_keep_their_promise(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for words in ("Count users, not rows", "One forgotten cause undoes every method", "by lot"):
         assert words in page
-    assert len(list(tmp_path.glob("*.png"))) == 6
+    assert len(list(tmp_path.glob("*.png"))) == 8
+    hidden_cause_is_told(found, page)
+
+
+def hidden_cause_is_told(found: EmailLogs, page: str) -> None:
+    """A right study is flagged no more than it should be, one without engagement nearly always; the report says so."""
+    checks = found.checks
+    assert checks.rate(SESSIONS, VALID)["from"] <= 5
+    assert checks.rate(EITHER, VALID)["from"] <= 5
+    assert checks.rate(SESSIONS, HIDDEN)["from"] > 90
+    assert checks.rate(SPENT, HIDDEN)["to"] < 30
+    assert checks.rate(SPENT, BARE)["from"] > 90
+    simulated = checks.rates[checks.rates["check"].isin(["placebo treatment", "data subset", "dummy outcome"])]
+    assert (simulated["from"] <= 5).all()
+    assert {name: r.verdict for name, r in checks.reports.items()} == {VALID: "plausible", HIDDEN: "doubtful"}
+    assert any("sessions, 30 days" in doubt for doubt in checks.reports[HIDDEN].doubts)
+    gamma = checks.strengths.groupby("design")["gamma"].median()
+    assert gamma[HIDDEN] > gamma[VALID] > 1.1
+    assert "Failed refutation: negative control outcome: sessions, 30 days" in page
