@@ -235,10 +235,19 @@ class Drivers:
         t = self.likelihood_test
         return float((t["observed"] * t["n"]).sum() / (t["predicted"] * t["n"]).sum())
 
-    def ratios(self) -> Mapping[str, float]:
-        """How many times the spread of each group's part is that of the e-mail's, in the likelihood."""
-        spread = self.likelihood.group_spread()
-        return {group: size / spread[GROUPS[0]][0] for group, (size, _) in spread.items()}
+    def ratios(self, *, at_most: bool = False) -> Mapping[str, float]:
+        """How many times the spread of each group's part is that of the e-mail's, in the likelihood.
+
+        ``at_most`` takes the end of the e-mail's interval that is furthest from 0: ratios that are surely reached.
+        """
+        email = self.email
+        reach = max(abs(email["ci_low"]), abs(email["ci_high"])) if at_most else abs(email["coefficient"])
+        return {group: size / reach for group, (size, _) in self.likelihood.group_spread().items()}
+
+    @property
+    def email(self) -> pd.Series:
+        """The e-mail's row of the likelihood."""
+        return self.likelihood.table().set_index("column").loc[EMAIL]
 
 
 def study_days(frame: Any, part: Part) -> Drivers:

@@ -13,6 +13,12 @@ from experiments._effects import between, number
 from experiments.email_attribution.drivers import GROUPS, Drivers
 
 _COLOURS = dict(zip(GROUPS, ("#D55E00", "#0072B2", "#009E73", "#777777"), strict=True))
+_NAMES = {
+    "emailed_3d": "e-mail in the last 3 days", "log_recency": "days since a purchase, log",
+    "log_spend_30d": "spend of 30 days, log", "log_purchases_90d": "purchases of 90 days, log",
+    "redeemed": "used a coupon", "has_profile": "profile known", "aged_55_up": "aged 55 and over",
+    "income_75k_up": "income $75,000 and over", "three_or_more": "three or more people", "month_end": "end of month",
+}  # fmt: skip
 _AFTER, _BEFORE, _TRUTH = "#0072B2", "#E69F00", "#1A1A1A"
 
 
@@ -42,7 +48,7 @@ def _draw_coefficients(ax: Any, table: pd.DataFrame) -> None:
         ax.plot([row["ci_low"], row["ci_high"]], [place, place], color=colour, linewidth=2)
         ax.plot(row["coefficient"], place, "o", color=colour, markersize=5)
     ax.axvline(0, color=_TRUTH, linewidth=0.8)
-    ax.set_yticks(places, [str(c).replace("_", " ").replace("log ", "") for c in table["column"]])
+    ax.set_yticks(places, [_NAMES.get(c, c) for c in table["column"]])
     ax.set_xlabel("log odds per standard deviation, 95% interval")
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -95,7 +101,7 @@ def plot_ways(
     ax.set_yticks(places, list(after))
     ax.set_xlabel("percentage points of customers who buy, 95% interval by customer")
     ax.set_title(title, loc="left")
-    ax.legend(loc="lower right", frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_label(f"{title}. " + "; ".join(
         f"{way}: {number(100 * e.estimate)} {between(100 * e.ci_low, 100 * e.ci_high)}, before "
