@@ -186,7 +186,7 @@ def _tell_reports(study: Study, found: EmailLogs) -> None:
     by = {name: r.sensitivity for name, r in reports.items()}
     study.add(
         "Would the report have told?",
-        f"The same campaign with {ENGAGEMENT} at hand and without, as `study.report` writes it, which does not know "
+        f"The same campaign with {ENGAGEMENT} at hand and without, as study.report writes it, which does not know "
         "the truth. The e-mail cannot have changed the sessions and the spend of the month before it: these are the "
         "negative controls.",
         f"With all causes the verdict is \"{valid.verdict}\": {valid.conclusion}",

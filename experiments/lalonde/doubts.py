@@ -58,10 +58,10 @@ def _answers(found: Doubts, truth: AdjustedEffect) -> dict[str, str]:
     effect, refuted = report.effect, report.refutations
     return {
         "effect, $": f"{number(effect.estimate, 0)} {between(effect.ci_low, effect.ci_high, 0)}",
-        **{f"{text}: found, $": f"{number(refuted[k].new_effect, 0)} where {number(refuted[k].expected, 0)} is right, "
-                                f"p = {refuted[k].pvalue:.2g}" for k, text in REFUTERS.items()},
+        **{f"{text}: found for what is right, $": f"{number(refuted[k].new_effect, 0)} for {number(refuted[k].expected, 0)}, "
+                                f"{_p(refuted[k].pvalue)}" for k, text in REFUTERS.items()},
         "on earnings of 1975, these left out, $": f"{number(found.before.new_effect, 0)} "
-        f"{between(found.before.ci_low, found.before.ci_high, 0)}, p = {found.before.pvalue:.2g}",
+        f"{between(found.before.ci_low, found.before.ci_high, 0)}, {_p(found.before.pvalue)}",
         "gamma that turns it": _turns(bias.gamma),
         "E-value (of its interval)": f"{bias.evalue:.2f} ({_turns(bias.evalue_ci)})",
         "robustness value (of its interval)": f"{bias.robustness_value:.1%} ({bias.robustness_value_alpha:.1%})",
@@ -69,6 +69,10 @@ def _answers(found: Doubts, truth: AdjustedEffect) -> dict[str, str]:
         "verdict of the report": report.verdict,
         "off the experiment's, $": number(effect.estimate - truth.estimate, 0),
     }  # fmt: skip
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
 def _turns(value: float) -> str:

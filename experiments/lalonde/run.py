@@ -259,14 +259,14 @@ def _tell_doubts(study: Study, found: Training) -> None:
     bias, psid_bias = cps.report.sensitivity, psid.report.sensitivity
     study.add(
         "Refutations and hidden bias, without the experiment",
-        "The reported estimate (entropy balancing) as `study.report` judges it, which does not know the experiment; "
+        "The reported estimate (entropy balancing) as study.report judges it, which does not know the experiment; "
         "a hundred draws of each refutation, each estimated anew. The last row is the truth, for us alone.",
-        "Refutations by simulation are passed against every survey, by estimates that are off in both directions: "
-        "with a treatment that nobody got there is nobody who was chosen. They find faults of a method, and entropy "
-        "balancing has none. Do not take them for evidence that trainees and controls are comparable.",
+        "Refutations by simulation are passed against every survey, by estimates that are off in both directions: a "
+        "treatment that is drawn by lot is confounded with nothing, whatever the study. They find faults of a method, "
+        "and entropy balancing has none. Do not take them for evidence that trainees and controls are comparable.",
         f"A negative control is evidence: earnings of 1975, left out of the adjustment, fail against the CPS "
-        f"({_money(cps.before.new_effect)}, p = {cps.before.pvalue:.1g}) and the PSID "
-        f"({_money(psid.before.new_effect)}, p = {psid.before.pvalue:.1g}). Put into the adjustment they change the "
+        f"({_money(cps.before.new_effect)}) and the PSID "
+        f"({_money(psid.before.new_effect)}). Put into the adjustment they change the "
         f"estimate from {_money(cps.shorter.estimate)} to {_money(cps.report.effect.estimate)} against the CPS, "
         "towards the experiment, and can be a control no longer: what else of 1976 is missing, nothing here can tell. "
         f"CPS-3 passes by a hair (p = {near.before.pvalue:.3f}).",
