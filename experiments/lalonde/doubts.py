@@ -58,8 +58,7 @@ def _answers(found: Doubts, truth: AdjustedEffect) -> dict[str, str]:
     effect, refuted = report.effect, report.refutations
     return {
         "effect, $": f"{number(effect.estimate, 0)} {between(effect.ci_low, effect.ci_high, 0)}",
-        **{f"{text}: found for what is right, $": f"{number(refuted[k].new_effect, 0)} for {number(refuted[k].expected, 0)}, "
-                                f"{_p(refuted[k].pvalue)}" for k, text in REFUTERS.items()},
+        **{f"{text}, $": _found(refuted[kind]) for kind, text in REFUTERS.items()},
         "on earnings of 1975, these left out, $": f"{number(found.before.new_effect, 0)} "
         f"{between(found.before.ci_low, found.before.ci_high, 0)}, {_p(found.before.pvalue)}",
         "gamma that turns it": _turns(bias.gamma),
@@ -69,6 +68,10 @@ def _answers(found: Doubts, truth: AdjustedEffect) -> dict[str, str]:
         "verdict of the report": report.verdict,
         "off the experiment's, $": number(effect.estimate - truth.estimate, 0),
     }  # fmt: skip
+
+
+def _found(result: RefutationResult) -> str:
+    return f"{number(result.new_effect, 0)}; right: {number(result.expected, 0)}; {_p(result.pvalue)}"
 
 
 def _p(value: float) -> str:
