@@ -6,6 +6,7 @@ from causalrec.observational.design import design_matrix
 from causalrec.observational.doubly_robust import aipw, aipw_parametric
 from causalrec.observational.econml_adapter import causal_forest, dml
 from causalrec.observational.entropy import entropy_balancing
+from causalrec.observational.estimate import estimate_ate
 from causalrec.observational.evalue import bias_factor, evalue, evalue_of_table
 from causalrec.observational.front_door import front_door
 from causalrec.observational.g_estimation import g_estimation
@@ -21,7 +22,7 @@ from causalrec.observational.propensity import fit_propensity
 from causalrec.observational.regression import difference_in_means, lin_effect, ols_effect
 from causalrec.observational.rosenbaum import amplify_gamma, mcnemar_bounds, rosenbaum_bounds
 from causalrec.observational.standardisation import standardisation
-from causalrec.observational.study import ObservationalStudy, estimate_ate
+from causalrec.observational.study import ObservationalStudy
 from causalrec.observational.subclasses import subclassification
 from causalrec.observational.tipping import tipping_points, without_confounder
 from causalrec.observational.weighting import weighting_effect, weights

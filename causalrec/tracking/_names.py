@@ -28,7 +28,7 @@ VALUE_LIMIT, NAME_LIMIT = 6000, 250
 
 def result_metrics(name: str, result: Result) -> dict[str, float]:
     """A result's numbers as metrics: the estimate under the name itself, the rest behind it."""
-    skip = ("confidence_level", "k", "threshold")
+    skip: tuple[str, ...] = ("confidence_level", "k", "threshold")
     renamed = {"estimate": name, "n_obs": f"{name}_n"}
     more: dict[str, float] = {}
     if isinstance(result, RefutationResult):
