@@ -149,6 +149,13 @@ def check_n_jobs(n_jobs: Any) -> int:
     return (os.cpu_count() or 1) if n_jobs == -1 else int(n_jobs)
 
 
+def check_seed(random_state: Any) -> None:
+    """Raise :class:`CausalRecError` for anything but a whole number of 0 or more."""
+    whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+    if not whole or random_state < 0:
+        raise CausalRecError(f"random_state is {random_state!r}; expected a whole number, 0 or more, such as 0.")
+
+
 class Counter:
     """Progress on one line of standard error, with the time that is left."""
 

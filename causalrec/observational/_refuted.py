@@ -161,6 +161,11 @@ def check_recipe(effect: AdjustedEffect, data: StudyData) -> Recipe:
     CausalRecError
         For an effect that no study made, or another one, and for nuisances that were fitted before.
     """
+    if not isinstance(effect, AdjustedEffect):
+        raise CausalRecError(
+            f"effect is of type {type(effect).__name__}; expected an estimate of this study, as study.estimate(method) "
+            "gives."
+        )
     if effect.recipe is None:
         raise CausalRecError(
             f"this estimate does not know how it was made ({effect.method}): it is not of a study, or was saved and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrec._resampling import Progress
 from causalrec._typing import FloatArray
-from causalrec._validation import check_treatment, check_two_arms, check_vector, list_some, nearest
+from causalrec._validation import check_columns, check_treatment, check_two_arms, check_vector, list_some, nearest
 from causalrec.exceptions import CausalRecError
 from causalrec.observational._changes import (
     Draw,
@@ -24,7 +24,7 @@ from causalrec.observational._changes import (
     with_column,
 )
 from causalrec.observational._fast_refits import fast_refits
-from causalrec.observational._refits import Counter, check_n_jobs, refit
+from causalrec.observational._refits import Counter, check_n_jobs, check_seed, refit
 from causalrec.observational._refuted import (
     BOOTSTRAP,
     CONTROL_OUTCOME,
@@ -86,6 +86,7 @@ def refute_effect(
     if any(kind in SIMULATED for kind in chosen):
         check_simulations(settings.n_simulations, data.confidence_level)
     check_n_jobs(settings.n_jobs)
+    check_seed(settings.random_state)
     told = _Told(progress, sum(kind in SIMULATED for kind in chosen) * settings.n_simulations)
     tasks: list[tuple[str, Callable[[], RefutationResult]]] = []
     for kind in chosen:
@@ -128,6 +129,30 @@ def placebo_of_effect(
     return _simulated(data, effect, check_recipe(effect, data), PLACEBO, settings, progress)
 
 
+def check_controls(
+    outcomes: Sequence[str],
+    treatments: Sequence[str],
+    *,
+    columns: Sequence[Any],
+    used: Mapping[Any, str],
+) -> None:
+    """Raise before anything is fitted where negative controls are no columns, or are in the study already.
+
+    ``used`` says what a column is in the study: ``{"spend": "the outcome"}``.
+    """
+    for name, given in (("negative_outcomes", outcomes), ("negative_treatments", treatments)):
+        if isinstance(given, str):
+            raise CausalRecError(f"{name} is the text {given!r}; expected a list of columns: [{given!r}].")
+        check_columns(columns, list(given), where=f"{name}, among the columns of the frame")
+        for column in given:
+            if column in used:
+                raise CausalRecError(
+                    f"{name} has {column!r}, which is {used[column]} of this study: its own effect is none to refute "
+                    "by, and of what is adjusted for nothing is left to find. Name a column that the study does not "
+                    "use, or make one without it."
+                )
+
+
 def _chosen(
     refuters: Sequence[str] | None,
     data: StudyData,
@@ -136,9 +161,6 @@ def _chosen(
     treatments: Sequence[str],
 ) -> list[str]:
     """Which kinds are run: by default the four that say most, with the negative controls that are named."""
-    for name, columns in (("negative_outcomes", outcomes), ("negative_treatments", treatments)):
-        if isinstance(columns, str):
-            raise CausalRecError(f"{name} is the text {columns!r}; expected a list of columns: [{columns!r}].")
     if isinstance(refuters, str):
         raise CausalRecError(f"refuters is the text {refuters!r}; expected a list of names: [{refuters!r}].")
     named = {CONTROL_OUTCOME: bool(len(outcomes)), CONTROL_TREATMENT: bool(len(treatments))}

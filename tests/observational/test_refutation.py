@@ -266,13 +266,13 @@ def test_holm_against_r() -> None:
 
 
 def test_what_cannot_be_run_is_listed_or_raised() -> None:
-    study = study_of(make_frame())
+    study = study_of(make_frame().assign(words="a"))
     effect = study.estimate("matching")
-    found = study.refute(effect, ["bootstrap", "data_subset"], n_simulations=19, negative_outcomes=["plan", "nowhere"])
+    found = study.refute(effect, ["bootstrap", "data_subset"], n_simulations=19, negative_outcomes=["words"])
     assert found.names == ("data_subset",)
-    assert len(found.failures) == 3
+    assert len(found.failures) == 2
     assert "Abadie and Imbens 2008" in found.failures[0]
-    assert "nowhere" in found.failures[2]
+    assert "words" in found.failures[1]
     with pytest.raises(CausalRecError, match="not valid for matching"):
         study.refute(effect, ["bootstrap"])
     for change, message in (
@@ -283,6 +283,12 @@ def test_what_cannot_be_run_is_listed_or_raised() -> None:
         ({"refuters": []}, "refuters is empty"),
         ({"refuters": ["negative_control_outcome"]}, r"pass negative_outcomes=\[...\]"),
         ({"negative_outcomes": "before"}, "expected a list of columns"),
+        ({"negative_outcomes": ["nowhere"]}, "negative_outcomes, among the columns of the frame: missing column"),
+        ({"negative_treatments": ["t"]}, "negative_treatments has 't', which is the treatment of this study"),
+        ({"negative_outcomes": ["y"]}, "'y', which is the outcome"),
+        ({"negative_outcomes": ["plan"]}, "'plan', which is a covariate"),
+        ({"random_state": -1}, "random_state is -1; expected a whole number"),
+        ({"random_state": np.random.default_rng(0)}, "random_state is Generator"),
         ({"n_jobs": 0}, "n_jobs is 0"),
         ({"refuters": ["data_subset"], "subset": 1.5}, "subset is 1.5"),
         ({"refuters": ["placebo_treatment"], "strata": 1}, "strata is 1"),
@@ -290,6 +296,10 @@ def test_what_cannot_be_run_is_listed_or_raised() -> None:
     ):
         with pytest.raises(CausalRecError, match=message):
             study.refute(effect, **change)
+    with pytest.raises(CausalRecError, match="effect is of type str; expected an estimate of this study"):
+        study.refute("matching")  # type: ignore[arg-type]
+    with pytest.raises(CausalRecError, match="missing column 'nowhere'"):
+        study.report(effect, negative_outcomes=["nowhere"])
 
 
 def test_without_covariates_there_is_nothing_to_change_them_by() -> None:
