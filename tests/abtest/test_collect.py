@@ -175,7 +175,7 @@ def test_a_spark_frame_agrees_with_pandas(name: str, spark_session: Any) -> None
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("cluster", [None, "house"])
+@pytest.mark.parametrize("cluster", [pytest.param(None, marks=pytest.mark.slow), "house"])
 def test_on_spark_any_number_of_metrics_is_one_job(spark_session: Any, cluster: str | None) -> None:
     import pyarrow as pa
 

@@ -270,25 +270,25 @@ def test_spark_frames_are_kept_and_given(tmp_path: Path, spark_session: Any) -> 
 
 
 @pytest.mark.spark
-def test_each_engine_reads_what_the_other_wrote(tmp_path: Path, spark_session: Any) -> None:
+@pytest.mark.parametrize("writes", ["spark", pytest.param("local", marks=pytest.mark.slow)])
+def test_each_engine_reads_what_the_other_wrote(tmp_path: Path, spark_session: Any, writes: str) -> None:
     from causalrec.engines import SparkEngine
 
     with LocalEngine() as local, SparkEngine(session=spark_session) as spark:
         engines: Sequence[Engine] = (local, spark)
-        for writer, reader in (engines, engines[::-1]):
-            root = tmp_path / writer.name
-            path = opened(writer, root).materialize(FEATURES, *WEEK).path
-            wrote, read = (as_pandas(FeatureStore(engine, root).load(FEATURES)) for engine in (writer, reader))
-            pd.testing.assert_frame_equal(wrote, read)
-            reader.register("kept", path)
-            assert list(reader.columns("kept")) == ["user", "event_time", "spend", "shop", "day"]
-            by_day = reader.collect("SELECT day, COUNT(*) AS n FROM kept GROUP BY day ORDER BY day")
-            assert by_day["day"].tolist() == list(pd.date_range("2025-03-02", "2025-03-07"))
-            assert by_day["n"].tolist() == [5] * 6
-            # Both see the same input; each trusts its own hashes only.
-            assert opened(reader, root).materialize(FEATURES, *WEEK).days_computed == 7
-        both = [as_pandas(FeatureStore(local, tmp_path / e.name).load(FEATURES)) for e in engines]
-        pd.testing.assert_frame_equal(*both)
+        writer, reader = engines if writes == "local" else engines[::-1]
+        root = tmp_path / writer.name
+        path = opened(writer, root).materialize(FEATURES, *WEEK).path
+        wrote, read = (as_pandas(FeatureStore(engine, root).load(FEATURES)) for engine in (writer, reader))
+        pd.testing.assert_frame_equal(wrote, read)
+        reader.register("kept", path)
+        assert list(reader.columns("kept")) == ["user", "event_time", "spend", "shop", "day"]
+        by_day = reader.collect("SELECT day, COUNT(*) AS n FROM kept GROUP BY day ORDER BY day")
+        assert by_day["day"].tolist() == list(pd.date_range("2025-03-02", "2025-03-07"))
+        assert by_day["n"].tolist() == [5] * 6
+        # Both see the same input; each trusts its own hashes only.
+        assert opened(reader, root).materialize(FEATURES, *WEEK).days_computed == 7
+        pd.testing.assert_frame_equal(wrote, as_pandas(FeatureStore(local, root).load(FEATURES)))
 
 
 @SLOW_ON_SPARK

@@ -251,6 +251,7 @@ def test_every_operation_on_every_engine(engine: Engine, monkeypatch: pytest.Mon
     agree(found, answers(events, asked, features, MEANING))
 
 
+@pytest.mark.slow_on_spark
 def test_daily_grids_and_outcomes_on_every_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "WINDOW_COST", 1)
     events, _ = generated(7, n_events=300, days=12)
@@ -273,7 +274,8 @@ def test_daily_grids_and_outcomes_on_every_engine(engine: Engine, monkeypatch: p
     ("engine", "kind"),
     [
         *(("local", kind) for kind in ("pandas", "index", "polars", "lazy", "arrow", "table")),
-        *(pytest.param("spark", kind, marks=pytest.mark.spark) for kind in ("polars", "table")),
+        pytest.param("spark", "polars", marks=[pytest.mark.spark, pytest.mark.slow]),
+        pytest.param("spark", "table", marks=pytest.mark.spark),
     ],
     indirect=["engine"],
 )
@@ -355,7 +357,9 @@ def test_sums_of_floats_are_exact_and_rounded_once(cost: int, local: LocalEngine
             assert got == math.fsum(x[(who == row["who"]) & (at >= now - width) & (at < now)]), (name, row)
 
 
-@pytest.mark.parametrize("shape", [0, 10**9], ids=["windowed", "joined"])
+@pytest.mark.parametrize(
+    "shape", [pytest.param(0, id="windowed"), pytest.param(10**9, id="joined", marks=pytest.mark.slow_on_spark)]
+)
 def test_amounts_of_all_sizes_keep_nine_digits(engine: Engine, shape: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window of thousandths beside a column's thousands of billions, and large ones that cancel or hardly differ."""
     monkeypatch.setattr(plan, "WINDOW_COST", shape)

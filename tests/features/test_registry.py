@@ -141,10 +141,7 @@ with t.LocalEngine(threads=1) as engine:
 @pytest.mark.parametrize(
     ("had", "moment"),
     [
-        *(
-            pytest.param(True, m, marks=() if m in ("before the commit", "in the registry") else pytest.mark.slow)
-            for m in MOMENTS
-        ),
+        *(pytest.param(True, m, marks=() if m == "in the registry" else pytest.mark.slow) for m in MOMENTS),
         *(pytest.param(False, m, marks=pytest.mark.slow) for m in ("before the commit", "in the registry")),
     ],
 )
@@ -256,23 +253,28 @@ def run_at_once(tmp_path: Path, root: Path, runs: list[dict[str, Any]]) -> list[
 
 
 @pytest.mark.parametrize(
-    "runs",
+    ("runs", "rounds"),
     [
-        [{}, {}],
-        pytest.param(
-            [{"start": "2025-03-01", "end": "2025-03-06"}, {"start": "2025-03-03", "end": END, "batch": 1}],
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            [{"sets": "[t.FEATURES, t.OTHER]"}, {"sets": "[t.OTHER, t.FEATURES]", "batch": 3}], marks=pytest.mark.slow
+        ([{}, {}], 1),
+        *(
+            pytest.param(runs, 2, marks=pytest.mark.slow)  # the second finds the days, and no registry
+            for runs in (
+                [{}, {}],
+                [{"start": "2025-03-01", "end": "2025-03-06"}, {"start": "2025-03-03", "end": END, "batch": 1}],
+                [{"sets": "[t.FEATURES, t.OTHER]"}, {"sets": "[t.OTHER, t.FEATURES]", "batch": 3}],
+            )
         ),
     ],
 )
 def test_two_processes_make_what_one_makes(
-    store: FeatureStore, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, runs: list[dict[str, Any]]
+    store: FeatureStore,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    runs: list[dict[str, Any]],
+    rounds: int,
 ) -> None:
     aside = tmp_path_factory.mktemp("aside")
-    for _ in range(2):
+    for _ in range(rounds):
         done = run_at_once(aside, tmp_path, runs)
         sets = [FEATURES, OTHER] if len(done[0]) == 2 else [FEATURES]
         for features in sets:
