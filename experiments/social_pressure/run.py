@@ -231,7 +231,7 @@ _CAVEATS = [
 ]
 
 
-def main(arguments: Sequence[str] | None = None) -> SocialPressure:
+def main(arguments: Sequence[str] | None = None, *, n_simulations: int = N_SIMULATIONS) -> SocialPressure:
     """Run the study and write its page."""
     asked = study_arguments("social_pressure", __doc__, arguments)
     study = Study(
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> SocialPressure:
         "Four letters press more and more. By how much does each raise turnout, and how sure can we be?",
     )
     voters = load_voters(asked.data_dir)
-    found = study_voters(voters)
+    found = study_voters(voters, n_simulations)
     _tell_effects(study, found)
     _tell_errors(study, found)
     _tell_steps(study, found)

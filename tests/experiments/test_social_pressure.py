@@ -33,7 +33,7 @@ def voters(data_dir: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def found(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SocialPressure, str]:
     output = tmp_path_factory.mktemp("social_pressure")
-    results = main(["--output", str(output), "--data-dir", str(data_dir)])
+    results = main(["--output", str(output), "--data-dir", str(data_dir)], n_simulations=300)
     assert {p.name for p in output.iterdir()} == {"index.html", "turnout.png", "effects.png", "aa.png"}
     return results, (output / "index.html").read_text(encoding="utf-8")
 
@@ -109,8 +109,8 @@ def test_false_alarms(found: tuple[SocialPressure, str]) -> None:
 
 def test_false_alarms_of_voters_who_live_alone_are_as_said(voters: pd.DataFrame) -> None:
     alone = voters[voters["hh_size"] == 1]
-    low, high = stats.binom.ppf([0.0005, 0.9995], 400, 0.05) / 400
-    assert low <= naive_false_alarms(alone, 400) <= high
+    low, high = stats.binom.ppf([0.0005, 0.9995], 200, 0.05) / 200
+    assert low <= naive_false_alarms(alone, 200) <= high
 
 
 def test_pressure_by_pressure(found: tuple[SocialPressure, str]) -> None:

@@ -143,6 +143,7 @@ def _bag(table: pd.DataFrame, columns: list[str]) -> list[str]:
     return sorted(str([None if pd.isna(v) else str(v) for v in row]) for row in table[columns].to_numpy(dtype=object))
 
 
+@pytest.mark.slow  # stitching shows the same by default
 @pytest.mark.spark
 def test_a_spark_frame_stays_one(spark_session: Any) -> None:
     """In the caller's session, where SQL finds it."""

@@ -85,7 +85,7 @@ EXAMPLES = given(
     tolerance=st.sampled_from([None, 0, 1, 3]),
     by=st.sampled_from([["user_id"], ["user_id", "item_id"]]),
     strict=st.booleans(),
-    dense=st.booleans(),
+    by_sql=st.booleans(),
 )
 QUIET = [HealthCheck.too_slow]
 
@@ -93,17 +93,16 @@ QUIET = [HealthCheck.too_slow]
 @settings(max_examples=5, deadline=None, suppress_health_check=QUIET)
 @EXAMPLES
 def test_journeys_equal_the_loop_over_all_pairs(
-    duckdb: LocalEngine, data: tuple[list[Row], ...], tolerance: int | None, by: list[str], strict: bool, dense: bool
+    duckdb: LocalEngine, data: tuple[list[Row], ...], tolerance: int | None, by: list[str], strict: bool, by_sql: bool
 ) -> None:
-    """Ties, equal seconds, gaps of exactly the tolerance, unicode, nulls: by both plans for frames and by names."""
+    """Ties, equal seconds, gaps of exactly the tolerance, unicode, nulls: by arrays and by SQL for frames, and by names."""
     views, clicks, carts, orders = data
     width = None if tolerance is None else timedelta(seconds=tolerance)
     want = expected(orders, [carts, clicks, views], by, None if width is None else tolerance * SECOND, strict)
     columns = OWN + [f"{stage}_{c}" for stage in ("cart", "click", "view") for c in ("event_time", "x")]
     frames = [frame(rows) for rows in data]
     with pytest.MonkeyPatch.context() as patch:
-        most = 0.0 if dense else np.inf  # by an ASOF join, or by pairs
-        patch.setattr(stitching, "nearest_places", lambda *a, **k: nearest_places(*a, **k, most_pairs=most))
+        patch.setattr(stitching, "nearest_places", lambda *a, **k: nearest_places(*a, **k, by_sql=by_sql))
         found = stitch(*frames, width, by=by, strict=strict)
     assert plain(found, columns) == want
     with LocalEngine(threads=1) as engine:
@@ -125,7 +124,9 @@ def _sorted(rows: list[list[Any]]) -> list[list[Any]]:
     return sorted(rows, key=repr)
 
 
-@pytest.mark.parametrize(("tolerance", "strict"), [("2s", False), (None, True)])
+@pytest.mark.parametrize(
+    ("tolerance", "strict"), [("2s", False), pytest.param(None, True, marks=pytest.mark.slow_on_spark)]
+)
 def test_both_engines_equal_the_loop(engine: Any, tolerance: str | None, strict: bool) -> None:
     """One text: a table of many ties on each engine, from names, a link and a chain."""
     rng = np.random.default_rng(7)

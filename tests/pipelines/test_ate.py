@@ -96,7 +96,7 @@ def test_a_study_that_leaves_a_cause_out_is_marked(place: Path, table: Path, mon
 
     tags: dict[str, str] = {}
     monkeypatch.setattr(Stage, "set_tags", lambda _, found: tags.update(found))
-    summary = run_ate(config_of(place, covariates=["loyalty", "purchases_before"]), table)
+    summary = run_ate(config_of(place, covariates=["loyalty", "purchases_before"], methods=["lin"]), table)
     assert not summary.report.refutations.passed
     assert summary.report.verdict == "doubtful"
     assert tags["refutations"] == "FAILED: negative_control_outcome: sessions_before"
@@ -105,7 +105,8 @@ def test_a_study_that_leaves_a_cause_out_is_marked(place: Path, table: Path, mon
 
 def test_rows_by_a_condition(place: Path, table: Path) -> None:
     frame, _ = simulate_campaign(N, random_state=3)
-    summary = run_ate(config_of(place, where="device = 'app'", covariates=["engagement"]), table)
+    few = {"methods": ["lin"], "refutation": {"n_simulations": 20, "refuters": ["data_subset"]}}
+    summary = run_ate(config_of(place, where="device = 'app'", covariates=["engagement"], **few), table)
     assert summary.report.n_obs == int((frame["device"] == "app").sum())
 
 
