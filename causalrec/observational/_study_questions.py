@@ -106,6 +106,7 @@ class Questioned(ABC):
         --------
         >>> import numpy as np
         >>> import pandas as pd
+        >>> from causalrec.observational import ObservationalStudy
         >>> rng = np.random.default_rng(0)
         >>> x, t = rng.normal(size=500), np.arange(500) % 2
         >>> frame = pd.DataFrame({"x": x, "t": t, "y": x + t + rng.normal(size=500)})

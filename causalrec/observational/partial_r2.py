@@ -227,7 +227,7 @@ class _Turned(NamedTuple):
         constant = whole.std(axis=0) <= 1e-12 * np.abs(whole).max(axis=0)
         whole -= whole.mean(axis=0)
         whole[:, constant] = 0.0
-        R = np.linalg.qr(whole, mode="r")
+        R: FloatArray = np.asarray(np.linalg.qr(whole, mode="r"))
         return cls(R[:, :-2], R[:, -2], R[:, -1])
 
 
