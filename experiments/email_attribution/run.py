@@ -30,7 +30,7 @@ from experiments.email_attribution.figures import plot_deciles, plot_drivers, pl
 from experiments.email_attribution.grid import daily_rows, mailing_rows
 from experiments.email_attribution.tables import Part, read_journey, read_retail
 
-SEED, QUICK = 2011, 0.2
+SEED, QUICK = 1, 0.2
 SPARK = {"spark.driver.memory": "3g"}
 CAVEATS = [
     "Campaigns of Complete Journey were targeted, by a rule that nobody published. Every way on this page compares "

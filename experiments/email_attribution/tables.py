@@ -109,7 +109,7 @@ def read_journey(engine: Engine, directory: Path, *, share: float = 1.0) -> Part
     )  # fmt: skip
     raw = ("lines", "purchases", "members", "emails", "profiles", "customers", "coupons_used", "redemptions")
     return Part(
-        "Complete Journey", "2017-04-15", "2017-12-31", "2017-06-01", "2017-10-15", 14, 14, np.inf, "$",
+        "Complete Journey", "2017-04-01", "2017-12-31", "2017-06-01", "2017-10-15", 14, 14, np.inf, "$",
         ("has_profile", "aged_55_up", "income_75k_up", "three_or_more"), True, _rows(engine, raw),
     )  # fmt: skip
 
