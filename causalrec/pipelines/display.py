@@ -96,7 +96,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print()
     console.print(_summary_table(summary, narrow=console.width < _NARROW))
     for sentence in summary.findings:
-        _print_text(f"  {sentence}", console)
+        print_text(f"  {sentence}", console)
     console.print()
     report = "made by: causalrec evaluate" if summary.report is None else str(summary.report)
     print_places(summary.path, report, summary.tracking, console)
@@ -134,32 +134,32 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
     if (verdict := found.verdict) is not None:
         console.print(f"[bold reverse] {escape(verdict_title(verdict))} [/bold reverse]")
         for reason in verdict.reasons:
-            _print_text(f"  {reason}", console)
+            print_text(f"  {reason}", console)
         console.print()
-    _print_title(summary.title, console)
+    print_title(summary.title, console)
     for line in summary.alarms:
         console.print(f"[bold red]![/bold red] {_broken(line, console)}", soft_wrap=not console.is_terminal)
     console.print(_scorecard(found.effects, console))
     if found.diluted:
-        _print_title("on all units, triggered or not", console)
+        print_title("on all units, triggered or not", console)
         console.print(_scorecard(found.diluted, console))
     for line in (*scorecard_answers(found), *scorecard_questions(found)):
-        _print_text(f"  {line}", console)
+        print_text(f"  {line}", console)
     console.print()
     for line in scorecard_checks(replace(found, interactions=())):
-        _print_text(f"  {line}", console)
+        print_text(f"  {line}", console)
     for aa in summary.results.aa:
-        _print_text(
+        print_text(
             f"  A/A: {aa.false_positive_rate:.1%} [{aa.ci_low:.1%}, {aa.ci_high:.1%}] of {aa.n_simulations:,} splits "
             f"find an effect on {aa.metric} at alpha = {aa.alpha:g}{'' if aa.calibrated else ', NOT AS IT SHOULD'}",
             console,
         )
     if found.interactions:
         console.print()
-        _print_title("does the effect differ between groups? p of each dimension", console)
+        print_title("does the effect differ between groups? p of each dimension", console)
         console.print(_interactions(found.interactions, console))
         for sentence in summary.findings:
-            _print_text(f"  {sentence}", console)
+            print_text(f"  {sentence}", console)
     console.print()
     print_places(summary.path, str(summary.report), summary.tracking, console)
 
@@ -167,9 +167,9 @@ def print_abtest(summary: ABTestSummary, console: Console) -> None:
 def print_design(document: DesignDocument, console: Console) -> None:
     """How many units the experiment takes, and where its page is."""
     console.print()
-    _print_title(f"{document.title}: design", console)
+    print_title(f"{document.title}: design", console)
     for line in document.lines:
-        _print_text(f"  {line}", console)
+        print_text(f"  {line}", console)
     console.print()
     console.print(f"page     {escape(str(document.path))}", soft_wrap=True)
 
@@ -183,8 +183,8 @@ def _scorecard(effects: Sequence[ABResult], console: Console) -> Table:
         del columns[arm]
     if without_tests(effects):
         del columns[p]
-    shown = _fitting(columns, (difference, *names[2:4]), console.width)
-    return _table(shown, console, left=(metric, arm, lift, difference))
+    shown = fitting_columns(columns, (difference, *names[2:4]), console.width)
+    return text_table(shown, console, left=(metric, arm, lift, difference))
 
 
 def _interactions(tests: Sequence[HeterogeneityResult], console: Console) -> Table:
@@ -196,7 +196,7 @@ def _interactions(tests: Sequence[HeterogeneityResult], console: Console) -> Tab
         row[f"by {test.dimension}"] = short_pvalue(test.pvalue)
     dimensions = dict.fromkeys(name for row in rows.values() for name in row)
     columns = {"metric": list(rows)} | {d: [row.get(d, "–") for row in rows.values()] for d in dimensions}
-    return _table(columns, console, left=("metric",))
+    return text_table(columns, console, left=("metric",))
 
 
 def print_places(run: Path, report: str, tracking: str, console: Console) -> None:
@@ -214,7 +214,7 @@ def print_materialized(found: Sequence[Materialized], console: Console) -> None:
         "days computed": [f"{each.days_computed:,}" for each in found],
         "days reused": [f"{each.days_reused:,}" for each in found],
     }
-    console.print(_table(columns, console, left=("features", "version")))
+    console.print(text_table(columns, console, left=("features", "version")))
     for each in found:
         console.print(escape(str(each.path)), soft_wrap=True)
 
@@ -222,12 +222,14 @@ def print_materialized(found: Sequence[Materialized], console: Console) -> None:
 def print_versions(found: pd.DataFrame, root: Path, console: Console) -> None:
     """What is kept in a feature store, a row per version."""
     if found.empty:
-        _print_text(f"nothing is kept in {root} yet; causalrec features materialize fills it.", console)
+        print_text(f"nothing is kept in {root} yet; causalrec features materialize fills it.", console)
         return
     rows = [_version_cells(row) for row in found.to_dict("records")]
     names = ("features", "version", "kind", "columns", "days", "from", "to", "rows", "size", "updated (UTC)")
-    columns = _fitting({name: [row.get(name, "") for row in rows] for name in names}, _LESS_NEEDED, console.width)
-    console.print(_table(columns, console, left=("features", "version", "kind")))
+    columns = fitting_columns(
+        {name: [row.get(name, "") for row in rows] for name in names}, _LESS_NEEDED, console.width
+    )
+    console.print(text_table(columns, console, left=("features", "version", "kind")))
 
 
 def _version_cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
@@ -252,7 +254,7 @@ def print_version(view: VersionView, console: Console) -> None:
     """A version's columns, days and first rows."""
     record = view.record
     name = str(record.declaration["name"])
-    _print_title(f"{name} {view.version}, computed by {record.engine}", console)
+    print_title(f"{name} {view.version}, computed by {record.engine}", console)
     shown = (*record.keys, record.event_time, *record.features)
     columns = {
         "column": list(shown),
@@ -262,11 +264,11 @@ def print_version(view: VersionView, console: Console) -> None:
             for column in shown
         ],
     }
-    console.print(_table(columns, console, left=columns, folded="what it is"))
+    console.print(text_table(columns, console, left=columns, folded="what it is"))
     held = record.days.values()
     content = f"{sum(day.rows for day in held):,} rows, {_size(sum(day.bytes for day in held))}"
     updated = f"updated {record.updated_at[:16].replace('T', ' ')} UTC"
-    _print_text(f"{_span_text(list(record.days))}; {content}; {updated}", console)
+    print_text(f"{_span_text(list(record.days))}; {content}; {updated}", console)
     if len(view.head):
         _print_rows(f"the first rows of {max(record.days)}", view.head, console)
 
@@ -283,7 +285,7 @@ def _span_text(days: Sequence[str]) -> str:
 
 def print_diff(diff: FeatureDiff, console: Console) -> None:
     """How two versions differ."""
-    _print_text(str(diff), console)
+    print_text(str(diff), console)
 
 
 def print_written(written: Written, console: Console) -> None:
@@ -308,21 +310,22 @@ def print_inference(found: Inference, console: Console) -> None:
 def _print_recommendations(advice: Recommendations, console: Console) -> None:
     """How many of each segment get which action, what that costs and brings, and what it rests on."""
     counts = advice.counts
-    _print_title("how many, by segment and action", console)
+    print_title("how many, by segment and action", console)
     cells = {str(c): [f"{n:,}" if isinstance(n, int) else str(n) for n in counts[c].tolist()] for c in counts.columns}
-    console.print(_table(cells, console, left=("segment",)))
+    console.print(text_table(cells, console, left=("segment",)))
     if not math.isnan(advice.spend):
-        _print_text(f"spend {format_number(advice.spend)}, expected gain {format_number(advice.gain)}", console)
+        print_text(f"spend {format_number(advice.spend)}, expected gain {format_number(advice.gain)}", console)
     for line in advice.basis:
-        _print_text(f"  {line[:1].upper()}{line[1:]}.", console)
+        print_text(f"  {line[:1].upper()}{line[1:]}.", console)
 
 
-def _print_title(title: str, console: Console) -> None:
+def print_title(title: str, console: Console) -> None:
     """A table's own title would be broken to the table's width."""
     console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=not console.is_terminal)
 
 
-def _print_text(text: str, console: Console) -> None:
+def print_text(text: str, console: Console) -> None:
+    """A line or more, broken between words."""
     console.print(_broken(text, console), soft_wrap=True)
 
 
@@ -340,18 +343,18 @@ def _broken(text: str, console: Console) -> str:
 
 def _print_rows(title: str, frame: pd.DataFrame, console: Console, less_needed: Sequence[str] | None = None) -> None:
     """The first rows; of more columns than fit, the first and the last, or all but those that are less needed."""
-    whole = {str(column): _cells(frame[column].head(_HEAD)) for column in frame.columns}
+    whole = {str(column): text_cells(frame[column].head(_HEAD)) for column in frame.columns}
     most = list(whole)[_FIRST_COLUMNS:-1]
     least = most if less_needed is None else [*less_needed, *(column for column in most if column not in less_needed)]
-    shown = _fitting(whole, least, console.width)
+    shown = fitting_columns(whole, least, console.width)
     hidden = [column for column in whole if column not in shown]
-    _print_title(f"{title}; {len(shown)} of {len(whole)} columns" if hidden else title, console)
-    console.print(_table(shown, console, left=shown))
+    print_title(f"{title}; {len(shown)} of {len(whole)} columns" if hidden else title, console)
+    console.print(text_table(shown, console, left=shown))
     if hidden:
-        _print_text(f"not shown: {list_some(hidden)}", console)
+        print_text(f"not shown: {list_some(hidden)}", console)
 
 
-def _cells(values: pd.Series) -> list[str]:
+def text_cells(values: pd.Series) -> list[str]:
     """Values for a person: keys as they are written elsewhere, days without a clock."""
     import pandas as pd
 
@@ -372,7 +375,9 @@ def _cell(value: Any) -> str:
     return f"{value:.1f}" if 1e5 <= abs(value) < _LONG_NUMBER else f"{value:.6g}"
 
 
-def _fitting(columns: Mapping[str, Sequence[str]], less_needed: Iterable[str], width: int) -> dict[str, Sequence[str]]:
+def fitting_columns(
+    columns: Mapping[str, Sequence[str]], less_needed: Iterable[str], width: int
+) -> dict[str, Sequence[str]]:
     """The columns that have room beside each other; those that are less needed give way in their order."""
     widths = {name: 3 + _width(name, cells) for name, cells in columns.items()}
     for name in less_needed:
@@ -386,7 +391,7 @@ def _width(name: str, cells: Sequence[str]) -> int:
     return max(map(cell_len, (name, *cells)))
 
 
-def _table(
+def text_table(
     columns: Mapping[str, Sequence[str]], console: Console, *, left: Iterable[str], folded: str | None = None
 ) -> Table:
     """Whole cells, but for those of a column that may be folded, and for those that would fill half the width."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from causalrec.pipelines.display import _cells, _fitting, _print_text, _print_title, _table
+from causalrec._validation import list_some
+from causalrec.pipelines.display import fitting_columns, print_text, print_title, text_cells, text_table
+from causalrec.results import AttributionResult, CreditResult
 from causalrec.results.base import format_number
 
 if TYPE_CHECKING:
@@ -16,21 +18,30 @@ if TYPE_CHECKING:
     from causalrec.pipelines.reports import LogReport
 
 _WORDS = ("variant", "step", "day", "segment", "check", "counted", "example", "option")
-_LESS_NEEDED = ("example", "counted", "users", "option", "per_buyer", "purchases", "buyers")
+_LESS_NEEDED = (
+    "example", "counted", "users", "option", "per_buyer", "purchases", "buyers", "linear", "position based",
+    "time decay", "users touched", "plain difference", "first touch",
+)  # fmt: skip
 
 
 def print_log_report(report: LogReport, console: Console) -> None:
-    """What it found, its table, and where it was written."""
+    """What it found, its table, what credit and attribution rest on, and where it was written."""
     console.print()
-    _print_text(str(report.result).splitlines()[0], console)
+    print_text(report.said[0], console)
     console.print()
     shown = report.shown
     if len(shown):
-        _print_title(report.caption, console)
+        print_title(report.caption, console)
         columns = {str(name): _written(shown[name]) for name in shown.columns}
-        fitting = _fitting(columns, [name for name in _LESS_NEEDED if name in columns], console.width)
+        fitting = fitting_columns(columns, [name for name in _LESS_NEEDED if name in columns], console.width)
         left = {*_WORDS, str(shown.columns[0])}
-        console.print(_table(fitting, console, left=[name for name in fitting if name in left]))
+        console.print(text_table(fitting, console, left=[name for name in fitting if name in left]))
+        hidden = [name for name in columns if name not in fitting]
+        if hidden:
+            print_text(f"not shown: {list_some(hidden)}", console)
+    if isinstance(report.result, AttributionResult | CreditResult):
+        for line in report.said[1:]:
+            print_text(line, console)
     if report.path is not None:
         console.print(f"written to {escape(str(report.path))}", soft_wrap=True)
 
@@ -40,4 +51,4 @@ def _written(values: pd.Series) -> list[str]:
     import pandas as pd
 
     is_number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
-    return [format_number(value) for value in values] if is_number else _cells(values)
+    return [format_number(value) for value in values] if is_number else text_cells(values)

@@ -18,8 +18,10 @@ from causalrec.journeys.reports import cohort_retention, conversion_funnel, dail
 from causalrec.pipelines.progress import Reporter
 from causalrec.report import Section, render_report, write_report
 from causalrec.results import (
+    AttributionResult,
     CohortRetentionResult,
     ConversionFunnelResult,
+    CreditResult,
     DailyUsersResult,
     QualityResult,
     Result,
@@ -52,6 +54,13 @@ class LogReport:
     shown: pd.DataFrame = field(repr=False)
     caption: str
     path: Path | None = None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What the result says, of credit and attribution without their table."""
+        if isinstance(self.result, AttributionResult | CreditResult):
+            return self.result.said
+        return tuple(line.strip() for line in str(self.result).splitlines())
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ def log_page(report: LogReport, title: str, figure: str | None) -> str:
     from causalrec import plots
 
     axes = getattr(plots, figure)(report.result) if figure is not None else None
-    text = tuple(line.strip() for line in str(report.result).splitlines())
+    text = tuple(line.removeprefix("- ") for line in report.said)
     section = Section(
         report.title, () if axes is not None else text[1:], (axes,) if axes is not None else (),
         {} if report.shown.equals(report.result.to_frame()) else {"All rows": report.result.to_frame()},

@@ -96,18 +96,27 @@ class CreditResult(Result):
         return pd.concat([frame, pd.DataFrame(self.value, columns=[f"value_{r}" for r in self.rules])], axis=1)
 
     def __str__(self) -> str:
-        none = self.n_conversions - self.n_touched
         table = [("channel", *(r.replace("_", " ") for r in self.rules))]
         table += [(c, *map(_written, row)) for c, row in zip(self.channels, self.credit, strict=True)]
         table.append(("all", *[f"{self.n_conversions:,}"] * len(self.rules)))
-        head = f"Credit for {self.n_conversions:,} conversions by rule, {self.counted}; {none:,} without any touch"
-        lines = [head, *aligned(table), "  A rule shares out conversions; it does not say what a channel caused."]
-        if self.n_touches_left_out or self.n_conversions_without_user:
-            lines.append(
-                f"  Without a user or a time: {self.n_touches_left_out:,} touches, left out; "
-                f"{self.n_conversions_without_user:,} conversions, credited to {NO_CHANNEL}."
-            )
-        return "\n".join(lines)
+        head, *said = self.said
+        return "\n".join([head, *aligned(table), *(f"  {line}" for line in said)])
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The sentences of the text, without its table."""
+        none = self.n_conversions - self.n_touched
+        said = (
+            f"Credit for {self.n_conversions:,} conversions by rule, {self.counted}; {none:,} without any touch",
+            "A rule shares out conversions; it does not say what a channel caused.",
+        )
+        if not (self.n_touches_left_out or self.n_conversions_without_user):
+            return said
+        return (
+            *said,
+            f"Without a user or a time: {self.n_touches_left_out:,} touches, left out; "
+            f"{self.n_conversions_without_user:,} conversions, credited to {NO_CHANNEL}.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,17 +238,21 @@ class AttributionResult(Result):
         caused = f"sum {_written(float(np.nansum(self.incremental)))}"
         blanks = [""] * (2 + len(truth))
         table.append(("all", "", caused, *blanks, *map(_written, self.credit.sum(axis=0))))
-        lines = [
+        head, *said = self.said
+        return "\n".join([head, *aligned(table), *(f"  {line}" for line in said)])
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The sentences of the text, without its table: what was found, how far rules are from it, what it rests on."""
+        return (
             f"What channels caused: {self.outcome} of {self.n_users:,} users from {_day(self.period_end)} to "
             f"{_day(self.outcome_end)}, by touches from {_day(self.period_start)} to {_day(self.period_end)}; "
             f"{_written(self.total)} in all",
-            *aligned(table),
             *self._distances(),
-            *(f"  no effect of {text}" for text in self.failures),
-            f"  By {self.method}. Believe it as far as you believe:",
-            *(f"  - {text}" for text in ASSUMED),
-        ]
-        return "\n".join(lines)
+            *(f"no effect of {text}" for text in self.failures),
+            f"By {self.method}. Believe it as far as you believe:",
+            *(f"- {text}" for text in ASSUMED),
+        )
 
     def _distances(self) -> list[str]:
         known = np.isfinite(self.incremental)
@@ -249,7 +262,7 @@ class AttributionResult(Result):
         spread = _written(float(given.min()))
         if given.max() - given.min() > 0.05:
             spread += f" to {_written(float(given.max()))}"
-        lines = [f"  Rules give these channels {spread}; they caused {_written(caused)}."]
+        lines = [f"Rules give these channels {spread}; they caused {_written(caused)}."]
         rows = sorted(
             zip(np.nan_to_num(self.misplaced, nan=9.0), np.nansum(self.outside, axis=0), self.rules, strict=True)
         )
@@ -257,7 +270,7 @@ class AttributionResult(Result):
             f"{rule.replace('_', ' ')} {'–' if share > 1 else f'{share:.0%}'} ({int(n)} of {int(known.sum())})"
             for share, n, rule in rows
         )
-        lines.append("  Credit with the wrong channel (and channels whose interval it misses): " + ", ".join(said))
+        lines.append("Credit with the wrong channel (and channels whose interval it misses): " + ", ".join(said))
         return lines
 
 

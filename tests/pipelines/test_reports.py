@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from causalrec.config import parse_config
-from causalrec.datasets import simulate_marketplace
+from causalrec.datasets import simulate_channels, simulate_marketplace
 from causalrec.engines import LocalEngine
 from causalrec.exceptions import CausalRecError, ColumnError, ConfigError, DatasetError
 from causalrec.journeys import daily_active_users
@@ -19,6 +20,7 @@ from causalrec.pipelines.display_reports import print_log_report
 from causalrec.pipelines.log_quality import examine_log, quality_section
 from causalrec.pipelines.progress import SilentReporter
 from causalrec.pipelines.reports import REPORTS, write_log_report
+from causalrec.results.attribution import ASSUMED
 
 NEEDED = {
     "revenue": {"segment": "event_type"},
@@ -74,8 +76,38 @@ def test_credit_and_attribution_are_at_hand(market, tmp_path):
     found = write_log_report(
         "credit", tmp_path / "log.parquet", event_type="kind", output=tmp_path / "page.html", reporter=SilentReporter()
     )
-    assert (tmp_path / "page.html").stat().st_size > 1000
-    print_log_report(found, Console(width=100, quiet=True))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "does not say what a channel caused" in page
+    assert "How it was made" not in page
+    assert "channel  first touch" not in page  # the table of the text is a table of the page
+    console = Console(width=80, record=True)
+    print_log_report(found, console)
+    assert "does not say what a channel caused" in console.export_text()
+
+
+def test_attribution_says_what_it_rests_on_and_fits_a_terminal(tmp_path):
+    logs, _ = simulate_channels(1_000, random_state=0)
+    paths = {name: tmp_path / f"{name}.parquet" for name in logs.tables()}
+    for name, table in logs.tables().items():
+        table.to_parquet(paths[name])
+    found = write_log_report(
+        "attribution", paths["touches"], conversions=paths["conversions"], attributes=paths["users"],
+        covariates=["loyalty", "visits"], start=str(logs.period_start), end=str(logs.period_end),
+        method="aipw_parametric", output=tmp_path / "page.html", reporter=SilentReporter(),
+    )  # fmt: skip
+    console = Console(width=80, record=True)
+    print_log_report(found, console)
+    lines = console.export_text().splitlines()
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for assumption in ASSUMED:
+        assert f"- {assumption}" in lines
+        assert html.escape(assumption, quote=False).replace("'", "&#39;") in page
+    table = [line for line in lines if line.startswith(("│", "┃"))]
+    assert {len(line) for line in table} <= set(range(81))
+    assert all(channel in "".join(table) for channel in found.result.channels)
+    assert "caused" in table[0]
+    assert "last touch" in table[0]
+    assert any(line.startswith("not shown: ") for line in lines)
 
 
 @pytest.mark.parametrize(
