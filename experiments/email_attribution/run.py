@@ -189,7 +189,8 @@ def _tell_drivers(study: Study, parts: Mapping[str, Found]) -> None:
           f"{f.drivers.calibration:.2f} times the purchases predicted, area under the ROC curve {f.drivers.auc:.3f}. "
           f"{_left_out(f.drivers)}" for f in parts.values()),
         tables={**{f"{n}: purchases by tenth of the prediction": d.likelihood_test for n, d in drivers.items()},
-                **{f"{n}: log amounts by tenth of the prediction": d.amount_test.drop(columns="lift") for n, d in drivers.items()}},
+                **{f"{n}: log amounts by tenth of the prediction": d.amount_test.drop(columns="lift")
+                   for n, d in drivers.items()}},
         figures={"deciles": plot_deciles(drivers)},
     )  # fmt: skip
 
