@@ -126,9 +126,9 @@ def strength_table(strengths: pd.DataFrame) -> pd.DataFrame:
         "design": list(middle.index),
         "off by, $": groups["off"].mean().round(2).to_numpy(),
         "gamma": middle["gamma"].round(2).to_numpy(),
-        "E-value of the interval": middle["evalue"].round(2).to_numpy(),
+        "E-value": middle["evalue"].round(2).to_numpy(),
         "robustness value": [f"{v:.1%}" for v in middle["robustness"]],
-        "times as strong as the strongest covariate": middle["times_ci"].round(1).to_numpy(),
+        "times the strongest": middle["times_ci"].round(1).to_numpy(),
         "which is, mostly": [g["strongest"].mode()[0] for _, g in groups],
     })  # fmt: skip
 
@@ -136,12 +136,16 @@ def strength_table(strengths: pd.DataFrame) -> pd.DataFrame:
 def report_table(reports: Mapping[str, StudyReport], truth: float) -> pd.DataFrame:
     """A row per design: what the page says, and the truth that it does not know."""
     return pd.DataFrame([
-        {"design": name, "effect, $": round(r.effect.estimate, 2), "truth, $": round(truth, 2),
-         **{f"on {c}": f"p = {r.refutations[f'negative_control_outcome: {c}'].pvalue:.2g}" for c in CONTROLS},
-         "other refutations": "passed" if _others_passed(r) else "failed", "gamma": round(r.sensitivity.gamma, 2),
-         "robustness value": f"{r.sensitivity.robustness_value:.1%}", "verdict": r.verdict}
+        {"design": name, "verdict": r.verdict, "effect, $": round(r.effect.estimate, 2), "truth, $": round(truth, 2),
+         **{f"p, {c}": _p(r.refutations[f"negative_control_outcome: {c}"].pvalue) for c in CONTROLS},
+         "others": "passed" if _others_passed(r) else "failed", "gamma": round(r.sensitivity.gamma, 2),
+         "robustness": f"{r.sensitivity.robustness_value:.1%}"}
         for name, r in reports.items()
     ])  # fmt: skip
+
+
+def _p(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else "< 0.01"
 
 
 def _others_passed(report: StudyReport) -> bool:
