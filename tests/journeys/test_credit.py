@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,17 @@ def logs(draw: Any, most: int = 12) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def check(found: Any, touches: pd.DataFrame, conversions: pd.DataFrame, **options: Any) -> None:
-    expected = {rule: totals(touches, conversions, rule, **options) for rule in RULES}
-    values = {rule: totals(touches, conversions, rule, value="value", **options) for rule in RULES}
+def check(
+    found: Any, touches: pd.DataFrame, conversions: pd.DataFrame, rules: Sequence[str] = RULES, **options: Any
+) -> None:
+    expected = {rule: totals(touches, conversions, rule, **options) for rule in rules}
+    values = {rule: totals(touches, conversions, rule, value="value", **options) for rule in rules}
     scale = conversions["value"].abs().sum()
-    for rule, got in zip(RULES, found.credit.T, strict=True):
+    for rule, got in zip(rules, found.credit.T, strict=True):
         for channel, number in zip(found.channels, got, strict=True):
             assert number == pytest.approx(expected[rule].get(channel, 0.0), abs=1e-9)
         assert got.sum() == pytest.approx(len(conversions), abs=1e-9)
-        worth = found.value[:, RULES.index(rule)]
+        worth = found.value[:, rules.index(rule)]
         for channel, number in zip(found.channels, worth, strict=True):
             assert number == pytest.approx(values[rule].get(channel, 0.0), rel=1e-9, abs=1e-9 + 1e-14 * scale)
         assert worth.sum() == pytest.approx(conversions["value"].sum(), rel=1e-9, abs=1e-9 + 1e-14 * scale)
@@ -155,17 +157,18 @@ def big_log(n: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     return touches, conversions
 
 
-def test_engines_say_the_same_as_the_oracle(engine: Any) -> None:
+@pytest.mark.parametrize("rules", [pytest.param(RULES, marks=pytest.mark.slow_on_spark), ("linear", "time_decay")])
+def test_engines_say_the_same_as_the_oracle(engine: Any, rules: Sequence[str]) -> None:
     """Many touches, ties and edges at once."""
     touches, conversions = big_log(200)
     engine.register("touch_log", touches)
     engine.register("orders", conversions)
     found = credit(
-        "touch_log", "orders", rules=RULES, window="72h", half_life="10h", order_by="step", value="value",
+        "touch_log", "orders", rules=rules, window="72h", half_life="10h", order_by="step", value="value",
         engine=engine,
     )  # fmt: skip
     expected = {"window": pd.Timedelta(hours=72), "half_life": pd.Timedelta(hours=10)}
-    check(found, touches.astype({"user_id": "Int64"}), conversions, **expected)
+    check(found, touches.astype({"user_id": "Int64"}), conversions, rules, **expected)
     assert found.n_touched == sum(NONE not in s for s in by_conversion(touches, conversions, "linear", **expected))
 
 

@@ -59,6 +59,7 @@ def counts(result) -> dict[str, tuple[int, int]]:
     return {c: (int(n), int(u)) for c, n, u in zip(result.check, result.n, result.users, strict=True) if n}
 
 
+@pytest.mark.slow_on_spark
 def test_everything_planted_is_found(engine):
     engine.register("broken", broken())
     found = check_quality("broken", engine=engine, **COLUMNS)
@@ -84,6 +85,19 @@ def test_everything_planted_is_found(engine):
     assert (found.n_null, found.n_skewed, found.n_duplicate, found.n_bots, found.n_bot_events) == (2, 3, 2, 1, 601)
     assert (found.n_obs, found.n_users, found.per_day_limit) == (651, 9, 500)
     assert (found.first_time, found.last_time) == ("1970-01-01 00:00:00", "2025-06-02 00:00:00")
+    engine.drop("broken")
+
+
+def test_what_needs_no_further_column_is_found(engine):
+    engine.register("broken", broken())
+    assert counts(check_quality("broken", engine=engine, now="2025-06-01")) == {
+        "no user_id": (1, 0),
+        "no event_time": (1, 1),
+        "copies of another event": (2, 1),
+        "of bot-like users": (601, 1),
+        "in the future": (1, 1),
+        "before any clock was set": (1, 1),
+    }
     engine.drop("broken")
 
 

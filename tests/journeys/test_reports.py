@@ -52,7 +52,8 @@ def reached(frame: pd.DataFrame, steps: list[str], window: pd.Timedelta) -> int:
     return deepest
 
 
-@pytest.mark.parametrize("unit", [pytest.param("user", marks=pytest.mark.slow_on_spark), "user_item"])
+@pytest.mark.slow_on_spark
+@pytest.mark.parametrize("unit", ["user", "user_item"])
 def test_funnel_equals_brute_force(engine, unit):
     frame, window = log(150), pd.Timedelta("36h")
     keys = ["user_id"] if unit == "user" else ["user_id", "item_id"]

@@ -297,7 +297,14 @@ def open_figures() -> list[int]:
 
 
 @pytest.mark.filterwarnings("error")
-def test_nothing_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "refuters",
+    [
+        ("placebo_treatment_refuter", "add_unobserved_common_cause"),
+        pytest.param(tuple(REFUTERS), marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_is_left_behind(refuters: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     frame = make_data(200).astype({"plan": "category", "t": np.float64})
     before = joblib.hash(frame)
     study = study_of(frame, **FEW)
@@ -306,7 +313,7 @@ def test_nothing_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         state, python, figures = np.random.get_state()[1].copy(), random.getstate(), open_figures()  # noqa: NPY002
         effect = study.estimate("dowhy.propensity_score_weighting")
-        for refuter in REFUTERS:
+        for refuter in refuters:
             study.refute_with_dowhy(effect, refuter, n_simulations=19)
         with pytest.raises(CausalRecError):
             study.estimate("dowhy.propensity_score_stratification", clipping_threshold=300)
