@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from causalrec._typing import IntArray
+from causalrec._typing import BoolArray, IntArray
 from causalrec._validation import check_columns, list_some
 from causalrec.engines import Dialect, Engine, Kind, LocalEngine, SparkEngine
 from causalrec.engines.arrow import arrow_table, arrow_to_pandas
@@ -53,6 +53,8 @@ class Table:
         The frame in memory, if it was one.
     numbered : bool
         Whether it has a column ``ROW`` with the places of the frame's rows, from 0.
+    arrow : Arrow table or None
+        What SQL reads of a frame whose rows are numbered.
     """
 
     label: str
@@ -61,6 +63,12 @@ class Table:
     dialect: Dialect
     held: Any = field(default=None, repr=False)
     numbered: bool = False
+    arrow: Any = field(default=None, repr=False)
+
+    @property
+    def n_rows(self) -> int:
+        """Of a frame in memory whose rows are numbered."""
+        return int(self.arrow.num_rows)
 
     def check(self, columns: Iterable[str | None] = (), *, times: Iterable[str | None] = ()) -> None:
         """Raise :class:`ColumnError` for a column that is missing, :class:`TimeError` for times that are none."""
@@ -142,6 +150,23 @@ class Tables(Mapping[str, Table]):
         """The small result of a query, as a pandas frame on either engine."""
         return self.engine.collect(sql)
 
+    def times(self, table: Table, name: str) -> tuple[IntArray, BoolArray]:
+        """Times of numbered rows as :meth:`Table.micros` gives them, and whether each is known.
+
+        Microseconds are read as they are; other units and dates are left to the engine.
+        """
+        import pyarrow.types as pat
+
+        column = table.arrow.column(name)
+        known = np.asarray(column.is_valid().to_numpy()) if column.null_count else np.ones(len(column), dtype=bool)
+        if not pat.is_timestamp(column.type) or column.type.unit != "us":
+            found = self.engine.collect(f"SELECT {ROW} AS l, COALESCE({table.micros(name)}, 0) AS t FROM {table.sql}")
+            times = np.empty(len(found), dtype=np.int64)
+            times[found["l"].to_numpy()] = found["t"].to_numpy()
+            return times, known
+        whole = column.cast("int64")
+        return np.asarray((whole.fill_null(0) if whole.null_count else whole).to_numpy()), known
+
     def register(self, table: Any) -> str:
         """Give a small table of our own a name until the tables are closed; quoted."""
         name = self._new_name()
@@ -156,13 +181,16 @@ class Tables(Mapping[str, Table]):
 
     def add(self, label: str, source: Any, *, only: Sequence[str] | None, numbered: bool) -> None:
         """Register a table, or find the one that has been."""
+        chosen = None
         if not in_memory(source) and not _is_spark(source):
             name, held = self._name_of_files(label, source), None
         else:
             name, held = self._new_name(), _collected(label, source, numbered)
-            self.engine.register(name, self._chosen(label, held, only, numbered))
+            chosen = self._chosen(label, held, only, numbered)
+            self.engine.register(name, chosen)
         kinds = self.engine.columns(name)
-        self._tables[label] = Table(label, self.dialect.quote(name), kinds, self.dialect, held, ROW in kinds)
+        arrow = chosen if ROW in kinds else None
+        self._tables[label] = Table(label, self.dialect.quote(name), kinds, self.dialect, held, ROW in kinds, arrow)
 
     def close(self) -> None:
         """Forget the names that were made here."""

@@ -17,13 +17,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._typing import IntArray
 from causalrec._validation import list_some
 from causalrec.engines import Engine
+from causalrec.engines.arrow import arrow_to_pandas
 from causalrec.exceptions import ColumnError, TimeError
+from causalrec.journeys._arrays import Sessions, key_codes, number_sessions
 from causalrec.journeys._tables import ROW, Duration, Table, Tables, open_tables, parse_duration
 
 _MOST_TYPES = 200
 _OWN = ("session_id", "session_number")
+_OF_SESSIONS = (
+    *_OWN, "session_start", "session_end", "duration_seconds", "n_events", "bounce", "entry_event", "exit_event"
+)  # fmt: skip
+_OF_USERS = ("n_sessions", "mean_events", "mean_duration_seconds", "bounce_rate", "last_session_end")
+_HIDDEN = ("__session_id", "__session_number")
 
 
 def sessionize(
@@ -79,11 +87,9 @@ def sessionize(
         log = tables["events"]
         log.check([user], times=[event_time])
         log.check_free(_OWN)
-        columns = [ROW] if log.numbered else list(log.kinds)
-        sql = _numbered_sql(log, gap_us, user, event_time, columns)
         if not log.numbered:
-            return tables.frame(sql)
-        return tables.beside(log, _in_places(tables.collect(sql)))
+            return tables.frame(_numbered_sql(log, gap_us, user, event_time, list(log.kinds)))
+        return tables.beside(log, _numbered(tables, log, gap_us, user, event_time))
 
 
 def sessions(
@@ -134,11 +140,11 @@ def sessions(
     with open_tables({"events": events}, engine=engine) as tables:
         log = tables["events"]
         log.check([user, event_type, order_by], times=[event_time])
-        log.check_free(_OWN)
+        _check_user(user, _OF_SESSIONS)
         types = _types(tables, log, event_type, user)
         order = [c for c in (order_by,) if c is not None]
         sql = _sessions_sql(log, gap_us, user, event_time, event_type, types, order)
-        return tables.frame(f"{sql} ORDER BY {log.column(user)}, session_number")
+        return tables.frame(f"SELECT * FROM ({sql}) s ORDER BY {log.column(user)}, session_number")
 
 
 def session_features(
@@ -184,6 +190,7 @@ def session_features(
     with open_tables({"events": events}, engine=engine) as tables:
         log = tables["events"]
         log.check([user], times=[event_time])
+        _check_user(user, _OF_USERS)
         u = log.column(user)
         each = _sessions_sql(log, gap_us, user, event_time, None, [], [], until=until, exact=True)
         return tables.frame(
@@ -196,7 +203,7 @@ def session_features(
 
 def _numbered_sql(
     log: Table, gap_us: int, user: str, event_time: str, columns: Sequence[str], *, until: int | None = None,
-    homeless: bool = True,
+    homeless: bool = True, called: tuple[str, str] = _OWN,
 ) -> str:  # fmt: skip
     """The events' columns, session_id and session_number; ``homeless`` keeps those without a user or a time.
 
@@ -210,8 +217,9 @@ def _numbered_sql(
     ordered = "OVER (PARTITION BY __u ORDER BY __t)"
     starts = f"CASE WHEN __t - LAG(__t) {ordered} <= {gap_us} THEN NULL ELSE 1 END AS __new"
     events = f"SELECT {kept}{u} AS __u, {t} AS __t FROM {log.sql} src WHERE {known}{before}"
-    counted = f"SELECT *, COUNT(__new) {ordered} AS session_number FROM (SELECT *, {starts} FROM ({events}) a) b"
-    made = "concat(CAST(__u AS STRING), '-', CAST(session_number AS STRING)) AS session_id, session_number"
+    sid, number = called
+    counted = f"SELECT *, COUNT(__new) {ordered} AS __number FROM (SELECT *, {starts} FROM ({events}) a) b"
+    made = f"concat(CAST(__u AS STRING), '-', CAST(__number AS STRING)) AS {sid}, __number AS {number}"
     rest = ", CAST(NULL AS STRING), CAST(NULL AS BIGINT)"
     others = f" UNION ALL SELECT {kept[:-2]}{rest} FROM {log.sql} src WHERE NOT ({known})" if homeless else ""
     return f"SELECT {named}, {made} FROM ({counted}) c{others}"
@@ -224,18 +232,20 @@ def _sessions_sql(
     """One row per session; ``exact`` adds its length in microseconds, whose sum is the same in any order."""
     d, u = log.dialect, log.column(user)
     columns = list(log.kinds) if event_type is not None else [user, event_time]
-    events = _numbered_sql(log, gap_us, user, event_time, columns, until=until, homeless=False)
+    events = _numbered_sql(log, gap_us, user, event_time, columns, until=until, homeless=False, called=_HIDDEN)
     time = log.micros(event_time)
     start, end = f"MIN({time})", f"MAX({time})"
     made = [
-        u, "session_id", "session_number", f"{d.from_epoch_us(start)} AS session_start",
-        f"{d.from_epoch_us(end)} AS session_end", f"({end} - {start}) / 1e6 AS duration_seconds",
+        u, "__session_id AS session_id", "__session_number AS session_number",
+        f"{d.from_epoch_us(start)} AS session_start",
+        f"{d.from_epoch_us(end)} AS session_end",
+        f"({end} - {start}) / 1e6 AS duration_seconds",
         "COUNT(*) AS n_events", "COUNT(*) = 1 AS bounce",
     ]  # fmt: skip
     if exact:
         made.append(f"{end} - {start} AS __us")
     if event_type is not None:
-        within = f"PARTITION BY {u}, session_number"
+        within = f"PARTITION BY {u}, __session_number"
         ties = log.total_order([event_time, *order_by])
         place = f"row_number() OVER ({within} ORDER BY {ties[2:]}) AS __place"
         events = f"SELECT *, {place}, COUNT(*) OVER ({within}) AS __n FROM ({events}) e"
@@ -243,7 +253,13 @@ def _sessions_sql(
         made.append(f"MAX(CASE WHEN __place = 1 THEN {kind} END) AS entry_event")
         made.append(f"MAX(CASE WHEN __place = __n THEN {kind} END) AS exit_event")
         made += [f"COUNT(CASE WHEN {kind} = {d.literal(x)} THEN 1 END) AS {d.quote(f'n_{x}')}" for x in types]
-    return f"SELECT {', '.join(made)} FROM ({events}) s GROUP BY {u}, session_id, session_number"
+    return f"SELECT {', '.join(made)} FROM ({events}) s GROUP BY {u}, __session_id, __session_number"
+
+
+def _check_user(user: str, names: Sequence[str]) -> None:
+    """Raise :class:`ColumnError` where the result has another column of that name, in any case of letters."""
+    if user.lower() in names:
+        raise ColumnError(f"events: the users' column is {user!r}, as one of the result. Rename it.")
 
 
 def _types(tables: Tables, log: Table, event_type: str | None, user: str) -> list[str]:
@@ -263,6 +279,37 @@ def _types(tables: Tables, log: Table, event_type: str | None, user: str) -> lis
     if odd:
         raise ColumnError(f"events: the types {list_some(odd)} give columns n_<type> of names taken. Rename them.")
     return types
+
+
+def _numbered(tables: Tables, log: Table, gap_us: int, user: str, event_time: str) -> pd.DataFrame:
+    """session_id and session_number of numbered rows, in their order: by sorted arrays where the users allow it."""
+    codes = key_codes([[log.arrow.column(user)]])
+    if codes is None:
+        return _in_places(tables.collect(_numbered_sql(log, gap_us, user, event_time, [ROW])))
+    time, known = tables.times(log, event_time)
+    known &= codes[0] >= 0
+    rows = None if known.all() else np.flatnonzero(known)
+    code, time = (codes[0], time) if rows is None else (codes[0][rows], time[rows])
+    return _of_sessions(log.arrow.column(user), rows, number_sessions(code, time, gap_us))
+
+
+def _of_sessions(users: Any, rows: IntArray | None, found: Sessions) -> pd.DataFrame:
+    """Ids and numbers of all rows, of which ``rows`` are in the sessions found; nulls elsewhere."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first = found.event if rows is None else rows[found.event]
+    texts = [pc.cast(each, pa.large_string()) for each in (users.take(pa.array(first)), pa.array(found.number))]
+    ids = pc.binary_join_element_wise(*texts, pa.scalar("-", pa.large_string()))
+    if rows is None:
+        session = pa.array(found.session)
+    else:
+        places = np.full(len(users), -1, dtype=np.int64)
+        places[rows] = found.session
+        session = pa.array(places, mask=places < 0)
+    return arrow_to_pandas(
+        pa.table({"session_id": pc.take(ids, session), "session_number": pc.take(pa.array(found.number), session)})
+    )
 
 
 def _in_places(found: pd.DataFrame) -> pd.DataFrame:

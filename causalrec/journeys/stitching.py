@@ -19,10 +19,10 @@ import pandas as pd
 from causalrec._typing import IntArray
 from causalrec._validation import list_some
 from causalrec.engines import Engine
-from causalrec.engines.arrow import arrow_table, arrow_to_pandas
+from causalrec.engines.arrow import arrow_to_pandas
 from causalrec.exceptions import ColumnError, ConfigError
-from causalrec.journeys._links import Stage, chained_sql, where
-from causalrec.journeys._pairs import nearest_places
+from causalrec.journeys._links import Stage, chained_sql
+from causalrec.journeys._pairs import nearest_places, stage_rows
 from causalrec.journeys._tables import ROW, Duration, Table, Tables, in_memory, open_tables, parse_duration
 
 _STAGES = ("view", "click", "cart", "purchase")
@@ -292,25 +292,17 @@ def _stitched(
     if not base.table.numbered:
         return tables.frame(chained_sql(base, stages, by, tolerance_us, strict=strict))
     places = nearest_places(tables, base, stages, by, tolerance_us, strict=strict)
-    rows = None if base.condition is None else _rows(tables, base)
+    rows = None if base.condition is None else stage_rows(tables, base)
     taken = [_taken(stage, p if rows is None else p[rows]) for stage, p in zip(stages, places, strict=True)]
     return tables.beside(base.table, pd.concat(taken, axis=1), rows)
-
-
-def _rows(tables: Tables, base: Stage) -> IntArray:
-    """The places of a stage's rows in its table, in order."""
-    found = tables.collect(f"SELECT {ROW} AS l FROM {base.table.sql} src{where(base)}")["l"]
-    return np.sort(found.to_numpy())
 
 
 def _taken(stage: Stage, places: IntArray) -> pd.DataFrame:
     """The rows of a stage at places, nulls at -1, by the names of the result."""
     import pyarrow as pa
 
-    held: Any = stage.table.held
     columns = list(stage.columns)
-    table = arrow_table(stage.name, held[columns] if isinstance(held, pd.DataFrame) else held.select(columns))
-    taken = table.take(pa.array(places, mask=places < 0))
+    taken = stage.table.arrow.select(columns).take(pa.array(places, mask=places < 0))
     return arrow_to_pandas(taken.rename_columns([f"{stage.name}_{c}" for c in columns]))
 
 

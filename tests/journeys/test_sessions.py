@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,44 @@ def test_the_rule_at_the_gap() -> None:
     log = pd.DataFrame({"user_id": 7, "event_time": [start + pause for pause in pauses]})
     assert sessionize(log, "30m")["session_number"].tolist() == [1, 1, 2]
     assert sessionize(log, "30m")["session_id"].tolist() == ["7-1", "7-1", "7-2"]
+
+
+@pytest.mark.parametrize("kind", ["text", "wide", "category", "float", "date"])
+def test_arrays_give_what_sql_gives(duckdb: LocalEngine, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users of several types, some unknown; times in nanoseconds and as dates; the same ids to the letter."""
+    rng = np.random.default_rng(31)
+    codes = rng.integers(0, 30, 400)
+    users: Any = {
+        "text": np.array([None if c == 3 else f"zoë-{c}" for c in codes], dtype=object),
+        "wide": pd.array(codes * 2**57 - 2**61, dtype="Int64"),
+        "category": pd.Categorical([f"u{c}" for c in codes]),
+        "float": codes / 4,
+        "date": codes.astype(np.int16),
+    }[kind]
+    at = rng.integers(-(10**6), 10**6, 400)
+    time = at.astype("datetime64[D]").astype("datetime64[s]") if kind == "date" else at.astype("datetime64[ns]")
+    log = pd.DataFrame({"user_id": users, "event_time": time})
+    log.loc[::50, "event_time"] = pd.NaT
+    gap = "200d" if kind == "date" else timedelta(microseconds=40)
+    found = sessionize(log, gap, engine=duckdb)
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("causalrec.journeys.sessions"), "key_codes", lambda keys: None)
+        pd.testing.assert_frame_equal(found, sessionize(log, gap, engine=duckdb))
+    assert found["session_number"].max() > 2
+
+
+def test_a_log_with_sessions_of_its_own() -> None:
+    """Only a table that keeps the log's columns must refuse it; ties are broken by that column too."""
+    log = frame(_many(60, 19))
+    own = log.assign(session_id="s", Session_Number=7)
+    kinds = {"event_type": "event_type"}
+    pd.testing.assert_frame_equal(sessions(own, "2s", **kinds), sessions(log, "2s", **kinds))
+    pd.testing.assert_frame_equal(session_features(own, "2s"), session_features(log, "2s"))
+    tied = frame([{"user_id": "ann", "event_time": START * SECOND, "event_type": t} for t in ("a", "b")])
+    each = sessions(tied.assign(session_id=["2", "1"])[["session_id", *tied.columns]], "1s", **kinds)
+    assert each[["entry_event", "exit_event"]].values.tolist() == [["b", "a"]]
+    with pytest.raises(ColumnError, match="'session_id'"):
+        sessions(log.rename(columns={"user_id": "session_id"}), "2s", user="session_id")
 
 
 def test_nothing_at_or_after_the_moment_counts() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from causalrec.engines import LocalEngine
 from causalrec.exceptions import CausalRecError, ColumnError, ConfigError, DatasetError, EngineError, TimeError
-from causalrec.journeys import stitching
-from causalrec.journeys._pairs import nearest_places
+from causalrec.journeys import _pairs
+from causalrec.journeys._arrays import argsort_whole
 from causalrec.journeys.stitching import as_of, count_stitched, stitch, stitch_events
 
 from .oracle import Row, journeys
@@ -95,14 +95,15 @@ QUIET = [HealthCheck.too_slow]
 def test_journeys_equal_the_loop_over_all_pairs(
     duckdb: LocalEngine, data: tuple[list[Row], ...], tolerance: int | None, by: list[str], strict: bool, by_sql: bool
 ) -> None:
-    """Ties, equal seconds, gaps of exactly the tolerance, unicode, nulls: by arrays and by SQL for frames, and by names."""
+    """Ties, gaps of exactly the tolerance, unicode, nulls: frames by arrays and by SQL, and by names."""
     views, clicks, carts, orders = data
     width = None if tolerance is None else timedelta(seconds=tolerance)
     want = expected(orders, [carts, clicks, views], by, None if width is None else tolerance * SECOND, strict)
     columns = OWN + [f"{stage}_{c}" for stage in ("cart", "click", "view") for c in ("event_time", "x")]
     frames = [frame(rows) for rows in data]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stitching, "nearest_places", lambda *a, **k: nearest_places(*a, **k, by_sql=by_sql))
+        if by_sql:
+            patch.setattr(_pairs, "key_codes", lambda keys: None)
         found = stitch(*frames, width, by=by, strict=strict)
     assert plain(found, columns) == want
     with LocalEngine(threads=1) as engine:
@@ -278,6 +279,54 @@ def test_wide_ids_and_long_tolerances_are_exact() -> None:
     assert found["e_view"].dropna().tolist() == [2**60 + 1]
     many = pd.concat([views] * 300).assign(view=range(600))
     assert as_of(orders, many, "500000w", prefix="e")["e_view"].fillna(-1).tolist() == [599, -1]
+
+
+def _as_strange_keys(kind: str, codes: np.ndarray) -> Any:
+    """The same keys in another type, or spread so far that code and time leave 64 bits."""
+    made: dict[str, Callable[[], Any]] = {
+        "small": lambda: codes.astype(np.int8),
+        "wide": lambda: codes.astype(np.int64) * (2**61 // 40) - 2**60,
+        "unsigned": lambda: codes.astype(np.uint64) + np.uint64(2**63),
+        "float": lambda: np.where(codes == 0, -0.0, codes / 4.0),
+        "category": lambda: pd.Categorical([f"k{c}" for c in codes]),
+        "object": lambda: np.array([None if c == 5 else f"k{c}" for c in codes], dtype=object),
+        "boolean": lambda: codes % 2 == 0,
+    }
+    return made[kind]()
+
+
+@pytest.mark.parametrize("kind", ["small", "wide", "unsigned", "float", "category", "object", "boolean"])
+def test_arrays_give_what_sql_gives(duckdb: LocalEngine, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of any type, nanoseconds before and after 1970 that are rounded, centuries of times, many ties."""
+    rng = np.random.default_rng(23)
+    unit, far = ("ns", 10**9) if kind in ("small", "object") else ("us", 10**15)
+
+    def table(n: int) -> pd.DataFrame:
+        keys, items = rng.integers(0, 40, n), rng.integers(0, 3, n)
+        at = rng.integers(-12, 12, n) * (far // 10) + rng.choice([-1499, 0, 1400, 2500], n)
+        at = np.where(rng.random(n) < 0.03, np.iinfo(np.int64).min, at)  # NaT
+        made = {"user_id": _as_strange_keys(kind, keys), "item_id": _as_strange_keys(kind, items),
+                "event_time": at.astype(f"datetime64[{unit}]"), "x": rng.integers(0, 3, n)}  # fmt: skip
+        return pd.DataFrame(made)
+
+    later, earlier = table(300), table(800)
+    for by, strict, order in ((["user_id"], False, "x"), (["user_id", "item_id"], True, ())):
+        width = timedelta(microseconds=far // 4)
+        found = as_of(later, earlier, width, by=by, strict=strict, order_by=order, engine=duckdb)
+        with monkeypatch.context() as patch:
+            patch.setattr(_pairs, "key_codes", lambda keys: None)
+            other = as_of(later, earlier, width, by=by, strict=strict, order_by=order, engine=duckdb)
+        pd.testing.assert_frame_equal(found, other)
+        assert 0.02 < found["earlier_x"].notna().mean() < 0.98
+
+
+def test_sorting_keeps_the_order_of_equal_numbers() -> None:
+    """Against numpy's stable sort: numbers of 63 bits, of which many share their first, and few."""
+    rng = np.random.default_rng(2)
+    for values in (rng.integers(0, 2**63 - 1, 5_000), 2**62 + rng.integers(0, 30, 5_000), rng.integers(0, 9, 5_000)):
+        np.testing.assert_array_equal(argsort_whole(values), np.argsort(values, kind="stable"))
+    mixed = np.concatenate([rng.integers(0, 50, 900), 2**62 + rng.integers(0, 50, 900)])
+    np.testing.assert_array_equal(argsort_whole(mixed), np.argsort(mixed, kind="stable"))
 
 
 def test_few_rows_and_none() -> None:
