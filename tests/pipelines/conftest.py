@@ -58,6 +58,13 @@ def evaluated(trained: RunSummary) -> RunSummary:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, for tests of runs whose figures others look at: they take most of the time of a small run."""
+    for module in ("session", "evaluate"):
+        monkeypatch.setattr(f"causalrec.pipelines.{module}.draw", lambda *_: {})
+
+
+@pytest.fixture
 def experiment_config(tmp_path: Path) -> Callable[..., RunConfig]:
     """A config of one table, ``assignments``, written from a frame; nothing is tracked."""
 

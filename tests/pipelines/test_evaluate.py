@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,12 +118,21 @@ def test_report_and_evaluation_metrics_are_in_mlflow(evaluated: RunSummary, conf
     assert run.data.metrics["qini_ci_low"] == qini.ci_low
 
 
-def test_a_second_evaluation_replaces_the_first_and_says_the_same(trained: RunSummary, evaluated: RunSummary) -> None:
-    again = evaluate(RunDirectory(trained.path))
+@pytest.mark.usefixtures("undrawn")
+def test_a_second_evaluation_replaces_the_first_and_says_the_same(
+    trained: RunSummary, evaluated: RunSummary, tmp_path: Path
+) -> None:
+    copy = tmp_path / trained.path.name
+    shutil.copytree(trained.path, copy)
+    again = evaluate(RunDirectory(copy))
     assert again.rows == evaluated.rows or [r.cells() for r in again.rows] == [r.cells() for r in evaluated.rows]
-    assert not list(trained.path.glob(".*"))
+    assert again.report is not None
+    assert evaluated.report is not None
+    assert again.report.relative_to(copy) == evaluated.report.relative_to(trained.path)
+    assert not [p for p in copy.rglob("*") if p.name.startswith(".")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_champion_changes_only_for_a_model_shown_to_be_better_or_when_asked(
     trained: RunSummary, place: Path, experiment_config: Callable[..., RunConfig]
 ) -> None:
@@ -287,8 +297,6 @@ def test_infer_names_what_a_batch_lacks(trained: RunSummary, tmp_path: Path) -> 
 
 
 def test_a_damaged_run_says_so(trained: RunSummary, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / trained.path.name
     shutil.copytree(trained.path, copy)
     shutil.rmtree(copy / "models" / "uplift")

@@ -136,6 +136,7 @@ def test_the_registered_model_scores_a_frame(trained: RunSummary, config: RunCon
     np.testing.assert_array_equal(model.predict(holdout[columns])["uplift"], expected)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_same_config_and_seed_give_identical_metrics(trained: RunSummary, place: Path, config: RunConfig) -> None:
     again = train(config)
     first, second = (runs_of(config, f"train {s.path.name}").iloc[0]["metrics"] for s in (trained, again))
@@ -147,7 +148,8 @@ def test_same_config_and_seed_give_identical_metrics(trained: RunSummary, place:
 
 
 def test_another_seed_gives_other_data(trained: RunSummary, tmp_path: Path) -> None:
-    other = train(small_marketplace(tmp_path, seed=8, tracking={"enabled": False}))
+    off = {"enabled": False}
+    other = train(small_marketplace(tmp_path, seed=8, tracking=off, ranker=off, uplift=off, abtest=off))
     assert other.results["average_effect"].to_dict() != trained.results["average_effect"].to_dict()
 
 
