@@ -30,7 +30,8 @@ _WHOM = {
     "late": "those whom the instrument moves",
 }  # fmt: skip
 _NO_CHANCE = 0.01  # a probability of the arm that is asked about, below which its outcome is a guess
-_SOME, _MANY = 0.05, 0.1  # shares of units; in small samples a few lie beyond the other arm by chance
+_SOME, _MANY = 0.05, 0.1  # shares of units without a like, unless chance alone leaves so many
+_BY_CHANCE = 0.95  # what chance leaves, but for one sample in twenty
 _FAR_APART = 0.25  # standard deviations that no regression should be trusted with (Rubin 2001; Stuart 2010)
 _UNLIKE = 2.0  # standard deviations, at which two normal distributions share less than a third of their area
 _FEW_CLUSTERS = 40  # Cameron and Miller 2015, Journal of Human Resources 50, section VI
@@ -100,6 +101,28 @@ def unsupported_share(score: FloatArray, treatment: IntArray, estimand: str, wei
         alone += float(share[own][lonely].sum())
         whole += float(share[own].sum())
     return alone / whole if whole > 0 else 0.0
+
+
+def share_by_chance(n_treated: int, n_control: int, estimand: str) -> float:
+    """The share of the units asked about that chance leaves beyond the other arm, where both are drawn alike.
+
+    Of m values m / (k + 1) on average are above all of k others, with a variance of about r (1 + r) for r of that mean
+    (Gumbel and von Schelling 1950, Annals of Mathematical Statistics 21, "The distribution of the number of
+    exceedances"); as many are below. The normal quantile of 95% above the mean.
+
+    Examples
+    --------
+    >>> round(share_by_chance(20, 20, "ate"), 3), round(share_by_chance(5000, 5000, "ate"), 4)
+    (0.207, 0.0009)
+    """
+    arms = {"ate": ((n_treated, n_control), (n_control, n_treated)), "att": ((n_treated, n_control),),
+            "atc": ((n_control, n_treated),)}.get(estimand, ())  # fmt: skip
+    rates = [m / (k + 1) for m, k in arms]
+    asked = sum(m for m, _ in arms)
+    if not asked:
+        return 0.0
+    spread = math.sqrt(sum(2 * r * (1 + r) for r in rates))
+    return min(1.0, (2 * sum(rates) + float(stats.norm.ppf(_BY_CHANCE)) * spread) / asked)
 
 
 def find_doubts(found: Evidence) -> list[Doubt]:
@@ -250,9 +273,10 @@ def _overlap(found: Evidence) -> Iterator[Doubt]:
     lap = found.overlap
     if lap is None:
         return
-    if found.unsupported > _SOME:
+    chance = share_by_chance(lap.n_treated, lap.n_control, lap.estimand)
+    if found.unsupported > max(_SOME, chance):
         yield Doubt(
-            found.unsupported > _MANY,
+            found.unsupported > max(_MANY, chance),
             f"Lack of overlap: {found.unsupported:.1%} of {_WHOM.get(lap.estimand, 'the units')} have no like in the "
             f"other arm (propensities {format_number(lap.min_propensity)} to {format_number(lap.max_propensity)}); "
             "what they would have done there is a guess of the model.",
@@ -273,9 +297,10 @@ def _before(found: Evidence) -> Iterator[Doubt]:
         return
     k = int(np.nanargmax(np.abs(balance.smd_before)))
     far = int((np.abs(balance.smd_before) > _UNLIKE / 2).sum())
+    verb = "is" if far == 1 else "are"
     yield Doubt(
         balance.max_abs_smd_before > _UNLIKE,
-        f"Arms unlike: before adjustment {far} of {balance.n_covariates} covariates are more than "
+        f"Arms unlike: before adjustment {far} of {balance.n_covariates} covariates {verb} more than "
         f"{_UNLIKE / 2:g} standard deviation apart, at worst {balance.covariate[k]} with "
         f"{format_number(round(balance.max_abs_smd_before, 2))}; the estimate rests on few units or on its model.",
     )
@@ -327,12 +352,16 @@ def _methods(found: Evidence) -> Iterator[Doubt]:
 
 
 def _hidden_bias(found: Evidence) -> Iterator[Doubt]:
-    """How little hidden bias would undo an effect; none of a design by chance."""
+    """How little hidden bias would undo an effect; none of a design by chance.
+
+    Severe where it would undo the estimate itself: that a little undoes the interval is so of any small sample.
+    """
     s = found.sensitivity
     if found.randomised or not found.significant:
         return
     weak_gamma = math.isfinite(s.gamma) and s.gamma < _SMALL_GAMMA
     weak_cause = math.isfinite(s.strongest_times_ci) and s.strongest_times_ci < 1
+    severe = weak_gamma and weak_cause and s.strongest_times < 1
     if weak_gamma or (math.isfinite(s.gamma) and s.gamma < _MODEST_GAMMA):
         what = "matched sets show no effect even without any"
         if s.gamma > 1:
@@ -340,12 +369,12 @@ def _hidden_bias(found: Evidence) -> Iterator[Doubt]:
                 f"gamma of matched sets is {s.gamma:.2f}; a hidden cause that changes the odds of treatment by "
                 f"{s.gamma - 1:.0%} could explain what they show"
             )
-        yield Doubt(weak_gamma and weak_cause, f"Hidden bias: {what}.")
+        yield Doubt(severe, f"Hidden bias: {what}.")
     if weak_cause:
         what = "includes zero without any"
         if s.strongest_times_ci > 0:
             what = f"is undone by one {rounded_times(s.strongest_times_ci)} times as strong as {s.strongest}"
-        yield Doubt(weak_gamma, f"Hidden causes: the interval of a linear regression {what}.")
+        yield Doubt(severe, f"Hidden causes: the interval of a linear regression {what}.")
 
 
 def _units(found: Evidence) -> Iterator[Doubt]:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from causalrec.exceptions import CausalRecError, OutcomeError, OverlapError
 from causalrec.observational import ObservationalStudy
-from causalrec.observational._study_doubts import unsupported_share
+from causalrec.observational._study_doubts import Evidence, find_doubts, share_by_chance, unsupported_share
 from causalrec.results import StudyReport, dump_results, load_results
 
 COVARIATES = ["loyal", "age"]
@@ -117,6 +117,30 @@ def test_units_without_a_like_are_counted() -> None:
     assert unsupported_share(score, treatment, "ato") == 0
     weight = np.array([1.0, 1, 1, 1, 1, 2])
     assert unsupported_share(score, treatment, "att", weight) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("n", [30, 60, 200])
+@pytest.mark.parametrize("estimand", ["ate", "att"])
+def test_units_beyond_the_other_arm_by_chance_are_no_doubt(n: int, estimand: str) -> None:
+    """Arms that are drawn alike: a bound that one sample in twenty passes, about."""
+    rng = np.random.default_rng(n)
+    arms = [rng.permutation(np.arange(n) % 3 > 0).astype(int) for _ in range(400)]
+    found = [unsupported_share(rng.uniform(0.3, 0.7, n), t, estimand) for t in arms]
+    bound = share_by_chance(int(arms[0].sum()), n - int(arms[0].sum()), estimand)
+    assert 0.01 <= np.mean(np.array(found) > bound) <= 0.1
+    assert share_by_chance(n, n, "ato") == 0
+
+
+def test_a_small_sample_alone_is_no_severe_doubt(report: StudyReport) -> None:
+    """Little undoes the interval of any small sample; severe is what undoes the estimate."""
+    for times, severe in ((1.5, False), (0.5, True)):
+        bias = replace(report.sensitivity, gamma=1.1, strongest_times_ci=0.4, strongest_times=times)
+        evidence = Evidence(
+            report.treatment, report.outcome, report.identification, report.effect, report.comparison, report.balance,
+            report.overlap, report.refutations, bias,
+        )  # fmt: skip
+        doubts = [d for d in find_doubts(evidence) if d.text.startswith("Hidden")]
+        assert [d.severe for d in doubts] == [severe, severe]
 
 
 def test_what_an_adjustment_leaves_is_doubted(frame: pd.DataFrame) -> None:
