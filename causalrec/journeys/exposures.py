@@ -88,7 +88,8 @@ def exposures(
     period : pair of times
         Start and end, as text, dates or timestamps; naive ones are UTC.
     outcome_window, history : str or timedelta
-        ``history=None``: all that there is.
+        ``history=None``: all that there is. The logs must reach the end of the outcome window: conversions that nobody
+        has logged yet count as none, and only logs without any after the period are refused.
     users : table, optional
         A row per user, with the columns named by ``covariates``, all known before the period.
     covariates : sequence of str
@@ -102,8 +103,8 @@ def exposures(
     Raises
     ------
     TimeError
-        For a period that does not end after its start, windows that are not positive, and outcomes that the logs do not
-        reach.
+        For a period that does not end after its start, windows that are not positive, and logs without a conversion at
+        or after the period's end.
     ColumnError
         For missing columns, users who appear twice, and channels without a touch in the period.
     EmptyTableError

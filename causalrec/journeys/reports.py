@@ -6,7 +6,7 @@ Each is a function on the boundary that runs a readable file of the directory ``
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -369,8 +369,8 @@ def _share(count: int, n: int, level: float) -> tuple[float, float, float]:
     return count / n, float(interval.low), float(interval.high)
 
 
-def _check_days(days: Sequence[int]) -> list[int]:
-    asked = [days] if isinstance(days, int) else list(days)
+def _check_days(days: Any) -> list[int]:
+    asked = list(days) if isinstance(days, Iterable) else [days]
     if not asked or any(isinstance(d, bool) or not isinstance(d, int | np.integer) or d < 1 for d in asked):
         raise CausalRecError(f"days are {list_some(asked)}; expected whole numbers of 1 or more after the first day.")
     return sorted({int(d) for d in asked})

@@ -266,6 +266,7 @@ def test_steps_are_known_by_name():
         (lambda t: conversion_funnel(t, STEPS, variant="variant", control="C"), CausalRecError, "control is 'C'"),
         (lambda t: cohort_retention(t, days=[0]), CausalRecError, "1 or more"),
         (lambda t: cohort_retention(t, days=[]), CausalRecError, "1 or more"),
+        (lambda t: cohort_retention(t, days=None), CausalRecError, "1 or more"),
         (lambda t: cohort_retention(t, period="year"), CausalRecError, "'month'"),
         (lambda t: cohort_retention(t, end="2025-01-01 12:00"), TimeError, "midnight"),
         (lambda t: revenue_by_segment(t, segment="variant", revenue="event_type"), ColumnError, "sum of numbers"),
