@@ -124,8 +124,8 @@ def _check_kinds(touches: Table, conversions: Table, columns: Columns) -> None:
         )
     if columns.value is not None and conversions.kinds[columns.value] not in ("integer", "float", "boolean"):
         raise ColumnError(
-            f"conversions: {columns.value!r} is {conversions.kinds[columns.value]}; expected numbers to share out. Convert "
-            "it first; CSV files whose first rows have none are read as text, Parquet files are not."
+            f"conversions: {columns.value!r} is {conversions.kinds[columns.value]}; expected numbers to share out. "
+            "Convert it first; CSV files whose first rows have none are read as text, Parquet files are not."
         )
 
 
