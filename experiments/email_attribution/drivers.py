@@ -242,7 +242,7 @@ class Drivers:
         """
         email = self.email
         reach = max(abs(email["ci_low"]), abs(email["ci_high"])) if at_most else abs(email["coefficient"])
-        return {group: size / reach for group, (size, _) in self.likelihood.group_spread().items()}
+        return {group: float(size / reach) for group, (size, _) in self.likelihood.group_spread().items()}
 
     @property
     def email(self) -> pd.Series:
