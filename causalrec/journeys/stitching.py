@@ -327,7 +327,7 @@ def _check_keys(base: Stage, stage: Stage, by: Sequence[str]) -> None:
 
 def _names(value: str | Sequence[str], what: str) -> list[str]:
     """One or several names as a list; ``by`` needs one."""
-    listed = [value] if isinstance(value, str) else list(value)
+    listed = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not all(isinstance(each, str) for each in listed) or (what == "by" and not listed):
         raise ColumnError(f"{what} is {value!r}; expected the name of a column, or several.")
     return listed

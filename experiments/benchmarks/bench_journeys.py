@@ -7,7 +7,7 @@ want that, and put the rows back into the caller's order, as causalrec does. Eve
 whose peak memory is that of the system's count; answers must agree. On a machine with other work the seconds of the
 processors are the ones to compare.
 
-Run: ``python experiments/benchmarks/bench_journeys.py [--events 10000000] [--spark-events 1000000]``
+Run: ``python experiments/benchmarks/bench_journeys.py [--events 10000000] [--spark-events 1000000] [--task sessions]``
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb  # noqa: F401  loaded before the clock starts, as pandas and Polars are
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -153,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--spark-events", type=int, default=1_000_000)
+    parser.add_argument("--task", action="append", choices=TASKS, help="these alone")
     parser.add_argument("--measure", nargs=3, metavar=("CONTENDER", "TASK", "FOLDER"))
     arguments = parser.parse_args()
     if arguments.measure:
@@ -161,7 +163,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         make_log(arguments.events, Path(scratch))
-        for task in TASKS:
+        for task in arguments.task or TASKS:
             base: dict[str, float] = {}
             for contender in CONTENDERS:
                 m = in_a_process(contender, task, Path(scratch))

@@ -351,6 +351,8 @@ def test_counts_of_what_was_found() -> None:
 BAD: list[tuple[str, type[CausalRecError], dict[str, Any], str]] = [
     ("a missing column", ColumnError, {"by": "usr"}, "usr"),
     ("no key", ColumnError, {"by": ()}, "by is"),
+    ("None as key", ColumnError, {"by": None}, "by is None"),
+    ("a number as key", ColumnError, {"by": 3}, "by is 3"),
     ("text as times", TimeError, {"event_time": "user_id"}, "'user_id' is string; expected timestamps"),
     ("a tolerance below zero", TimeError, {"tolerance": timedelta(seconds=-1)}, "below zero"),
     ("a tolerance that is no duration", TimeError, {"tolerance": "soon"}, "tolerance is 'soon'"),
