@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -25,10 +26,8 @@ def nearest_places(
         return _places_by_sql(tables, base, stages, by, tolerance_us, strict=strict)
     later, found = events[0], []
     for stage, earlier in zip(stages, events[1:], strict=True):
-        linked = latest_before(
-            later, earlier, tolerance_us, strict=strict,
-            last_of=lambda chosen, tie, s=stage, e=earlier: chosen[_last_of_ties(tables, s, by, e.place[chosen], tie)],
-        )  # fmt: skip
+        last_of = partial(_last_of_ties, tables, stage, by, earlier)
+        linked = latest_before(later, earlier, tolerance_us, strict=strict, last_of=last_of)
         places = np.full(base.table.n_rows, -1, dtype=np.int64)
         if len(earlier.code):
             places[later.place] = np.where(linked < 0, -1, earlier.place[linked])
@@ -66,17 +65,20 @@ def _events(tables: Tables, stages: Sequence[Stage], by: Sequence[str]) -> list[
     return found
 
 
-def _last_of_ties(tables: Tables, stage: Stage, by: Sequence[str], rows: IntArray, tie: IntArray) -> IntArray:
-    """Which of the rows is the last of each tie, in the order of ``order_by`` and all columns."""
+def _last_of_ties(
+    tables: Tables, stage: Stage, by: Sequence[str], events: Events, tied: IntArray, tie: IntArray
+) -> IntArray:
+    """Which of the tied events is the last of each tie, in the order of ``order_by`` and all columns."""
     import pyarrow as pa
 
     columns = [*tie_columns(stage, by), stage.time]  # times of one microsecond may have nanoseconds
-    table = stage.table.arrow.select(columns).take(pa.array(rows))
+    table = stage.table.arrow.select(columns).take(pa.array(events.place[tied]))
     table = table.append_column("__tie", pa.array(tie)).append_column("__k", pa.array(np.arange(len(tie))))
     order = ", ".join(f"{stage.table.column(c)} DESC NULLS LAST" for c in columns)
     ranked = f"SELECT __tie, __k, row_number() OVER (PARTITION BY __tie ORDER BY {order}) AS __n"
     last = tables.collect(f"SELECT __k FROM ({ranked} FROM {tables.register(table)}) r WHERE __n = 1 ORDER BY __tie")
-    return last["__k"].to_numpy()
+    chosen: IntArray = tied[last["__k"].to_numpy()]
+    return chosen
 
 
 def _places_by_sql(
