@@ -176,6 +176,11 @@ def check_recipe(effect: AdjustedEffect, data: StudyData) -> Recipe:
             f"the estimate is of {len(effect.weights):,} units, the study has {data.n_obs:,}; pass an estimate of this "
             "study."
         )
+    if effect.recipe.digest not in (0, data.digest):
+        raise CausalRecError(
+            f"the estimate ({effect.method}) is of another outcome, treatment or other units than this study has; pass "
+            "an estimate of this study."
+        )
     if effect.recipe.options.get("nuisance") is not None:
         raise CausalRecError(
             "the estimate was made with nuisance=, fitted before, which cannot be fitted anew for changed data; leave "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Number
@@ -106,6 +107,13 @@ class StudyData:
     def n_obs(self) -> int:
         """Units."""
         return len(self.y)
+
+    @property
+    def digest(self) -> int:
+        """Of outcome and treatment: an estimate of other units is not taken for one of these."""
+        if "digest" not in self._fits:
+            self._fits["digest"] = zlib.crc32(self.y.tobytes(), zlib.crc32(self.treatment.tobytes()))
+        return int(self._fits["digest"])
 
     @property
     def small(self) -> bool:

@@ -167,7 +167,7 @@ def _trust(found: Evidence, doubts: list[Doubt]) -> str:
     verdict = verdict_of(found, doubts)
     if verdict == "doubtful":
         n = sum(doubt.severe for doubt in doubts)
-        bear = "The data do not bear it as a causal effect" if found.significant else "Nor could these data show one"
+        bear = "The data hardly bear it as a causal effect" if found.significant else "Nor could these data show one"
         return f". {bear}: {n} severe doubt{'s' * (n > 1)}."
     if verdict == "randomised":
         return ". It is causal by design, as the treatment was assigned by chance."

@@ -227,6 +227,8 @@ class Questioned(ABC):
     def _check_controls(self, outcomes: Sequence[str], treatments: Sequence[str]) -> None:
         used = {self.treatment: "the treatment", self.outcome: "the outcome"}
         used.update(dict.fromkeys(self.covariates, "a covariate"))
+        for way, route in self._data.routes.items():
+            used.update(dict.fromkeys(route.through.columns, f"what {way} goes by in"))
         check_controls(outcomes, treatments, columns=columns_of(self._frame), used=used)
 
     def sensitivity(

@@ -61,6 +61,10 @@ def study_sensitivity(
     confidence_level: float | None = None,
 ) -> SensitivityResult:
     """Every scale of hidden bias that applies to an estimate; see :meth:`ObservationalStudy.sensitivity`."""
+    if not isinstance(effect, AdjustedEffect):
+        raise CausalRecError(
+            f"effect is of type {type(effect).__name__}; expected an estimate, as study.estimate(method) gives."
+        )
     if not math.isfinite(effect.estimate):
         raise CausalRecError(
             f"the estimate is {effect.estimate}; expected a finite number. Look at its method's error."

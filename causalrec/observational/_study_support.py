@@ -45,6 +45,8 @@ def worst_difference(data: StudyData, effect: AdjustedEffect) -> float:
 
 def study_overlap(data: StudyData, effect: AdjustedEffect | None, estimand: str, model: Any) -> OverlapResult:
     """See :meth:`ObservationalStudy.overlap`."""
+    if data.X is None and data.propensity is None:
+        raise ColumnError("there are no covariates, and no score by which arms could lie over each other; name them.")
     score = data.score(model)
     if effect is None:
         return overlap(

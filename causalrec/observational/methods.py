@@ -117,7 +117,7 @@ def run_method(data: StudyData, name: str, estimand: str | None, options: Mappin
     with one_thread(data.small):
         found = method.run(data, asked, dict(options))
     said = f"{found.method}; {data.summary}" if data.summary else found.method
-    return replace(found, method=said, recipe=Recipe(name, asked, dict(options)))
+    return replace(found, method=said, recipe=Recipe(name, asked, dict(options), data.digest))
 
 
 def default_method(data: StudyData) -> str:

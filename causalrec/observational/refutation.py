@@ -87,6 +87,7 @@ def refute_effect(
         check_simulations(settings.n_simulations, data.confidence_level)
     check_n_jobs(settings.n_jobs)
     check_seed(settings.random_state)
+    _check_settings(settings, data, chosen)
     told = _Told(progress, sum(kind in SIMULATED for kind in chosen) * settings.n_simulations)
     tasks: list[tuple[str, Callable[[], RefutationResult]]] = []
     for kind in chosen:
@@ -151,6 +152,17 @@ def check_controls(
                     "by, and of what is adjusted for nothing is left to find. Name a column that the study does not "
                     "use, or make one without it."
                 )
+
+
+def _check_settings(settings: Settings, data: StudyData, chosen: Sequence[str]) -> None:
+    """Raise for a wrong setting before anything runs: a mistake is no refutation that was passed."""
+    if SUBSET in chosen:
+        subsets(data, settings.subset)
+    if DUMMY in chosen and settings.dummy not in ("permuted", "simulated"):
+        raise CausalRecError(f"dummy is {settings.dummy!r}; expected 'permuted' or 'simulated'.")
+    scored = data.X is not None or data.propensity is not None
+    if PLACEBO in chosen and settings.strata is not None and scored:
+        score_strata(data, settings.strata)
 
 
 def _chosen(

@@ -274,11 +274,21 @@ class MatchResult(Result):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a study made an estimate, so that it can make it again of other data: a method's name and its options."""
+    """How a study made an estimate, so that it can make it again of other data.
+
+    Attributes
+    ----------
+    name, estimand : str
+        Of the method.
+    options : mapping
+    digest : int
+        Of the study's outcome and treatment; 0 where it is not known.
+    """
 
     name: str
     estimand: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    digest: int = 0
 
 
 @dataclass(frozen=True, eq=False)

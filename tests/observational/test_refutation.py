@@ -450,3 +450,43 @@ def test_without_a_pvalue_there_is_no_test_and_no_failure() -> None:
     assert "no test" in str(changed)
     assert "no test" in str(off)
     assert not replace(changed, adjusted_pvalue=np.array([0.01, 0.5])).passed
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [({"subset": 2}, "subset is 2"), ({"dummy": "permute"}, "dummy is"), ({"strata": 1}, "strata is")],
+)
+def test_a_mistaken_setting_is_no_refutation_that_was_passed(settings: dict[str, Any], words: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=80), "t": np.arange(80) % 2, "y": rng.normal(size=80)})
+    study = ObservationalStudy(frame, treatment="t", outcome="y", covariates=["x"])
+    with pytest.raises(CausalRecError, match=words):
+        study.refute(study.estimate("ols"), n_simulations=19, **settings)
+
+
+def test_an_estimate_of_another_outcome_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=80), "t": np.arange(80) % 2, "y": rng.normal(size=80)})
+    one = ObservationalStudy(frame, treatment="t", outcome="y", covariates=["x"])
+    other = ObservationalStudy(frame.assign(z=-frame["y"]), treatment="t", outcome="z", covariates=["x"])
+    with pytest.raises(CausalRecError, match="of another outcome, treatment or other units"):
+        one.refute(other.estimate("ols"), n_simulations=19)
+
+
+def test_an_instrument_is_no_negative_control() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.integers(0, 2, 200)
+    t = (rng.random(200) < 0.2 + 0.6 * z).astype(int)
+    frame = pd.DataFrame({"z": z, "t": t, "y": t + rng.normal(size=200)})
+    study = ObservationalStudy(frame, treatment="t", outcome="y", instruments=["z"])
+    with pytest.raises(CausalRecError, match="instrumental_variable goes by"):
+        study.refute(n_simulations=19, negative_treatments=["z"])
+
+
+def test_overlap_and_sensitivity_name_what_is_missing() -> None:
+    frame = pd.DataFrame({"t": np.arange(40) % 2, "y": np.arange(40.0)})
+    study = ObservationalStudy(frame, treatment="t", outcome="y")
+    with pytest.raises(CausalRecError, match="there are no covariates"):
+        study.overlap()
+    with pytest.raises(CausalRecError, match="effect is of type str"):
+        study.sensitivity("ols")  # type: ignore[arg-type]
