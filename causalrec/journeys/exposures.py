@@ -41,6 +41,8 @@ class Exposures:
     credit : CreditResult
         Touches of the period, conversions of the outcome window, both of the users of the frame.
     period_start, period_end, outcome_end : Timestamp
+    last_conversion : Timestamp
+        Of the whole log. Where that is long before ``outcome_end``, the log may end within the outcome window.
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -51,6 +53,7 @@ class Exposures:
     period_start: pd.Timestamp
     period_end: pd.Timestamp
     outcome_end: pd.Timestamp
+    last_conversion: pd.Timestamp
 
 
 def exposures(
@@ -133,7 +136,7 @@ def exposures(
         raise ColumnError(f"covariates {list_some(covariates)} are columns of users=, a table with a row per user.")
     more = {} if users is None else {_USERS: users}
     with open_log(touches, conversions, columns, engine, more=more) as log:
-        _check_reach(log, clock)
+        latest = _check_reach(log, clock)
         units = _units(log, columns, clock, tuple(covariates))
         within = log.between((clock.start, clock.end), (clock.end, clock.last), units)
         found = credit_of(within, asked, settings)
@@ -145,6 +148,7 @@ def exposures(
             found, window=f"{clock.stamp(clock.start)} to {clock.stamp(clock.end)}", half_life=written(half_life)
         ),
         period_start=clock.stamp(clock.start), period_end=clock.stamp(clock.end), outcome_end=clock.stamp(clock.last),
+        last_conversion=clock.stamp(latest),
     )  # fmt: skip
 
 
@@ -198,8 +202,8 @@ def _positive(duration: Duration, name: str) -> int:
     return length
 
 
-def _check_reach(log: Log, clock: _Clock) -> None:
-    """Outcomes that nobody could have logged yet are not zeros."""
+def _check_reach(log: Log, clock: _Clock) -> int:
+    """When the last conversion was; outcomes that nobody could have logged yet are not zeros."""
     latest = log.tables.collect(f"SELECT MAX(__t) AS t FROM {log.conversions}")["t"].iloc[0]
     if pd.isna(latest) or latest < clock.end:
         when = "there are none" if pd.isna(latest) else f"the last is at {clock.stamp(int(latest))}"
@@ -207,6 +211,7 @@ def _check_reach(log: Log, clock: _Clock) -> None:
             f"no conversion is at or after the period's end, {clock.stamp(clock.end)} ({when}), so the outcome window "
             f"to {clock.stamp(clock.last)} has not been logged. Take an earlier period."
         )
+    return int(latest)
 
 
 def _units(log: Log, columns: Columns, clock: _Clock, covariates: tuple[str, ...]) -> str:

@@ -321,6 +321,7 @@ def _result(
         naive=np.array([_difference(y, t) for t in touched.T]) * sizes, credit=shared[rows],
         effects=tuple(effects.values()), failures=failures, covariates=covariates,
         truth=None if truth is None else np.array([truth[c] for c in channels]),
+        last_conversion=str(seen.last_conversion),
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ ASSUMED = (
     "effects add up over channels only where channels do not work on one another",
 )
 """What an incremental effect from logs rests on."""
+_REACHED = 0.01  # of the outcome window: how long before its end the last conversion may be without a word
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,8 @@ class AttributionResult(Result):
         What was adjusted for, all from before the period.
     truth : array of shape (channels,), or None
         Where it is known.
+    last_conversion : str
+        The last in the log, UTC; empty where that is not known.
     """
 
     outcome: str
@@ -179,6 +182,7 @@ class AttributionResult(Result):
     failures: tuple[str, ...]
     covariates: tuple[str, ...]
     truth: FloatArray | None = field(repr=False, default=None)
+    last_conversion: str = ""
 
     @property
     def gap(self) -> FloatArray:
@@ -248,11 +252,24 @@ class AttributionResult(Result):
             f"What channels caused: {self.outcome} of {self.n_users:,} users from {_day(self.period_end)} to "
             f"{_day(self.outcome_end)}, by touches from {_day(self.period_start)} to {_day(self.period_end)}; "
             f"{_written(self.total)} in all",
+            *self._reach(),
             *self._distances(),
             *(f"no effect of {text}" for text in self.failures),
             f"By {self.method}. Believe it as far as you believe:",
             *(f"- {text}" for text in ASSUMED),
         )
+
+    def _reach(self) -> list[str]:
+        """A sentence where the log has nothing of the outcome window's end, more than a hundredth of it."""
+        if not self.last_conversion:
+            return []
+        first, end, last = map(pd.Timestamp, (self.period_end, self.outcome_end, self.last_conversion))
+        if last >= end - _REACHED * (end - first):
+            return []
+        return [
+            f"The last conversion is of {last:%Y-%m-%d %H:%M}, {(end - last) / (end - first):.0%} of the window before "
+            "its end: if the log ends there, later conversions are missing, not none, and the effects are of less time."
+        ]
 
     def _distances(self) -> list[str]:
         known = np.isfinite(self.incremental)

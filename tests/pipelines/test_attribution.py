@@ -217,3 +217,12 @@ def test_intervals_cover_as_often_as_they_say() -> None:
         outside.append(found.outside)
     assert 0.90 <= np.mean(covered) <= 0.985
     assert np.mean(outside) > 0.75
+
+
+def test_a_log_that_ends_within_the_outcome_window_is_said(market: Simulated, found: AttributionResult) -> None:
+    logs, _ = market
+    assert found.last_conversion == str(logs.conversions["event_time"].max())
+    assert "The last conversion is" not in str(found)
+    cut = logs.period_end + pd.Timedelta(days=7)
+    short = attributed(market, conversions=logs.conversions[logs.conversions["event_time"] < cut])
+    assert "50% of the window before its end: if the log ends there" in str(short)
