@@ -275,6 +275,8 @@ def _column_ranges(row_group: Any) -> dict[str, tuple[float, float, bool]]:
 def csv_types(files: Files) -> dict[str, str]:
     """DuckDB's types of the columns of CSV files, to which both engines keep: ``007`` is text, not the number 7.
 
+    All rows are looked at, once: a column may begin with any number of empty cells.
+
     Raises :class:`TimeError` where a column has times with a zone and times without: the latter would be read as UTC,
     hours off where the writer meant the local time.
     """
@@ -285,7 +287,7 @@ def csv_types(files: Files) -> dict[str, str]:
     )
     with duckdb.connect(":memory:") as connection:
         try:
-            described = connection.execute(f"DESCRIBE SELECT * FROM read_csv({source})").fetchall()
+            described = connection.execute(f"DESCRIBE SELECT * FROM read_csv({source}, sample_size = -1)").fetchall()
             zoned = [row[0] for row in described if row[1] == "TIMESTAMP WITH TIME ZONE"]
             for column in zoned:
                 c = '"' + column.replace('"', '""') + '"'

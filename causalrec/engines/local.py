@@ -199,9 +199,9 @@ class LocalEngine:
         listed = "[" + ", ".join(self.dialect.literal(str(p)) for p in files.paths) + "]"
         options = f", hive_partitioning = {str(files.base is not None).lower()}, union_by_name = true"
         if files.format == "csv":
-            csv_types(files)
             mark = self.dialect.literal(files.delimiter)
             options += f""", header = true, delim = {mark}, quote = '"', escape = '"'"""
+            options += self._late_types(files, f"{listed}{options}")
         above = {part.split("=")[0] for part in files.base.absolute().parts if "=" in part} if files.base else set()
         dropped = f" EXCLUDE ({', '.join(map(self.dialect.quote, sorted(above)))})" if above else ""
         zoned = [self.dialect.quote(c) for c, has_zone in files.nanoseconds.items() if has_zone]
@@ -214,6 +214,15 @@ class LocalEngine:
                 f"SELECT *{dropped} FROM read_{files.format}({listed}{options})"
             )
         self._files[name.lower()] = files
+
+    def _late_types(self, files: Files, source: str) -> str:
+        """The option of a CSV reader for columns whose type its first rows, the ones it looks at, do not show."""
+        types = csv_types(files)
+        with self._failing(DatasetError, f"{files.paths[0]}: unreadable as csv"):
+            seen = self._connection.execute(f"DESCRIBE SELECT * FROM read_csv({source})").fetchall()
+        text = self.dialect.literal
+        late = [f"{text(c)}: {text(types[c])}" for c, kind, *_ in seen if types.get(c, kind) != kind]
+        return f", types = {{{', '.join(late)}}}" if late else ""
 
     def create_view(self, name: str, sql: str) -> None:
         """Give a query a name; see :class:`Engine`."""

@@ -421,3 +421,13 @@ def test_ids_with_leading_zeros_stay_text(engine: Engine, tmp_path: Path) -> Non
     found = engine.collect("SELECT id, n FROM ids ORDER BY n")
     assert found["id"].tolist() == ["007", "7"]
     assert str(found["n"].dtype) == "int64"
+
+
+def test_a_csv_column_may_begin_with_any_number_of_empty_cells(engine: Engine, tmp_path: Path) -> None:
+    n = 30_000
+    lines = [f"{i},,,7" for i in range(n)] + ["1,2.5,2025-01-01 10:00:00,7", "2,4,2025-01-02 10:00:00,x"]
+    (tmp_path / "t.csv").write_text("\n".join(["u,v,t,w", *lines]))
+    engine.register("late", tmp_path / "t.csv")
+    assert dict(engine.columns("late")) == {"u": "integer", "v": "float", "t": "timestamp", "w": "string"}
+    found = engine.collect("SELECT COUNT(*) AS n, SUM(v) AS v, COUNT(t) AS t, MAX(w) AS w FROM late").iloc[0]
+    assert (found["n"], found["v"], found["t"], found["w"]) == (n + 2, 6.5, 2, "x")
