@@ -224,7 +224,7 @@ class Tables(Mapping[str, Table]):
             check_columns(getattr(held, "column_names", None) or held.columns, only, where=label)
             wanted = list(dict.fromkeys(only))
             held = held[wanted] if isinstance(held, pd.DataFrame) else held.select(wanted)
-        table = arrow_table(label, held)
+        table = _typed(arrow_table(label, held))
         if not numbered:
             return table
         import pyarrow as pa
@@ -362,6 +362,16 @@ def _collected(label: str, source: Any, numbered: bool) -> Any:
     if not numbered or isinstance(source, pd.DataFrame) or hasattr(source, "hstack"):
         return source
     return arrow_table(label, source.to_table() if hasattr(source, "scanner") else source)
+
+
+def _typed(table: Any) -> Any:
+    """An Arrow table whose columns without any value, which have no type, are text."""
+    import pyarrow as pa
+
+    for i, column in enumerate(table.schema):
+        if pa.types.is_null(column.type):
+            table = table.set_column(i, column.name, table.column(i).cast(pa.string()))
+    return table
 
 
 def _may_be_path(text: str) -> bool:

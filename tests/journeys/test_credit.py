@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from causalrec.engines import LocalEngine
 from causalrec.exceptions import CausalRecError, ColumnError, EngineError, OutcomeError, TimeError
 from causalrec.journeys.credit import RULES, credit, credit_by_conversion
+from causalrec.journeys.sessions import sessions
+from causalrec.journeys.stitching import stitch_events
 
 from .credit_oracle import NONE, by_conversion, totals
 
@@ -366,3 +368,15 @@ def test_names_that_the_result_needs() -> None:
         credit(touched((1, "a", 1)), converted((1, 2))).of("linear")
     with pytest.raises(EngineError):
         credit("no such table", converted((1, 2)))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_columns_without_any_value_are_text(n: int) -> None:
+    """pandas gives them no type; sessions and stages take them too."""
+    times = pd.Series(pd.date_range("2025-01-01", periods=n)).astype("datetime64[us]")
+    nothing = pd.Series([None] * n, dtype=object)
+    events = pd.DataFrame({"user_id": nothing, "item_id": nothing, "event_type": nothing, "event_time": times})
+    assert len(sessions(events, "30m", event_type="event_type")) == 0
+    assert len(stitch_events(events, "1d", stages=["view", "purchase"])) == 0
+    touches = events.assign(channel=nothing if n == 0 else "email")
+    assert credit(touches, events).n_conversions == n
