@@ -72,7 +72,7 @@ def daily_active_users(
     >>> log = pd.DataFrame({"user_id": [1, 2, 1], "event_time": pd.to_datetime(["2025-01-01", "2025-01-01",
     ...                                                                         "2025-01-03"])})
     >>> print(daily_active_users(log))
-    1 users a day over 3 days (2025-01-01 to 2025-01-03), at most 2 on 2025-01-01.
+    1 user a day over 3 days (2025-01-01 to 2025-01-03), at most 2 on 2025-01-01.
     """
     kinds = _check_active(event_type, active)
     with _opened(events, attributes, engine) as tables:
@@ -284,7 +284,8 @@ def revenue_by_segment(
     segment : str
         A column of the events, or else of ``attributes``.
     revenue : str
-        The column of amounts; returns are below zero, and events without an amount count as none.
+        The column of amounts; returns are below zero, and events without an amount count as none. Infinite
+        ones and those of 1e15 and more in size are left out and counted (``n_beyond``).
     user : str
     event_time : str, optional
         Not needed; events count whether or not they have a time.
@@ -312,6 +313,7 @@ def revenue_by_segment(
         values = {
             "events": log.source, "user": log.key(user), "segment": log.text(segment),
             "amount": f"CASE WHEN ABS({column}) < {_LARGEST} THEN {column} END",
+            "known": f"({column} IS NOT NULL)",
         }  # fmt: skip
         found = tables.collect(fill_sql("revenue", values)).fillna({"revenue": 0.0, "revenue_of_users": 0.0})
     found = found.sort_values(["revenue", "segment"], ascending=[False, True])
@@ -323,6 +325,7 @@ def revenue_by_segment(
         n_no_revenue=int(found["no_revenue"].sum()), total=total, segment=tuple(map(str, found["segment"])), **counts,
         revenue=amounts, share=amounts / total if total > 0 else np.full(len(amounts), NAN),
         per_user=_per(known, counts["users"]), per_buyer=_per(known, counts["buyers"]),
+        n_beyond=int(found["beyond"].sum()),
     )  # fmt: skip
 
 

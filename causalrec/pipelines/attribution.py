@@ -215,7 +215,9 @@ def _both(
 def shown_credit(result: CreditResult) -> tuple[str, pd.DataFrame]:
     """A caption and the table for a person: channels, and conversions by rule."""
     frame = result.to_frame()[["channel", *result.rules]]
-    table = frame.rename(columns={r: r.replace("_", " ") for r in result.rules}).round(1)
+    table = frame.rename(columns={r: r.replace("_", " ") for r in result.rules})
+    for rule in table.columns[1:]:
+        table[rule] = [f"{x:,.1f}" for x in table[rule]]
     return f"conversions credited, of {result.n_conversions:,}; {result.counted}", table
 
 
@@ -228,7 +230,7 @@ def shown_attribution(result: AttributionResult) -> tuple[str, pd.DataFrame]:
         table["truth"] = result.truth.round(1)
     table["plain difference"] = result.naive.round(1)
     for k, rule in enumerate(result.rules):
-        table[rule.replace("_", " ")] = result.credit[:, k].round(1)
+        table[rule.replace("_", " ")] = [f"{x:,.1f}" for x in result.credit[:, k]]
     first, last = (t.removesuffix(" 00:00:00") for t in (result.period_end, result.outcome_end))
     return f"{result.outcome} of {result.n_users:,} users, {first} to {last}", table
 

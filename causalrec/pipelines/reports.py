@@ -212,6 +212,8 @@ def _shown_revenue(result: RevenueResult) -> tuple[str, pd.DataFrame]:
     of = len(result.segment)
     caption = f"the first {len(frame)} of {of:,} segments" if len(frame) < of else f"{of} segment{'s' * (of != 1)}"
     frame["share"] = [_percent(float(share)) for share in frame["share"]]
+    for amount in ("revenue", "per_user", "per_buyer"):
+        frame[amount] = ["–" if x != x else f"{x:,.2f}" for x in frame[amount]]
     return f"{caption} of {result.column}", frame.rename(columns={"segment": result.column})
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
 from causalrec.exceptions import CausalRecError
-from causalrec.results.base import NAN, Result, format_interval, format_level, format_number
+from causalrec.results.base import NAN, Result, count_text, format_interval, format_level, format_number
 from causalrec.results.observational import AdjustedEffect
 
 NO_CHANNEL = "(none)"
@@ -108,15 +108,16 @@ class CreditResult(Result):
         """The sentences of the text, without its table."""
         none = self.n_conversions - self.n_touched
         said = (
-            f"Credit for {self.n_conversions:,} conversions by rule, {self.counted}; {none:,} without any touch",
+            f"Credit for {count_text(self.n_conversions, 'conversion')} by rule, {self.counted}; "
+            f"{none:,} without any touch",
             "A rule shares out conversions; it does not say what a channel caused.",
         )
         if not (self.n_touches_left_out or self.n_conversions_without_user):
             return said
         return (
             *said,
-            f"Without a user or a time: {self.n_touches_left_out:,} touches, left out; "
-            f"{self.n_conversions_without_user:,} conversions, credited to {NO_CHANNEL}.",
+            f"Without a user or a time: {count_text(self.n_touches_left_out, 'touch', 'es')}, left out; "
+            f"{count_text(self.n_conversions_without_user, 'conversion')}, credited to {NO_CHANNEL}.",
         )
 
 

@@ -30,6 +30,11 @@ def format_number(value: object) -> str:
     return f"{number:,.0f}" if 1e4 <= abs(number) < 1e12 else f"{number:.2e}"
 
 
+def count_text(n: float, one: str, ending: str = "s") -> str:
+    """A number of things: ``1 user``, ``2 users``."""
+    return f"{format_number(n)} {one}{ending * (n != 1)}"
+
+
 def format_pvalue(pvalue: float) -> str:
     """Write a p-value; one too small for a double is not zero."""
     return "<1e-300" if pvalue == 0 else format_number(pvalue)

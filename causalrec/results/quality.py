@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.results.base import Result
+from causalrec.results.base import Result, count_text
 
 _ONE = {"events": "event", "users": "user", "users and items": "user and item"}
 
@@ -99,7 +99,7 @@ class QualityResult(Result):
         return tuple(said)
 
     def __str__(self) -> str:
-        head = f"{self.n_obs:,} events of {self.n_users:,} users"
+        head = f"{count_text(self.n_obs, 'event')} of {count_text(self.n_users, 'user')}"
         if self.first_time:
             head += f", {self.first_time} to {self.last_time}"
         found = self.warnings()
@@ -136,7 +136,7 @@ class CleaningResult(Result):
 
     def __str__(self) -> str:
         parts = ", ".join(f"{n:,} by {rule}" for rule, n in zip(self.rule, self.dropped.tolist(), strict=True) if n)
-        return f"kept {self.n_kept:,} of {self.n_obs:,} events" + (f"; dropped {parts}" if parts else "")
+        return f"kept {self.n_kept:,} of {count_text(self.n_obs, 'event')}" + (f"; dropped {parts}" if parts else "")
 
 
 def _share(value: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec._typing import FloatArray, IntArray
-from causalrec.results.base import Result, format_level, format_number
+from causalrec.results.base import Result, count_text, format_level, format_number
 from causalrec.results.mechanisms import FunnelResult
 
 
@@ -72,7 +72,7 @@ class DailyUsersResult(Result):
         by = "; ".join(f"{v} {format_number(m)}" for v, m in zip(self.variant, means, strict=True))
         span = f"{self.n_days:,} day{'s' * (self.n_days != 1)} ({self.day[0]} to {self.day[-1]})"
         return (
-            f"{format_number(self.mean_users)} users a day over {span}, at most {self.peak_users:,} on {self.peak_day}"
+            f"{count_text(self.mean_users, 'user')} a day over {span}, at most {self.peak_users:,} on {self.peak_day}"
             + (f"; a day and variant: {by}" if len(self.variant) > 1 else "")
             + f".{left_out_text(self.n_left_out)}"
         )
@@ -168,7 +168,8 @@ class CohortRetentionResult(Result):
             low, high = f"{self.ci_low[k]:.1%}", f"{self.ci_high[k]:.1%}"
             said.append(f"day {day}: {share:.1%} [{low}, {high}] of {n:,}")
         return (
-            f"{self.n_obs:,} users in {len(self.cohort):,} cohorts by {self.period}, seen until {self.last_day}. "
+            f"{count_text(self.n_obs, 'user')} in {count_text(len(self.cohort), 'cohort')} by {self.period}, "
+            f"seen until {self.last_day}. "
             f"Active on the day, {format_level(self.confidence_level)} interval: {'; '.join(said)}."
             f"{left_out_text(self.n_left_out)}"
         )
@@ -185,7 +186,7 @@ class RevenueResult(Result):
     n_obs : int
         Events.
     n_no_user, n_no_revenue : int
-        Events of nobody, and events whose amount is missing or no finite number, which count as none.
+        Events of nobody, and events whose amount is missing, which count as none.
     total : float
         Of all segments.
     segment : tuple of str, length n_segments
@@ -195,6 +196,8 @@ class RevenueResult(Result):
     revenue, share, per_user, per_buyer : arrays of shape (n_segments,)
         ``revenue`` is of all events, of nobody's too; ``per_user`` and ``per_buyer`` only of events with a user. Shares
         are NaN where the total is not positive.
+    n_beyond : int
+        Events whose amount is infinite, or 1e15 or more in size: they are left out of the revenue.
     """
 
     column: str
@@ -210,6 +213,7 @@ class RevenueResult(Result):
     share: FloatArray = field(repr=False)
     per_user: FloatArray = field(repr=False)
     per_buyer: FloatArray = field(repr=False)
+    n_beyond: int = 0
 
     def to_frame(self) -> pd.DataFrame:
         """A row per segment."""
@@ -228,6 +232,7 @@ class RevenueResult(Result):
             for n, what in (
                 (self.n_no_user, f"event{'s' * (self.n_no_user != 1)} without a user"),
                 (self.n_no_revenue, f"event{'s' * (self.n_no_revenue != 1)} without an amount"),
+                (self.n_beyond, f"amount{'s' * (self.n_beyond != 1)} left out, infinite or of 1e15 and more"),
             )
             if n
         ]

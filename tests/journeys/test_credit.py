@@ -298,7 +298,7 @@ def test_what_belongs_to_nobody_is_counted() -> None:
     found = credit(touches, orders)
     assert (found.n_touches, found.n_touches_left_out, found.n_conversions_without_user) == (1, 1, 1)
     assert found.of("last_touch") == {"a": 1, NONE: 1}
-    assert "1 touches, left out; 1 conversions" in str(found)
+    assert "1 touch, left out; 1 conversion," in str(found)
 
 
 def test_the_table_of_a_result() -> None:

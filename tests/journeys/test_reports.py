@@ -16,6 +16,7 @@ from causalrec.datasets import load_dataset, online_retail_purchases, retailrock
 from causalrec.exceptions import CausalRecError, ColumnError, EngineError, TimeError
 from causalrec.journeys import _sql
 from causalrec.journeys._steps import known_steps
+from causalrec.journeys.quality import check_quality
 from causalrec.journeys.reports import (
     cohort_retention,
     conversion_funnel,
@@ -283,3 +284,17 @@ def test_every_sql_file_says_what_it_is_and_is_used():
     assert all(f.read_text(encoding="utf-8").startswith("-- ") for f in files)
     with pytest.raises(KeyError, match="user"):
         _sql.fill_sql("revenue", {"segment": "s"})
+
+
+@pytest.mark.parametrize("amounts", [[1.0, np.inf, -np.inf, 1e15, np.nan]])
+def test_amounts_beyond_what_can_be_added_are_counted(engine, amounts):
+    frame = pd.DataFrame({"user_id": range(5), "land": "FR", "revenue": amounts})
+    found = revenue_by_segment(frame, segment="land", engine=engine)
+    assert (found.total, found.n_no_revenue, found.n_beyond) == (1.0, 1, 3)
+    assert "1 event without an amount; 3 amounts left out, infinite or of 1e15 and more." in str(found)
+
+
+def test_one_of_a_thing_is_one():
+    one = pd.DataFrame({"user_id": [1], "event_time": pd.to_datetime(["2025-01-01"])})
+    assert str(cohort_retention(one)).startswith("1 user in 1 cohort by week")
+    assert str(check_quality(one)).startswith("1 event of 1 user,")
