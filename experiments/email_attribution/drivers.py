@@ -97,7 +97,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows of Spark: standardised columns z0, z1, … and their vector x; ``left_out`` do not vary before the split."""
+    """Rows of Spark: standardised columns z0, z1, …, their vector x, and the vector taught of those not left out.
+
+    Columns ``left_out`` do not vary before the split, so that the days before it teach nothing of them.
+    """
 
     rows: Any
     scale: Scale
@@ -107,7 +110,7 @@ class Prepared:
     def judge(self, rows: Any, label: str, *, kind: str) -> Any:
         """Predictions for the days from the split on by a model of the days before it, kept by Spark."""
         early, late = (rows.where(f"event_time {sign} '{self.split}'") for sign in ("<", ">="))
-        fitted = fit(early, label, kind=kind)
+        fitted = fit(early, label, kind=kind, features="taught")
         return predictions(fitted, late, label, kind=kind).persist()
 
 
@@ -133,7 +136,7 @@ def scale_of(frame: Any, columns: Sequence[str]) -> Scale:
 
 
 def prepare(frame: Any, columns: Sequence[str], split: str) -> Prepared:
-    """Standardise the columns on all days, and put them into the vector that MLlib takes; computed once by Spark."""
+    """Standardise the columns on all days, and put them into vectors, as MLlib takes them; computed once by Spark."""
     from pyspark.ml.feature import VectorAssembler
 
     scale = scale_of(frame, columns)
@@ -143,20 +146,22 @@ def prepare(frame: Any, columns: Sequence[str], split: str) -> Prepared:
         KEY, "event_time", "CAST(bought AS DOUBLE) AS bought", "CASE WHEN bought = 1 THEN ln(spend) END AS amount",
         *(f"{sql} AS {name}" for sql, name in zip(scale.sql, names, strict=True)),
     )  # fmt: skip
-    rows = VectorAssembler(inputCols=names, outputCol="x").transform(rows)
+    taught = [z for z, c in zip(names, scale.names, strict=True) if c in early.names]
+    for columns_in, vector in ((names, "x"), (taught, "taught")):
+        rows = VectorAssembler(inputCols=columns_in, outputCol=vector).transform(rows)
     left_out = tuple(c for c in scale.names if c not in early.names)
     return Prepared(rows.persist(), scale, left_out, split)
 
 
-def fit(rows: Any, label: str, *, kind: str) -> Any:
-    """Fit MLlib's ``"logistic"`` or ``"linear"`` regression, without penalty, to the vector of standardised columns.
+def fit(rows: Any, label: str, *, kind: str, features: str = "x") -> Any:
+    """Fit MLlib's ``"logistic"`` or ``"linear"`` regression, without penalty, to a vector of standardised columns.
 
-    A column that does not vary among the rows gets the coefficient 0.
+    All of them must vary among the rows: MLlib takes a constant for a column whose variance is a rounding error.
     """
     from pyspark.ml.classification import LogisticRegression
     from pyspark.ml.regression import LinearRegression
 
-    settings = {"featuresCol": "x", "labelCol": label, "regParam": 0.0, "standardization": False}
+    settings = {"featuresCol": features, "labelCol": label, "regParam": 0.0, "standardization": False}
     if kind == "logistic":
         return LogisticRegression(**settings, maxIter=100, tol=1e-8).fit(rows)
     return LinearRegression(**settings, solver="normal").fit(rows)
@@ -170,7 +175,7 @@ def with_errors(rows: Any, label: str, *, kind: str, scale: Scale) -> Model:
     terms = [f"({b!r}D) * {z}" for b, z in zip(coefficients.tolist(), names, strict=True)]
     linear = " + ".join([f"{intercept!r}D", *terms])
     mean = f"1e0 / (1e0 + exp(-({linear})))" if kind == "logistic" else f"({linear})"
-    # Kept, since Spark would put these expressions into each of the sums.
+    # Kept, since two sums are over them.
     scored = rows.selectExpr(KEY, *names, f"{label} AS y", f"{mean} AS m").selectExpr(
         KEY, *names, "y - m AS residual", f"{'m * (1e0 - m)' if kind == 'logistic' else '1e0'} AS w"
     ).persist()  # fmt: skip

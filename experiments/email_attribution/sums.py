@@ -20,15 +20,20 @@ from causalrec._typing import FloatArray
 
 
 def gram(frame: Any, columns: Sequence[str], weight: str = "1e0") -> FloatArray:
-    """Σ w x xᵀ over the rows of a Spark DataFrame, shape (k, k); columns and weight are SQL expressions."""
-    k = len(columns)
-    pairs = [(i, j) for i in range(k) for j in range(i, k)]
-    sums = [f"SUM(({weight}) * ({columns[i]}) * ({columns[j]})) AS s{n}" for n, (i, j) in enumerate(pairs)]
-    found = np.array(frame.selectExpr(*sums).first(), dtype=float)
-    out = np.empty((k, k))
-    for value, (i, j) in zip(found, pairs, strict=True):
-        out[i, j] = out[j, i] = value
-    return out
+    """Σ w x xᵀ over the rows of a Spark DataFrame, shape (k, k); columns and weight, at least 0, are SQL expressions.
+
+    By MLlib's sum of products of a vector, √w x: one expression for each column, where sums in SQL are one for each
+    pair of them, which Spark compiles for longer than it sums.
+    """
+    from pyspark.ml.feature import VectorAssembler
+    from pyspark.mllib.linalg.distributed import RowMatrix
+    from pyspark.mllib.util import MLUtils
+
+    names = [f"g{i}" for i in range(len(columns))]
+    scaled = [f"sqrt({weight}) * CAST({c} AS DOUBLE) AS {name}" for c, name in zip(columns, names, strict=True)]
+    vectors = VectorAssembler(inputCols=names, outputCol="v").transform(frame.selectExpr(*scaled)).select("v")
+    found: FloatArray = RowMatrix(MLUtils.convertVectorColumnsFromML(vectors, "v")).computeGramianMatrix().toArray()
+    return found
 
 
 def clustered_covariance(

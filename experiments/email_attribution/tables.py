@@ -59,8 +59,12 @@ class Part:
 
 
 def keep(engine: Engine, name: str, sql: str) -> Any:
-    """The result of a query as a table that Spark computes once; the DataFrame."""
-    frame = engine.frame(sql).persist()
+    """The result of a query as a table that Spark computes now, and whose plan is no more than its rows; the DataFrame.
+
+    A table that is only persisted carries the plans of all that it came from into each later query, which Spark
+    compares with every other table that it keeps.
+    """
+    frame = engine.frame(sql).localCheckpoint()
     engine.register(name, frame)
     return frame
 

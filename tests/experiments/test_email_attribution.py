@@ -192,6 +192,11 @@ def test_models_and_errors_equal_statsmodels(days: pd.DataFrame, spark_session: 
         np.testing.assert_allclose(table["observed"], days["bought"][late].groupby(quarter).mean(), atol=0.02)
         np.testing.assert_allclose(table["predicted"], p.groupby(quarter).mean(), atol=1e-3)
         assert int(table["n"].sum()) == int(late.sum())
+        sales = days["bought"] == 1
+        of_early = sm.OLS(np.log(days["spend"][sales & ~late]), x.loc[sales & ~late, ["const", "a", "b"]]).fit()
+        expected_log = of_early.predict(x.loc[sales & late, ["const", "a", "b"]])
+        table = by_decile(ready.judge(ready.rows.where("amount IS NOT NULL"), "amount", kind="linear"), bins=2)
+        np.testing.assert_allclose(np.average(table["predicted"], weights=table["n"]), expected_log.mean(), rtol=1e-9)
         ready.rows.unpersist()
 
 
