@@ -22,8 +22,8 @@ def names(ax) -> list[str]:
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_benchmarks_and_the_line_of_no_effect(sign: float) -> None:
     ax = plot_confounding(confounding(sign=sign))
-    points = [tuple(float(v[0]) for v in line.get_data()) for line in ax.get_lines() if line.get_marker() == "D"]
-    assert points == [(0.02, 0.08), (0.04, 0.16)]
+    (line,) = (line for line in ax.get_lines() if line.get_marker() == "D")
+    assert [tuple(map(float, point)) for point in zip(*line.get_data(), strict=True)] == [(0.02, 0.08), (0.04, 0.16)]
     value = "0.08" if sign > 0 else "-0.08"
     assert f"1× age: {value}" in texts(ax)
     assert names(ax) == ["estimate 0"]
