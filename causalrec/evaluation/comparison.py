@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from causalrec._multiplicity import holm
 from causalrec._typing import FloatArray
 from causalrec._validation import check_confidence_level, list_some, nearest
 from causalrec.evaluation._metrics import RANKING_METRICS, Choice
@@ -232,19 +233,3 @@ def _difference(a: EffectResult, b: EffectResult, error: float, level: float, n_
     elif error == 0:
         error = NAN  # nothing varies, which is no certainty
     return interval_result(gap, error, level, n_obs, a.method, a.estimand)
-
-
-def holm(pvalues: FloatArray) -> FloatArray:
-    """p-values corrected for their number against any false rejection (Holm 1979); NaN is no test.
-
-    Examples
-    --------
-    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    tested = np.flatnonzero(~np.isnan(pvalues))
-    order = tested[np.argsort(pvalues[tested], kind="stable")]
-    adjusted = np.full(len(pvalues), NAN)
-    steps = (len(order) - np.arange(len(order))) * pvalues[order]
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
-    return adjusted

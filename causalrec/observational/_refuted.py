@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -198,19 +197,3 @@ def check_simulations(n_simulations: int, confidence_level: float) -> None:
             f"n_simulations is {n_simulations!r}; at the level {confidence_level:g} expected {least} or more, better "
             f"100: with n of them no p-value is below 1 / (n + 1). Ask for more, or for a lower confidence_level."
         )
-
-
-def holm(pvalues: Sequence[float]) -> FloatArray:
-    """Holm's adjusted p-values (1979, Scandinavian Journal of Statistics 6); NaN stays, and counts for nothing.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).round(6).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(pvalues, dtype=np.float64)
-    adjusted, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted

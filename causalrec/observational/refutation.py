@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrec._multiplicity import holm
 from causalrec._resampling import Progress
 from causalrec._typing import FloatArray
 from causalrec._validation import check_columns, check_treatment, check_two_arms, check_vector, list_some, nearest
@@ -35,7 +36,6 @@ from causalrec.observational._refuted import (
     SUBSET,
     check_recipe,
     check_simulations,
-    holm,
     refuted_by_draws,
     refuted_by_effect,
 )

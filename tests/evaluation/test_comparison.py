@@ -12,10 +12,10 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 from statsmodels.stats.multitest import multipletests
 
+from causalrec._multiplicity import holm
 from causalrec.evaluation import auuc_score, compare_scorers, lift_share, qini_score, rate, uplift_at_k
 from causalrec.evaluation._areas import area_score
 from causalrec.evaluation._ranked import rank_units
-from causalrec.evaluation.comparison import holm
 from causalrec.exceptions import CausalRecError
 from causalrec.nuisance import arm_scores, dr_loss, fit_nuisances, r_loss
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from causalrec._multiplicity import holm
 from causalrec.datasets import simulate_campaign
 from causalrec.exceptions import CausalRecError
 from causalrec.observational import ObservationalStudy, ols_effect
@@ -22,7 +23,7 @@ from causalrec.observational._changes import (
     with_change,
 )
 from causalrec.observational._refits import refit, streams
-from causalrec.observational._refuted import centre_pvalue, holm, member_pvalue
+from causalrec.observational._refuted import centre_pvalue, member_pvalue
 from causalrec.observational.refutation import SIMULATED, Settings, draw_of
 
 COVARIATES = ["x0", "x1", "plan"]
